@@ -1,0 +1,130 @@
+//! What can go wrong in the engine, as its callers see it. Corruption, failing disks and misuse
+//! never share a variant; each message names the field or file and what to do.
+
+use llm_memory_disk::DiskError;
+use thiserror::Error;
+
+use crate::ids::{InvalidId, ItemId, Version};
+
+/// A failed engine operation.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// An argument is not acceptable. Nothing was changed.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Name of the argument, as the caller spelled it (`ttlDays`, `operations[2].old`).
+        field: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// No such item in the scopes searched.
+    #[error("item {id} not found in scope {scope}")]
+    NotFound {
+        /// The item asked for.
+        id: ItemId,
+        /// The scopes searched, for people.
+        scope: String,
+    },
+    /// The item changed since the caller read it.
+    #[error(
+        "item {id} is at version {actual}, not {expected}: read it again and repeat the change"
+    )]
+    VersionConflict {
+        /// The item.
+        id: ItemId,
+        /// What the caller expected.
+        expected: Version,
+        /// What is stored.
+        actual: Version,
+    },
+    /// The caller's token does not allow this.
+    #[error("not allowed: {reason}")]
+    Forbidden {
+        /// What is missing.
+        reason: String,
+    },
+    /// More work is waiting than the queue holds. Nothing was changed; try again later.
+    #[error("busy: {waiting} writes are waiting, try again in {retry_after_ms} ms")]
+    Busy {
+        /// Writes in the queue.
+        waiting: usize,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// The disk is full. Nothing was acknowledged; reads go on.
+    #[error("no space left on the data volume: free some or enlarge it, then repeat the write")]
+    NoSpace {
+        /// The refusing operation.
+        #[source]
+        source: DiskError,
+    },
+    /// Writes are refused; the reason says until when.
+    #[error("writes are refused: {reason}")]
+    ReadOnly {
+        /// Why, and what ends it.
+        reason: String,
+    },
+    /// Stored bytes are not what they must be.
+    #[error("corrupt {what}: {reason}")]
+    Corrupt {
+        /// File or record.
+        what: String,
+        /// Expected and found.
+        reason: String,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(DiskError),
+    /// The store is closing or closed.
+    #[error("the store is shutting down")]
+    Closed,
+    /// A defect or an unexpected failure of a library underneath.
+    #[error("{context}: {message}")]
+    Internal {
+        /// What was being done.
+        context: &'static str,
+        /// What the library said.
+        message: String,
+    },
+}
+
+impl EngineError {
+    /// Shorthand for [`EngineError::Invalid`].
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// A stable word for logs, metrics and the wire.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "invalid_argument",
+            Self::NotFound { .. } => "not_found",
+            Self::VersionConflict { .. } => "version_conflict",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Busy { .. } => "busy",
+            Self::NoSpace { .. } => "no_space",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Disk(_) => "disk_failure",
+            Self::Closed => "shutting_down",
+            Self::Internal { .. } => "internal",
+        }
+    }
+}
+
+impl From<DiskError> for EngineError {
+    fn from(error: DiskError) -> Self {
+        if error.is_no_space() { Self::NoSpace { source: error } } else { Self::Disk(error) }
+    }
+}
+
+impl From<InvalidId> for EngineError {
+    fn from(error: InvalidId) -> Self {
+        Self::invalid(error.field, error.reason)
+    }
+}
+
+/// Result of an engine operation.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;

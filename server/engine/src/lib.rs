@@ -1,0 +1,14 @@
+//! Items, journal, catalog, search and maintenance of llm-memory.
+//!
+//! The journal is the truth; every other structure is a view with a watermark. This crate is
+//! synchronous and knows nothing of MCP, HTTP or Kubernetes.
+
+pub mod api;
+pub mod error;
+pub mod ids;
+pub mod item;
+pub mod progress;
+pub mod store;
+
+pub use error::{EngineError, Result};
+pub use store::{Engine, Options};

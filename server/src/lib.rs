@@ -1,0 +1,5 @@
+//! The llm-memory server: MCP, HTTP, jobs and the command line. The engine does the work; this
+//! crate lets people and programs in.
+
+pub mod access;
+pub mod tools;

@@ -1,0 +1,2 @@
+//! The llm-memory binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Cross-crate tests: crash, faults, compatibility, real clients.
