@@ -2,4 +2,7 @@
 //! crate lets people and programs in.
 
 pub mod access;
+pub mod args;
+pub mod cli;
+pub mod exit;
 pub mod tools;
