@@ -36,10 +36,24 @@ impl DiskError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// There is something at the path already.
+    #[must_use]
+    pub fn is_exists(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
     /// Another process holds the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.source.kind() == io::ErrorKind::WouldBlock
+    }
+}
+
+/// For libraries that speak `io::Error`. The [`DiskError`] is kept inside: `get_ref` and a
+/// downcast give it back.
+impl From<DiskError> for io::Error {
+    fn from(error: DiskError) -> Self {
+        Self::new(error.source.kind(), error)
     }
 }
 

@@ -7,14 +7,19 @@
 //! rename within one file system is atomic; a rename or creation is durable once the folder is
 //! synced; unsynced writes may be lost or land in any order, in units of whole sectors.
 
+mod durable;
 mod error;
+mod lock;
+mod os;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use durable::{is_temporary_name, remove_leftovers};
 pub use error::{DiskError, Result};
+pub use os::OsDisk;
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +32,14 @@ pub enum OpenMode {
     Create,
     /// It must not exist.
     CreateNew,
+    /// It must not exist, and is created for its owner alone (mode 0600).
+    CreateNewPrivate,
 }
 
 /// An entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Name without folder.
+    /// Name without folder. Bytes that are not UTF-8 are replaced: such a file is not ours.
     pub name: String,
     /// Whether it is a folder.
     pub is_dir: bool,
@@ -112,7 +119,15 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Replaces the content of `path` in one step that survives a crash: writes a temporary file
     /// beside it, syncs it, renames it, syncs the folder.
-    fn durable_write(&self, path: &Path, bytes: &[u8]) -> Result<()>;
+    fn durable_write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        durable::write(self, path, bytes, OpenMode::CreateNew)
+    }
+    /// As [`Disk::durable_write`], for secrets: only the owner may read the file (mode 0600).
+    fn durable_write_private(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        durable::write(self, path, bytes, OpenMode::CreateNewPrivate)
+    }
     /// Renames and makes it durable in both folders.
-    fn durable_rename(&self, from: &Path, to: &Path) -> Result<()>;
+    fn durable_rename(&self, from: &Path, to: &Path) -> Result<()> {
+        durable::rename(self, from, to)
+    }
 }
