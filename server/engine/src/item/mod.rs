@@ -157,6 +157,21 @@ pub struct Context {
     pub framework: Option<String>,
 }
 
+/// What the write guard noticed in an item. Nothing is refused or taken out because of a flag;
+/// readers decide whether to trust a flagged item.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Flag {
+    /// Text that tries to give the reading agent orders ("ignore previous instructions").
+    Injection,
+    /// Text that imitates a tool call, a tool result or a chat role.
+    ToolImitation,
+    /// Characters that people do not see: zero-width, bidirectional controls, tag characters.
+    HiddenText,
+}
+
 /// Provenance: who wrote an item, taken from the caller's token and never from an argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -236,6 +251,9 @@ pub struct Content {
     /// Hashes of the secrets that redaction took out, so that a leak can be recognised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_hash_refs: Vec<Digest>,
+    /// What the write guard noticed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
     /// Links to other items.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
@@ -276,6 +294,9 @@ pub struct Security {
     pub sensitivity: Sensitivity,
     /// Hashes of redacted secrets.
     pub secret_hash_refs: Vec<Digest>,
+    /// What the write guard noticed; empty for nearly every item.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
 }
 
 /// An item as a reader receives it.
