@@ -1,0 +1,82 @@
+# What people and CI run. Call them through ./justw, which installs what is missing.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Where cargo puts what it builds.
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+
+# Lists the recipes.
+@_default:
+    just --justfile {{ justfile() }} --list --unsorted
+
+# Builds the server, loads real text, searches it over MCP, survives kill -9; leaves nothing behind.
+demo *ARGS:
+    @echo "demo: building the server in release form (some minutes the first time)"
+    @cargo build --release --quiet -p llm-memory -p llm-memory-tests --bin llm-memory --bin demo
+    @"{{ target }}/release/demo" {{ ARGS }}
+
+# Everything CI checks: format, tests of all crates, reference pages, lints, licences, manifests.
+test *ARGS: _format _build
+    cargo nextest run --workspace {{ ARGS }}
+    cargo test --workspace --doc --quiet
+    @just --justfile {{ justfile() }} _clippy _deny _manifests
+
+# Format, clippy with warnings as errors, licences and advisories.
+lint: _format _clippy _deny
+
+_format:
+    cargo fmt --all --check
+
+_clippy:
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+# Advisories need a copy of the advisory database, which not every network lets through; the
+# rest needs nothing but Cargo.lock and the crates.
+_deny:
+    cargo deny --log-level error --all-features check licenses bans sources
+
+# Known vulnerabilities in dependencies (fetches the advisory database).
+advisories:
+    cargo deny check advisories
+
+# The integration tests start these as programs.
+_build:
+    cargo build --workspace --bins --quiet
+
+# Each crate alone, so that none borrows features or dependencies from its neighbours.
+_manifests:
+    for crate in llm-memory-disk llm-memory-engine llm-memory; do cargo check --quiet -p $crate; done
+
+# Formats all code.
+fmt:
+    cargo fmt --all
+
+# Kills the server (kill -9) N times under 16 writers and compaction, and checks what it had acknowledged.
+crash N="50" *ARGS: _build
+    "{{ target }}/debug/crash" --cycles {{ N }} {{ ARGS }}
+
+# Measures writes, start, memory, bytes and search; `--items 10000,100000,1000000` for all sizes.
+bench *ARGS:
+    @cargo build --release --quiet -p llm-memory -p llm-memory-tests --bins
+    @"{{ target }}/release/bench" {{ ARGS }}
+
+# Builds the container image `localhost/llm-memory` with buildah; BASE is any Debian-like image.
+image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    b=(buildah --storage-driver {{ STORAGE }})
+    if ! "${b[@]}" inspect --type image {{ BASE }} >/dev/null 2>&1 && [ {{ BASE }} = localhost/debian:bookworm-slim ]; then
+        echo "image: making the base image with mmdebstrap"
+        scratch=$(mktemp -d)
+        trap 'rm -rf "$scratch"' EXIT
+        mmdebstrap --quiet --variant=minbase bookworm "$scratch/base.tar"
+        container=$("${b[@]}" from scratch)
+        "${b[@]}" add --quiet "$container" "$scratch/base.tar" /
+        "${b[@]}" commit --quiet --rm "$container" {{ BASE }}
+    fi
+    echo "image: building the server in release form"
+    cargo build --release --quiet -p llm-memory --bin llm-memory
+    install -D "{{ target }}/release/llm-memory" dist/llm-memory
+    "${b[@]}" build --quiet --isolation chroot --target prebuilt --build-arg BASE={{ BASE }} \
+        --tag localhost/llm-memory:latest .
+    echo "image: localhost/llm-memory:latest"
