@@ -4,6 +4,7 @@
 //! synchronous and knows nothing of MCP, HTTP or Kubernetes.
 
 pub mod api;
+pub mod config;
 pub mod error;
 pub mod ids;
 pub mod item;

@@ -1,6 +1,14 @@
 //! The memory item: what an agent stores, and the rules over it. Everything in this folder is
 //! pure: no clock, no disk, no journal.
 
+pub mod confidence;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod present;
+
+pub use confidence::ConfidenceConfig;
+pub use present::{present, summarize};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
