@@ -9,6 +9,8 @@
 
 mod durable;
 mod error;
+#[cfg(any(test, feature = "faulty"))]
+pub mod faulty;
 mod lock;
 mod os;
 
