@@ -17,7 +17,7 @@ demo *ARGS:
 
 # Everything CI checks: format, tests of all crates, reference pages, lints, licences, manifests.
 test *ARGS: _format _build
-    cargo nextest run --workspace {{ ARGS }}
+    TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace {{ ARGS }}
     cargo test --workspace --doc --quiet
     @just --justfile {{ justfile() }} _clippy _deny _manifests
 

@@ -1,1 +1,5 @@
-//! Cross-crate tests: crash, faults, compatibility, real clients.
+//! Cross-crate tests: crash, faults, compatibility, real clients. This library is what they
+//! share; the programs in `bin/` are recipes of the justfile.
+
+pub mod client;
+pub mod server;
