@@ -1,6 +1,7 @@
 //! The memory item: what an agent stores, and the rules over it. Everything in this folder is
 //! pure: no clock, no disk, no journal.
 
+pub mod canonical;
 pub mod confidence;
 #[cfg(test)]
 pub(crate) mod fixtures;
