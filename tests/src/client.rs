@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const REVISION: &str = "2026-07-28";
 
 /// How long an answer may take before the call counts as lost.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 /// A call without a result.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// Calls a tool and answers its structured result.
-    pub fn call(&mut self, tool: &str, arguments: Value) -> Result<Value, CallError> {
+    pub fn call(&mut self, tool: &str, arguments: &Value) -> Result<Value, CallError> {
         let result = self.request(
             "tools/call",
             Some(tool),
@@ -190,10 +190,10 @@ impl Client {
             body.len()
         );
         if let Some(name) = name {
-            head.push_str(&format!("Mcp-Name: {name}\r\n"));
+            head.extend(["Mcp-Name: ", name, "\r\n"]);
         }
         if let Some(token) = &self.token {
-            head.push_str(&format!("Authorization: Bearer {token}\r\n"));
+            head.extend(["Authorization: Bearer ", token.as_str(), "\r\n"]);
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();

@@ -2,4 +2,6 @@
 //! share; the programs in `bin/` are recipes of the justfile.
 
 pub mod client;
+pub mod crash;
+pub mod random;
 pub mod server;

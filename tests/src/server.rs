@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::client::{Client, Wire};
 
 /// Longest start and stop that is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How to start a server.
 #[derive(Debug)]
@@ -60,13 +60,12 @@ impl ServerBuilder {
 
     /// Starts the server and waits until it takes calls.
     pub fn start(self) -> Result<TestServer> {
-        let (scratch, data) = match self.data {
-            Some(data) => (None, data),
-            None => {
-                let scratch = tempfile::Builder::new().prefix("llm-memory-").tempdir()?;
-                let data = scratch.path().join("data");
-                (Some(scratch), data)
-            }
+        let (scratch, data) = if let Some(data) = self.data {
+            (None, data)
+        } else {
+            let scratch = tempfile::Builder::new().prefix("llm-memory-").tempdir()?;
+            let data = scratch.path().join("data");
+            (Some(scratch), data)
         };
         let binary = match self.binary {
             Some(binary) => binary,
@@ -148,6 +147,31 @@ impl TestServer {
 
     /// Starts it (again) on the same data; answers how long it took to take calls.
     pub fn start(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        let mut child = self.spawn()?;
+        match self.wait_until_ready(&mut child, began) {
+            Ok(addresses) => {
+                self.running = Some(Running { child, addresses });
+                Ok(began.elapsed())
+            }
+            Err(error) => {
+                drop(child.kill());
+                drop(child.wait());
+                Err(error.context(format!("the server wrote:\n{}", self.log())))
+            }
+        }
+    }
+
+    /// Starts it on the same data and kills it `after` that, whether it is ready by then or not.
+    pub fn start_and_kill(&mut self, after: Duration) -> Result<()> {
+        let mut child = self.spawn()?;
+        std::thread::sleep(after);
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<Child> {
         ensure!(self.running.is_none(), "the server is already running");
         let log = std::fs::File::create(self.log_path())?;
         let mut command = Command::new(&self.plan.binary);
@@ -170,21 +194,7 @@ impl TestServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let began = Instant::now();
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("could not start {}", self.plan.binary.display()))?;
-        match self.wait_until_ready(&mut child, began) {
-            Ok(addresses) => {
-                self.running = Some(Running { child, addresses });
-                Ok(began.elapsed())
-            }
-            Err(error) => {
-                drop(child.kill());
-                drop(child.wait());
-                Err(error.context(format!("the server wrote:\n{}", self.log())))
-            }
-        }
+        command.spawn().with_context(|| format!("could not start {}", self.plan.binary.display()))
     }
 
     /// What the last process wrote to stderr.
@@ -280,6 +290,7 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
 /// the running program. Under `cargo test` it is built first, because cargo does not build
 /// programs of other packages for a test.
 pub fn server_binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     if let Some(path) = std::env::var_os("TEST_SERVER_BINARY") {
         return Ok(path.into());
     }
@@ -290,7 +301,6 @@ pub fn server_binary() -> Result<PathBuf> {
         ensure!(binary.exists(), "{} is missing: cargo build -p llm-memory", binary.display());
         return Ok(binary);
     }
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     let folder = folder.parent().context("deps has no parent folder")?;
     let built = BUILT.get_or_init(|| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

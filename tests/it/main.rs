@@ -1,0 +1,3 @@
+//! Tests across crates and processes.
+
+mod crash;
