@@ -82,7 +82,13 @@ pub trait File: fmt::Debug + Send + Sync {
 }
 
 /// A read-only view of a file that does not change any more.
-pub trait Map: fmt::Debug + Send + Sync {
+///
+/// # Safety
+///
+/// As long as the map lives, [`Map::bytes`] returns the same bytes at the same address, also
+/// after the map itself has been moved: readers keep pointers into them.
+#[expect(unsafe_code, reason = "what users rely on cannot be checked by the compiler")]
+pub unsafe trait Map: fmt::Debug + Send + Sync {
     /// Its bytes.
     fn bytes(&self) -> &[u8];
 }

@@ -4,12 +4,14 @@
 //! synchronous and knows nothing of MCP, HTTP or Kubernetes.
 
 pub mod api;
+mod catalog;
 pub mod config;
 pub mod error;
 pub mod ids;
 pub mod item;
 pub mod progress;
 pub mod store;
+mod text;
 
 pub use error::{EngineError, Result};
 pub use store::{Engine, Options};

@@ -414,7 +414,10 @@ fn to_usize(position: u64) -> usize {
 #[derive(Debug)]
 struct Snapshot(Vec<u8>);
 
-impl Map for Snapshot {
+#[expect(unsafe_code, reason = "promises a stable address; see the argument below")]
+// SAFETY: the bytes are on the heap and the vector is never changed, so they stay where they are
+// wherever the vector itself is moved.
+unsafe impl Map for Snapshot {
     fn bytes(&self) -> &[u8] {
         &self.0
     }

@@ -219,7 +219,10 @@ struct OsMap {
     map: Option<memmap2::Mmap>,
 }
 
-impl Map for OsMap {
+#[expect(unsafe_code, reason = "promises a stable address; see the argument below")]
+// SAFETY: the address is that of the mapped pages, which are neither moved nor unmapped before
+// `Mmap` is dropped; nobody replaces the map, because `map` is private and never assigned.
+unsafe impl Map for OsMap {
     fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
     }
