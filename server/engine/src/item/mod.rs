@@ -5,10 +5,13 @@ pub mod canonical;
 pub mod confidence;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod gate;
 mod present;
+pub mod redaction;
 
 pub use confidence::ConfidenceConfig;
 pub use present::{present, summarize};
+pub use redaction::Redactor;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
