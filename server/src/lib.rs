@@ -5,4 +5,5 @@ pub mod access;
 pub mod args;
 pub mod cli;
 pub mod exit;
+pub mod mcp;
 pub mod tools;

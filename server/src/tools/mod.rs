@@ -1,9 +1,22 @@
 //! Every operation that agents, operators and the command line can call, in one table: MCP, the
 //! CLI and the reference pages are derived from it.
+//!
+//! [`call`] is the one way in: it checks the caller's role, takes the `project` argument out,
+//! checks the rest against the tool's schema, and runs the tool.
 
-use std::sync::Arc;
+mod check;
+mod journal;
+mod maintenance;
+mod memory;
+mod project;
+mod reply;
+pub mod schema;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use llm_memory_engine::api::Caller;
+use llm_memory_engine::ids::ProjectId;
 use llm_memory_engine::progress::Progress;
 use llm_memory_engine::{Engine, EngineError};
 use serde_json::{Map, Value};
@@ -47,6 +60,17 @@ pub enum ToolError {
     },
 }
 
+impl ToolError {
+    /// A stable word for logs, metrics and the wire.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Engine(error) => error.code(),
+            Self::Arguments { .. } => "invalid_argument",
+            Self::Role { .. } => "forbidden",
+        }
+    }
+}
+
 /// One operation.
 pub struct Tool {
     /// Name as advertised: `memory_query`.
@@ -59,26 +83,89 @@ pub struct Tool {
     pub description: &'static str,
     /// Roles of which one is needed.
     pub roles: &'static [Role],
+    /// In the small set that every agent sees.
+    pub core: bool,
     /// Changes nothing.
     pub read_only: bool,
     /// May destroy something.
     pub destructive: bool,
     /// The same call twice has the effect of one.
     pub idempotent: bool,
-    /// JSON Schema of the arguments.
+    /// JSON Schema of the arguments, `project` included.
     pub input_schema: fn() -> Map<String, Value>,
     /// JSON Schema of the result.
     pub output_schema: fn() -> Map<String, Value>,
-    /// Does the work; blocks.
+    /// Does the work; blocks. The arguments have been checked and hold no `project`.
     pub run: fn(&ToolContext<'_>, Map<String, Value>) -> Result<Value, ToolError>,
 }
 
-/// The table.
+impl fmt::Debug for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tool").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+static TABLE: LazyLock<Vec<Tool>> = LazyLock::new(|| {
+    let mut table = memory::tools();
+    table.extend(project::tools());
+    table.extend(journal::tools());
+    table.extend(maintenance::tools());
+    table
+});
+
+/// The table, in the order in which it is shown.
 pub fn all() -> &'static [Tool] {
-    &[]
+    &TABLE
 }
 
 /// Finds a tool by either spelling.
 pub fn find(name: &str) -> Option<&'static Tool> {
     all().iter().find(|tool| tool.name == name || tool.dotted == name)
 }
+
+/// A call before it runs.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The tool.
+    pub tool: &'static Tool,
+    /// Who calls.
+    pub principal: &'a Principal,
+    /// The project when the arguments name none.
+    pub default_project: Option<ProjectId>,
+    /// Arguments, `project` included.
+    pub arguments: Map<String, Value>,
+}
+
+/// Runs one call; blocks.
+pub fn call(
+    engine: &Arc<Engine>,
+    call: Call<'_>,
+    progress: &dyn Progress,
+) -> Result<Value, ToolError> {
+    let Call { tool, principal, default_project, mut arguments } = call;
+    if !principal.has_any(tool.roles) {
+        let needs = tool.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
+        return Err(ToolError::Role { tool: tool.name, needs });
+    }
+    check::arguments(schema::of(tool), &arguments)?;
+    let project = take_project(&mut arguments)?.or(default_project);
+    let caller = principal.caller(project).map_err(|reason| EngineError::Forbidden { reason })?;
+    let context = ToolContext { engine, principal, caller: &caller, progress };
+    (tool.run)(&context, arguments)
+}
+
+fn take_project(arguments: &mut Map<String, Value>) -> Result<Option<ProjectId>, ToolError> {
+    match arguments.remove("project") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => ProjectId::new(name).map(Some).map_err(|error| {
+            ToolError::Arguments { field: "project".to_owned(), reason: error.reason }
+        }),
+        Some(_) => Err(ToolError::Arguments {
+            field: "project".to_owned(),
+            reason: "must be a string".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Runs tools on the engine's side of the async boundary: bounded, observed, cancellable while
+//! they wait, with progress for whoever asked for it.
+//!
+//! A call that has begun runs to its end even if the caller went away: a write is either
+//! acknowledged or not, never torn. Its place among the running calls is given back when the
+//! work ends, not when the caller stops waiting.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use llm_memory_engine::progress::{NoProgress, Progress};
+use parking_lot::Mutex;
+use rmcp::RoleServer;
+use rmcp::model::{ProgressNotificationParam, ProgressToken};
+use rmcp::service::{Peer, RequestContext};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::mcp::Shared;
+use crate::mcp::errors::Failure;
+use crate::mcp::observe::CallRecord;
+use crate::mcp::origin::Origin;
+use crate::tools::{self, Call, Tool};
+
+/// Progress is reported at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How a call ends early and whom it tells about its progress.
+pub(crate) struct Control {
+    cancelled: CancellationToken,
+    progress: Option<(Peer<RoleServer>, ProgressToken)>,
+}
+
+impl Control {
+    pub(crate) fn of(context: &RequestContext<RoleServer>) -> Self {
+        Self {
+            cancelled: context.ct.clone(),
+            progress: context.meta.get_progress_token().map(|token| (context.peer.clone(), token)),
+        }
+    }
+}
+
+/// Runs `tool` for `origin`; `name` is what was asked for, for the record.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    control: Control,
+    tool: &'static Tool,
+    name: &str,
+    arguments: Map<String, Value>,
+) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let outcome = attempt(shared, origin, control, tool, arguments.clone()).await;
+    let message = outcome.as_ref().err().map(ToString::to_string);
+    shared.observer.call_finished(&CallRecord {
+        tool: Some(tool),
+        name,
+        principal: &origin.principal,
+        arguments: &arguments,
+        result: outcome.as_ref().ok(),
+        error: outcome.as_ref().err().map(Failure::code),
+        message: message.as_deref(),
+        duration: began.elapsed(),
+        transport: origin.transport,
+        peer: origin.peer,
+    });
+    outcome
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    control: Control,
+    tool: &'static Tool,
+    arguments: Map<String, Value>,
+) -> Result<Value, Failure> {
+    let permit = tokio::select! {
+        entered = shared.gate.enter() => entered.map_err(Failure::Busy)?,
+        () = control.cancelled.cancelled() => return Err(Failure::Cancelled),
+    };
+    let engine = Arc::clone(&shared.engine);
+    let principal = Arc::clone(&origin.principal);
+    let default_project = origin.project.clone().or_else(|| shared.options.default_project.clone());
+    let (sender, forwarder) = match control.progress {
+        Some((peer, token)) => {
+            let (sender, receiver) = mpsc::channel(16);
+            (Some(sender), Some(tokio::spawn(forward(peer, token, receiver))))
+        }
+        None => (None, None),
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let call = Call { tool, principal: &principal, default_project, arguments };
+        match sender {
+            Some(sender) => tools::call(&engine, call, &Throttled::new(sender)),
+            None => tools::call(&engine, call, &NoProgress),
+        }
+    });
+    let result = work.await.map_err(|error| Failure::Lost(error.to_string()))?;
+    if let Some(forwarder) = forwarder {
+        // Progress must not arrive after the result.
+        let _ = forwarder.await;
+    }
+    Ok(result?)
+}
+
+struct Step {
+    done: u64,
+    total: Option<u64>,
+    what: String,
+}
+
+/// Hands progress to the async side, seldom enough not to slow the work down.
+struct Throttled {
+    sender: mpsc::Sender<Step>,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Throttled {
+    fn new(sender: mpsc::Sender<Step>) -> Self {
+        Self { sender, last: Mutex::new(None) }
+    }
+}
+
+impl Progress for Throttled {
+    fn report(&self, done: u64, total: Option<u64>, what: &str) {
+        let now = Instant::now();
+        let mut last = self.last.lock();
+        let finished = total == Some(done);
+        let due = last.is_none_or(|last| now.duration_since(last) >= PROGRESS_INTERVAL);
+        if finished || due {
+            *last = Some(now);
+            // A client that does not read loses steps, never the result.
+            let _ = self.sender.try_send(Step { done, total, what: what.to_owned() });
+        }
+    }
+}
+
+async fn forward(peer: Peer<RoleServer>, token: ProgressToken, mut receiver: mpsc::Receiver<Step>) {
+    let mut highest = None;
+    while let Some(step) = receiver.recv().await {
+        // The protocol wants progress to increase; phases of one tool each begin at zero.
+        let progress = step.done as f64;
+        if highest.is_some_and(|highest| progress <= highest) {
+            continue;
+        }
+        highest = Some(progress);
+        let mut note = ProgressNotificationParam::new(token.clone(), progress);
+        note.total = step.total.map(|total| total as f64);
+        note.message = Some(step.what);
+        if peer.notify_progress(note).await.is_err() {
+            return;
+        }
+    }
+}

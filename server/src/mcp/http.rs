@@ -1,0 +1,207 @@
+//! Streamable HTTP at `/mcp`, and the RFC 9728 document that tells a client where tokens come
+//! from. Everything about the protocol's HTTP binding is rmcp's; this file adds who may come in.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use llm_memory_engine::ids::ProjectId;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::mcp::Shared;
+use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
+use crate::mcp::handler::Handler;
+use crate::mcp::origin::{Origin, PROJECT_HEADER};
+use crate::mcp::sessions::Sessions;
+
+const MCP_PATH: &str = "/mcp";
+const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+const SESSION_HEADER: &str = "mcp-session-id";
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The HTTP side of the port.
+#[derive(Clone)]
+pub(crate) struct Http {
+    router: Router,
+}
+
+#[derive(Clone)]
+struct Door {
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+}
+
+/// Address of the client, attached to each request.
+#[derive(Debug, Clone, Copy)]
+struct PeerAddress(SocketAddr);
+
+impl Http {
+    /// `streams` ends sessions and open event streams.
+    pub(crate) fn new(shared: &Arc<Shared>, streams: &CancellationToken) -> Self {
+        let options = &shared.options;
+        let sessions = Arc::new(Sessions::new(options.max_sessions, options.session_idle));
+        let config = StreamableHttpServerConfig::default()
+            .with_allowed_hosts(&options.allowed_hosts)
+            .with_allowed_origins(&options.allowed_origins)
+            .enforce_origin_validation()
+            .with_max_request_body_bytes(options.max_body_bytes)
+            .with_json_response(true)
+            .with_cancellation_token(streams.clone());
+        let handler = Arc::clone(shared);
+        let protocol = StreamableHttpService::new(
+            move || Ok(Handler::new(Arc::clone(&handler))),
+            Arc::clone(&sessions),
+            config,
+        );
+        let door = Door { shared: Arc::clone(shared), sessions };
+        let router = Router::new()
+            .route_service(MCP_PATH, protocol)
+            .layer(middleware::from_fn_with_state(door.clone(), let_in))
+            .route(METADATA_PATH, get(metadata))
+            .route(&format!("{METADATA_PATH}{MCP_PATH}"), get(metadata))
+            .fallback(not_here)
+            .with_state(door);
+        Self { router }
+    }
+
+    /// Serves one connection to its end; on `cancel` the request in work is the last.
+    pub(crate) async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        cancel: &CancellationToken,
+    ) {
+        let router = self.router.clone();
+        let service = hyper::service::service_fn(move |request: http::Request<_>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(PeerAddress(peer));
+            router.clone().oneshot(request)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = cancel.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // Clients that go away in the middle of a reply, mostly.
+            tracing::debug!(%error, %peer, "http connection ended");
+        }
+    }
+}
+
+/// Authenticates a request and attaches its origin.
+async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerAddress>().map(|address| address.0);
+    let token = header(request.headers(), AUTHORIZATION.as_str());
+    let token = token.and_then(bearer_token).map(str::to_owned);
+    let credentials = Credentials { token: token.as_deref(), peer, transport: TransportKind::Http };
+    let verdict = door.shared.authenticator.authenticate(credentials).await;
+    let principal = match verdict {
+        Ok(principal) => principal,
+        Err(denied) => {
+            door.shared.observer.denied(&denied, TransportKind::Http, peer);
+            return refuse(&door.shared, request.headers(), &denied);
+        }
+    };
+    let headers = request.headers();
+    let project = match header(headers, PROJECT_HEADER).map(ProjectId::from_str).transpose() {
+        Ok(project) => project,
+        Err(error) => {
+            let text = format!("{PROJECT_HEADER} header: {}", error.reason);
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    if header(headers, SESSION_HEADER).is_some_and(|id| !door.sessions.may_use(id, &principal)) {
+        // To anybody but its owner a session does not exist.
+        return (StatusCode::NOT_FOUND, "Not Found: Session not found").into_response();
+    }
+    request.extensions_mut().insert(Origin {
+        principal: Arc::new(principal),
+        transport: TransportKind::Http,
+        peer,
+        project,
+    });
+    next.run(request).await
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
+    match &shared.options.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => {
+            format!("http://{}", header(headers, HOST.as_str()).unwrap_or("localhost"))
+        }
+    }
+}
+
+fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
+    let metadata = format!("{}{METADATA_PATH}{MCP_PATH}", base_url(shared, headers));
+    let scopes = shared.authenticator.protected_resource().scopes.join(" ");
+    let error = match denied {
+        Denied::Missing | Denied::Invalid { .. } => "invalid_token",
+        Denied::Insufficient { .. } => "insufficient_scope",
+        Denied::LockedOut { .. } => "temporarily_unavailable",
+    };
+    let body = json!({"error": error, "error_description": denied.to_string()});
+    let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let mut response = (status, axum::Json(body)).into_response();
+    let challenge = denied
+        .www_authenticate(&metadata, &scopes)
+        .and_then(|challenge| HeaderValue::from_str(&challenge).ok());
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    if let Denied::LockedOut { retry_after } = denied {
+        response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+    }
+    response
+}
+
+/// RFC 9728: what protects this resource.
+async fn metadata(State(door): State<Door>, headers: HeaderMap) -> Response {
+    std::future::ready(()).await;
+    let resource = door.shared.authenticator.protected_resource();
+    let mut body = json!({
+        "resource": format!("{}{MCP_PATH}", base_url(&door.shared, &headers)),
+        "resource_name": "llm-memory",
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": resource.scopes,
+    });
+    if let Some(body) = body.as_object_mut()
+        && !resource.authorization_servers.is_empty()
+    {
+        body.insert("authorization_servers".to_owned(), resource.authorization_servers.into());
+    }
+    ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
+}
+
+async fn not_here() -> Response {
+    std::future::ready(()).await;
+    (StatusCode::NOT_FOUND, "Not Found: the Model Context Protocol is served at /mcp\n")
+        .into_response()
+}

@@ -1,0 +1,62 @@
+//! JSON-RPC, a message a line, over TCP and stdio.
+//!
+//! A connection that begins with `initialize` is a session of the 2025-11-25 protocol. Any other
+//! connection speaks 2026-07-28, and the metadata that revision wants with each request is filled
+//! in where it is missing, so that `echo '{"jsonrpc":"2.0","id":1,"method":"tools/list"}' | nc`
+//! is answered. [`super::auth`] says where a token goes.
+//!
+//! When things go wrong: a line that is too long is answered with an error and skipped, as is one
+//! that is not a message; a caller that is not let in is told so and hung up on; a client that
+//! does not read its answers is not read from either, and after a minute is hung up on.
+
+mod frame;
+mod transport;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use frame::{Frame, FrameError, Splitter, parse};
+use rmcp::service::serve_server_with_ct;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+pub(crate) use transport::{Lines, Source};
+
+use crate::mcp::Shared;
+use crate::mcp::handler::Handler;
+
+/// Serves one TCP connection to its end. On `cancel` nothing more is read; on `streams` what is
+/// still open is closed.
+pub(crate) async fn serve_tcp(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    cancel: &CancellationToken,
+    streams: CancellationToken,
+) {
+    let (reader, writer) = stream.into_split();
+    serve(shared, reader, writer, Source::Tcp { peer }, cancel.clone(), streams).await;
+}
+
+/// Serves messages from `reader` until it ends.
+pub(crate) async fn serve<R, W>(
+    shared: &Arc<Shared>,
+    reader: R,
+    writer: W,
+    source: Source,
+    cancel: CancellationToken,
+    streams: CancellationToken,
+) where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let transport = Lines::new(Arc::clone(shared), reader, writer, source, cancel);
+    let handler = Handler::new(Arc::clone(shared));
+    match serve_server_with_ct(handler, transport, streams).await {
+        Ok(running) => {
+            let _ = running.waiting().await;
+        }
+        // The other end went away before it asked anything.
+        Err(error) => tracing::debug!(%error, "connection ended before its first request"),
+    }
+}

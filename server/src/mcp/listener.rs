@@ -1,0 +1,182 @@
+//! One port, two protocols: the first byte of a connection decides. HTTP requests begin with a
+//! letter; JSON lines begin with a brace (or with white space or a byte-order mark before it).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::mcp::auth::TransportKind;
+use crate::mcp::http::Http;
+use crate::mcp::{McpService, Shared, lines};
+
+/// How long a connection may stay silent before its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(60);
+/// How long streams may take to end once every call has been answered.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Which protocol a first byte announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http,
+    Lines,
+}
+
+const fn spoken(first: u8) -> Spoken {
+    if first.is_ascii_alphabetic() { Spoken::Http } else { Spoken::Lines }
+}
+
+/// Serves connections of `listener` until `cancel`, then drains: no new connections, open
+/// requests get [`crate::mcp::McpOptions::drain`] to end, then everything is closed.
+pub async fn serve_listener(
+    listener: TcpListener,
+    service: McpService,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    let shared = service.shared;
+    // Ends the long-lived streams, after the calls have been answered.
+    let streams = CancellationToken::new();
+    let kill = CancellationToken::new();
+    let http = Http::new(&shared, &streams);
+    let places = Arc::new(Semaphore::new(shared.options.max_connections.max(1)));
+    let open = Arc::new(Open::default());
+    let tasks = TaskTracker::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    // Out of file descriptors, usually; accepting again at once would spin.
+                    tracing::warn!(%error, "cannot accept connections, trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%peer, "connection refused: too many are open");
+            continue;
+        };
+        let connection = Connection {
+            shared: Arc::clone(&shared),
+            http: http.clone(),
+            open: Arc::clone(&open),
+            streams: streams.clone(),
+            cancel: cancel.clone(),
+        };
+        let kill = kill.clone();
+        tasks.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = connection.serve(stream, peer) => {}
+                () = kill.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(shared.options.drain, shared.gate.drained()).await.is_err() {
+        tracing::warn!("some calls did not end in time");
+    }
+    // Answers are on their way to the sockets; streams that never end by themselves go now.
+    let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+    streams.cancel();
+    let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+    kill.cancel();
+    tasks.wait().await;
+    Ok(())
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Open connections by transport, for the metrics.
+#[derive(Debug, Default)]
+struct Open {
+    http: AtomicUsize,
+    tcp: AtomicUsize,
+}
+
+struct Counted<'a> {
+    shared: &'a Shared,
+    counter: &'a AtomicUsize,
+    kind: TransportKind,
+}
+
+impl<'a> Counted<'a> {
+    fn new(shared: &'a Shared, open: &'a Open, kind: TransportKind) -> Self {
+        let counter = if kind == TransportKind::Http { &open.http } else { &open.tcp };
+        let now = counter.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.observer.connections(kind, now);
+        Self { shared, counter, kind }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let now = self.counter.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        self.shared.observer.connections(self.kind, now);
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    http: Http,
+    open: Arc<Open>,
+    streams: CancellationToken,
+    cancel: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        let mut first = [0_u8];
+        let peeked = tokio::select! {
+            peeked = tokio::time::timeout(FIRST_BYTE, stream.peek(&mut first)) => peeked,
+            () = self.cancel.cancelled() => return,
+        };
+        // Closed, failed, or silent: nothing was asked, so nothing is answered.
+        let Ok(Ok(1)) = peeked else { return };
+        // Replies are small and somebody waits for each.
+        let _ = stream.set_nodelay(true);
+        match spoken(first[0]) {
+            Spoken::Http => {
+                let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
+                self.http.serve(stream, peer, &self.cancel).await;
+            }
+            Spoken::Lines => {
+                let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
+                lines::serve_tcp(&self.shared, stream, peer, &self.cancel, self.streams).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_tells_http_from_json() {
+        for request in ["GET / HTTP/1.1", "POST /mcp HTTP/1.1", "OPTIONS *", "PRI * HTTP/2.0"] {
+            assert_eq!(spoken(request.as_bytes()[0]), Spoken::Http);
+        }
+        for line in ["{\"jsonrpc\"", " {", "\n{", "[", "\u{feff}{"] {
+            assert_eq!(spoken(line.as_bytes()[0]), Spoken::Lines);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! From arguments to requests, and from results to what the caller reads.
+
+use std::collections::BTreeMap;
+
+use llm_memory_engine::EngineError;
+use llm_memory_engine::ids::ScopeSelector;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::ToolError;
+
+/// The request that checked arguments spell.
+pub(super) fn parse<T: DeserializeOwned>(arguments: Map<String, Value>) -> Result<T, ToolError> {
+    // Null and absent mean the same; serde distinguishes them for members with a default.
+    let given: Map<String, Value> =
+        arguments.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
+        let path = error.path().to_string();
+        ToolError::Arguments {
+            field: if path == "." { "arguments".to_owned() } else { path },
+            reason: error.into_inner().to_string(),
+        }
+    })
+}
+
+/// A result as JSON.
+pub(super) fn value<T: Serialize>(result: T) -> Result<Value, ToolError> {
+    serde_json::to_value(result).map_err(|error| {
+        EngineError::Internal { context: "write the reply", message: error.to_string() }.into()
+    })
+}
+
+/// Results by scope: the bare result when one scope was asked for, otherwise an object keyed by
+/// scope with what `extra` makes of them all.
+pub(super) fn by_scope<T: Serialize>(
+    asked: ScopeSelector,
+    results: BTreeMap<String, T>,
+    extra: impl FnOnce(&BTreeMap<String, T>) -> Result<Vec<(&'static str, Value)>, ToolError>,
+) -> Result<Value, ToolError> {
+    if asked.scopes().len() == 1 && results.len() == 1 {
+        return results.into_values().next().map_or(Ok(Value::Null), value);
+    }
+    let extra = extra(&results)?;
+    let mut out = Map::new();
+    for (scope, result) in results {
+        out.insert(scope, value(result)?);
+    }
+    for (name, result) in extra {
+        out.insert(name.to_owned(), result);
+    }
+    Ok(Value::Object(out))
+}
+
+/// No members beside the scopes.
+pub(super) fn nothing_extra<T>(
+    _results: &BTreeMap<String, T>,
+) -> Result<Vec<(&'static str, Value)>, ToolError> {
+    Ok(Vec::new())
+}
