@@ -4,6 +4,9 @@
 pub mod access;
 pub mod args;
 pub mod cli;
+mod commands;
+mod docs;
 pub mod exit;
 pub mod mcp;
+mod reports;
 pub mod tools;

@@ -1,16 +1,52 @@
-//! Every tool as a command, against a running server or a data directory.
+//! The command line beyond serving: every tool as a command, and the monitoring commands, against
+//! a running server or a data directory.
+//!
+//! Exit status: [`Exit::Done`] when the work was done, [`Exit::Finding`] when a check found
+//! something, [`Exit::Failed`] when it failed, [`Exit::Usage`] when nothing was tried.
+
+mod arguments;
+mod command;
+pub(crate) mod connect;
+pub(crate) mod duration;
+pub(crate) mod error;
+pub(crate) mod http;
+mod local;
+pub(crate) mod mcp_client;
+pub(crate) mod printer;
+pub(crate) mod render;
+mod shape;
+mod tool;
 
 use clap::{ArgMatches, Command};
 
+use self::error::CliError;
+use self::printer::{Printer, tell};
 use crate::args::Common;
+use crate::commands;
 use crate::exit::Exit;
+use crate::tools;
 
 /// The commands this module adds to the tree.
 pub fn subcommands() -> Vec<Command> {
-    Vec::new()
+    let tools = command::commands(tools::all()).into_iter();
+    let tools = tools.map(|group| group.args(connect::flags()));
+    tools.chain(commands::ALL.iter().map(|row| (row.command)())).collect()
 }
 
 /// Runs the command `name` with its parsed arguments.
-pub fn run(_common: &Common, _name: &str, _arguments: &ArgMatches) -> Exit {
-    Exit::Usage
+pub fn run(common: &Common, name: &str, arguments: &ArgMatches) -> Exit {
+    let printer = Printer::new(common.output);
+    let done = match commands::ALL.iter().find(|row| row.name == name) {
+        Some(row) => (row.run)(common, printer, arguments),
+        None => tool::run(common, printer, name, arguments),
+    };
+    match done {
+        Ok(exit) => exit,
+        // The reader of the result has gone; it had what it wanted.
+        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            tell(format_args!("error: {error}"));
+            error.exit()
+        }
+    }
 }

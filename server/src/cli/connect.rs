@@ -1,0 +1,282 @@
+//! Finds the store that a command is about: the server named with `--server`, the server that
+//! holds the data directory's lock, or the directory itself.
+//!
+//! The lock decides. The directory is opened when its lock is free; a leftover `run/server.json`
+//! of a killed server is not believed. When the lock is held, `run/server.json` says where the
+//! holder listens and `run/admin.token` lets its owner in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches};
+use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::ids::ProjectId;
+use llm_memory_engine::progress::Progress;
+use llm_memory_engine::{Engine, EngineError};
+use serde_json::{Map, Value};
+
+use super::error::CliError;
+use super::http::Address;
+use super::local;
+use super::mcp_client::McpClient;
+use super::printer::TerminalProgress;
+use crate::access::Principal;
+use crate::args::Common;
+use super::local::env_vars;
+use crate::tools::{self, Call, Tool};
+
+/// How long a monitoring request may take before the server counts as hung.
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The flags that say where the store is.
+pub(crate) fn flags() -> [Arg; 3] {
+    [
+        Arg::new("server")
+            .long("server")
+            .value_name("URL")
+            .global(true)
+            .help(format!("Running server to talk to ({})", env_vars::URL.name)),
+        Arg::new("token")
+            .long("token")
+            .value_name("TOKEN")
+            .global(true)
+            .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
+        Arg::new("project")
+            .long("project")
+            .value_name("NAME")
+            .global(true)
+            .help(format!("Project whose local and committed scopes are meant ({})", env_vars::PROJECT.name)),
+    ]
+}
+
+/// Where a command looks for the store, as flags and environment say.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The data directory.
+    pub(crate) root: PathBuf,
+    /// A server named explicitly.
+    pub(crate) server: Option<String>,
+    token: Option<String>,
+    /// The project calls are made in.
+    pub(crate) project: Option<ProjectId>,
+    settings: local::Settings,
+}
+
+impl Target {
+    /// Reads flags, environment and configuration.
+    pub(crate) fn new(common: &Common, arguments: &ArgMatches) -> Result<Self, CliError> {
+        let settings = local::settings(common)?;
+        let flag = |name: &str| arguments.try_get_one::<String>(name).ok().flatten().cloned();
+        let chosen = |name: &str, variable: env_vars::EnvVar| {
+            flag(name).or_else(|| std::env::var(variable.name).ok()).filter(|text| !text.is_empty())
+        };
+        // A data directory on the command line beats a server from the environment.
+        let server = match flag("server") {
+            Some(url) => Some(url),
+            None if common.data_dir.is_some() => None,
+            None => chosen("server", env_vars::URL),
+        };
+        let project = match flag("project") {
+            Some(name) => Some(ProjectId::new(name).map_err(EngineError::from)?),
+            None => settings.default_project(),
+        };
+        Ok(Self {
+            root: settings.data_dir.clone(),
+            server,
+            token: chosen("token", env_vars::TOKEN),
+            project,
+            settings,
+        })
+    }
+
+    /// The server that holds the directory, as it described itself.
+    pub(crate) fn running(&self) -> Option<RunFile> {
+        RunFile::read(&OsDisk, &self.root)
+    }
+
+    /// Whether another process holds the directory's lock.
+    pub(crate) fn is_locked(&self) -> Result<bool, CliError> {
+        let path = self.root.join("lock");
+        if !OsDisk.exists(&path)? {
+            return Ok(false);
+        }
+        match OsDisk.lock(&path) {
+            Ok(guard) => {
+                drop(guard);
+                Ok(false)
+            }
+            Err(error) if error.is_locked() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Connects to the store. `create` says whether an empty directory may become one.
+    pub(crate) fn open(&self, create: bool) -> Result<Backend, CliError> {
+        if let Some(url) = &self.server {
+            return Ok(self.client(url, self.token.clone())?);
+        }
+        if !create && !OsDisk.exists(&self.root)? {
+            return Err(CliError::NoStore { root: self.root.clone() });
+        }
+        match Engine::open(Arc::new(OsDisk), &self.root, self.settings.options()?) {
+            Ok(engine) => Ok(Backend::Directory {
+                engine: Arc::new(engine),
+                principal: Principal::local_owner(),
+                project: self.project.clone(),
+            }),
+            Err(EngineError::Disk(error)) if error.is_locked() => self.holder(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The server that holds the lock.
+    fn holder(&self) -> Result<Backend, CliError> {
+        let Some(running) = self.running() else {
+            return Err(CliError::Locked {
+                root: self.root.clone(),
+                holder: "a process that serves no requests".to_owned(),
+            });
+        };
+        let Some(url) = &running.mcp else {
+            return Err(CliError::Locked {
+                root: self.root.clone(),
+                holder: format!("process {}, which serves no port", running.pid),
+            });
+        };
+        let token = self.token.clone().or_else(|| admin_token(&OsDisk, &self.root));
+        self.client(url, token)
+    }
+
+    fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
+        let address = Address::parse(url, "/mcp").map_err(super::mcp_client::CallError::from)?;
+        let project = self.project.as_ref().map(|project| project.as_str().to_owned());
+        Ok(Backend::Server(McpClient::new(address, token, project)))
+    }
+}
+
+/// What a running server writes about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunFile {
+    /// Its process.
+    pub(crate) pid: u64,
+    /// Where it serves MCP.
+    pub(crate) mcp: Option<String>,
+    /// Where it serves health.
+    pub(crate) health: Option<String>,
+    /// Where it serves metrics.
+    pub(crate) metrics: Option<String>,
+}
+
+impl RunFile {
+    fn read(disk: &dyn Disk, root: &Path) -> Option<Self> {
+        Self::parse(&disk.read(&root.join("run").join("server.json")).ok()?)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let document: Value = serde_json::from_slice(bytes).ok()?;
+        let address = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
+        Some(Self {
+            pid: document.get("pid")?.as_u64()?,
+            mcp: address("mcp"),
+            health: address("health"),
+            metrics: address("metrics"),
+        })
+    }
+}
+
+fn admin_token(disk: &dyn Disk, root: &Path) -> Option<String> {
+    let bytes = disk.read(&root.join("run").join("admin.token")).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// A store that can be asked.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// A running server.
+    Server(McpClient),
+    /// The directory, opened by this process.
+    Directory {
+        /// The store.
+        engine: Arc<Engine>,
+        /// The directory's owner.
+        principal: Principal,
+        /// The project calls are made in.
+        project: Option<ProjectId>,
+    },
+}
+
+impl Backend {
+    /// Calls `tool`, showing progress to whoever looks at standard error.
+    pub(crate) fn call(
+        &self,
+        tool: &'static Tool,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, CliError> {
+        let progress = TerminalProgress::new();
+        let result = self.call_with(tool, arguments, &progress);
+        progress.clear();
+        result
+    }
+
+    /// Calls the tool of that name with `arguments`, a JSON object.
+    pub(crate) fn call_named(&self, name: &str, arguments: Value) -> Result<Value, CliError> {
+        let tool = tools::find(name).ok_or_else(|| CliError::Usage {
+            message: format!("this program has no tool {name}"),
+        })?;
+        let arguments = match arguments {
+            Value::Object(map) => map,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Map::new()
+            }
+        };
+        self.call(tool, arguments)
+    }
+
+    fn call_with(
+        &self,
+        tool: &'static Tool,
+        arguments: Map<String, Value>,
+        progress: &dyn Progress,
+    ) -> Result<Value, CliError> {
+        match self {
+            Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
+            Self::Directory { engine, principal, project } => {
+                let call =
+                    Call { tool, principal, default_project: project.clone(), arguments };
+                Ok(tools::call(engine, call, progress)?)
+            }
+        }
+    }
+
+    /// Says where the answers come from, for reports.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Server(client) => format!("server at {}", client.authority()),
+            Self::Directory { engine, .. } => format!("directory {}", engine.root().display()),
+        }
+    }
+
+    /// Finishes what the store still has to do. A server goes on.
+    pub(crate) fn close(self) -> Result<(), CliError> {
+        match self {
+            Self::Server(_) => Ok(()),
+            Self::Directory { engine, .. } => Ok(engine.close()?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_file_without_a_process_is_not_believed() {
+        assert_eq!(RunFile::parse(b"{}"), None);
+        assert_eq!(RunFile::parse(b"{\"pid\": 1"), None);
+        let file = RunFile::parse(br#"{"pid": 7, "mcp": "127.0.0.1:3000"}"#).unwrap();
+        assert_eq!((file.pid, file.mcp.as_deref()), (7, Some("127.0.0.1:3000")));
+        assert_eq!(file.health, None);
+    }
+}

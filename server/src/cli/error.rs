@@ -1,0 +1,89 @@
+//! How a command fails, in words for the person who typed it.
+
+use std::io;
+use std::path::PathBuf;
+
+use llm_memory_disk::DiskError;
+use llm_memory_engine::EngineError;
+use thiserror::Error;
+
+use super::arguments::BadFlag;
+use super::mcp_client::CallError;
+use crate::exit::Exit;
+use crate::tools::ToolError;
+
+/// A command that could not do its work.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    /// The command line makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A flag's value cannot be used.
+    #[error(transparent)]
+    Flag(#[from] BadFlag),
+    /// There is nothing to read.
+    #[error(
+        "there is no store in {}: write something first, or name another folder with --data-dir",
+        root.display()
+    )]
+    NoStore {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// Another process holds the directory and cannot be asked.
+    #[error(
+        "{} is in use by {holder}: stop it, or name a running server with --server", root.display()
+    )]
+    Locked {
+        /// The folder.
+        root: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// A running server failed or refused.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A tool failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The store failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The result could not be printed.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+    /// A document that a report is made from has not the form it must have.
+    #[error("{what}: {reason}")]
+    Document {
+        /// Which document.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl CliError {
+    /// The exit status that goes with it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage { .. }
+            | Self::Flag(_)
+            | Self::Tool(ToolError::Arguments { .. })
+            | Self::Call(CallError::Http(super::http::HttpError::Address { .. })) => Exit::Usage,
+            Self::NoStore { .. }
+            | Self::Locked { .. }
+            | Self::Call(_)
+            | Self::Tool(_)
+            | Self::Engine(_)
+            | Self::Disk(_)
+            | Self::Output(_)
+            | Self::Document { .. } => Exit::Failed,
+        }
+    }
+}

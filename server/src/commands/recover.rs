@@ -1,0 +1,176 @@
+//! `recover`: looks at the damage, says what is to be done, and does the part that needs no
+//! backup.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::cli::connect::{self, Backend, Target};
+use crate::cli::error::CliError;
+use crate::cli::printer::{Printer, tell};
+use crate::cli::render::float_text;
+use crate::exit::Exit;
+use crate::reports::by_scope::{arguments, count, documents, entries};
+use crate::reports::ladder::{Action, Level, Plan, ScopeState};
+
+pub(super) fn command() -> Command {
+    Command::new("recover")
+        .about("Assess corruption and mend what can be mended without a backup")
+        .arg(
+            Arg::new("auto")
+                .long("auto")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("plan")
+                .help("Do what the plan says without asking"),
+        )
+        .arg(
+            Arg::new("plan")
+                .long("plan")
+                .action(ArgAction::SetTrue)
+                .help("Only print the plan; nothing is changed"),
+        )
+        .args(connect::flags())
+}
+
+/// What was found and done.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    /// The state before.
+    plan: Plan,
+    /// Whether the plan's automatic steps were taken.
+    acted: bool,
+    /// What each rebuild answered, by scope.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    results: serde_json::Map<String, Value>,
+    /// The state after, when something was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Plan>,
+}
+
+pub(super) fn run(
+    common: &Common,
+    printer: Printer,
+    matches: &ArgMatches,
+) -> Result<Exit, CliError> {
+    let backend = Target::new(common, matches)?.open(false)?;
+    let outcome = respond(&backend, printer, matches);
+    let closed = backend.close();
+    let outcome = outcome?;
+    closed?;
+    printer.either(&outcome, || outcome.text())?;
+    Ok(outcome.exit())
+}
+
+fn respond(
+    backend: &Backend,
+    printer: Printer,
+    matches: &ArgMatches,
+) -> Result<Outcome, CliError> {
+    let plan = assess(backend)?;
+    let mut outcome =
+        Outcome { plan, acted: false, results: serde_json::Map::new(), after: None };
+    if matches.get_flag("plan") || outcome.plan.automatic().next().is_none() {
+        return Ok(outcome);
+    }
+    if !matches.get_flag("auto") && !confirmed(&outcome.plan, printer)? {
+        return Ok(outcome);
+    }
+    for step in outcome.plan.automatic().filter(|step| step.action == Action::Rebuild) {
+        tell(format_args!("rebuilding {}", step.scope));
+        let result = backend.call_named("maintenance.rebuild", arguments(&step.scope))?;
+        outcome.results.insert(step.scope.clone(), result);
+    }
+    outcome.acted = true;
+    outcome.after = Some(assess(backend)?);
+    Ok(outcome)
+}
+
+/// Verifies everything and makes the plan.
+fn assess(backend: &Backend) -> Result<Plan, CliError> {
+    let all = json!({"scope": "all"});
+    let journal = backend.call_named("journal.verify", all.clone())?;
+    let views = backend.call_named("maintenance.verify", all)?;
+    let views = documents(&views, "global", "watermarks");
+    let scopes: Vec<ScopeState> = documents(&journal, "global", "checkedCount")
+        .into_iter()
+        .map(|(scope, document)| {
+            let view = views.iter().find(|(name, _)| *name == scope).map(|(_, view)| *view);
+            let agrees = view.and_then(|view| view.get("ok")).and_then(Value::as_bool);
+            ScopeState {
+                corrupted: entries(document, "corruptedItems"),
+                integrity: document.get("integrityScore").and_then(Value::as_f64).unwrap_or(1.0),
+                checked: count(document, "checkedCount"),
+                view_issues: match agrees {
+                    Some(false) => view.map_or(0, |view| entries(view, "issues")).max(1),
+                    Some(true) | None => 0,
+                },
+                scope,
+            }
+        })
+        .collect();
+    Ok(Plan::of(&scopes))
+}
+
+/// Shows the plan and asks.
+fn confirmed(plan: &Plan, printer: Printer) -> Result<bool, CliError> {
+    if printer.is_json() || !io::stdin().is_terminal() {
+        return Err(CliError::Usage {
+            message: "nobody can be asked here: give --auto to act or --plan to look".to_owned(),
+        });
+    }
+    tell(text(plan));
+    tell("Take the automatic steps? [y/N]");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+impl Outcome {
+    fn text(&self) -> String {
+        match &self.after {
+            None => text(&self.plan),
+            Some(after) => format!("{}\nafterwards\n{}", text(&self.plan), text(after)),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.after.as_ref().unwrap_or(&self.plan).level {
+            Level::None => Exit::Done,
+            Level::Minor | Level::Moderate => Exit::Finding,
+            Level::Severe => Exit::Failed,
+        }
+    }
+}
+
+fn text(plan: &Plan) -> String {
+    let level = match plan.level {
+        Level::None => "nothing is damaged",
+        Level::Minor => "minor damage",
+        Level::Moderate => "moderate damage",
+        Level::Severe => "severe damage: a restore from backup is needed",
+    };
+    let integrity = plan.integrity.map_or_else(|| "no data".to_owned(), float_text);
+    let mut out = format!("{level} ({} corrupted items, integrity {integrity})\n", plan.corrupted);
+    for (number, step) in plan.steps.iter().enumerate() {
+        let action = match step.action {
+            Action::Rebuild => "rebuild",
+            Action::Verify => "verify",
+            Action::Restore => "restore",
+        };
+        let who = if step.automatic { "" } else { " [by hand]" };
+        out.push_str(&format!(
+            "{}. {action} {}{who}: {}\n",
+            number.saturating_add(1),
+            step.scope,
+            step.reason
+        ));
+    }
+    if plan.manual().next().is_some() {
+        out.push_str("Steps marked [by hand] are not taken by this command.\n");
+    }
+    out
+}
