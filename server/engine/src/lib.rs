@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod item;
+pub mod journal;
 pub mod progress;
 pub mod store;
 mod text;
