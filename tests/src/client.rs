@@ -33,14 +33,9 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the server said to come back later.
-    pub fn is_busy(&self) -> bool {
-        match self {
-            Self::Refused { code, message } => {
-                code.as_deref() == Some("busy") || message.starts_with("busy")
-            }
-            Self::Lost(_) => false,
-        }
+    /// Whether the server refused with this stable word (`busy`, `not_found`).
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Refused { code: Some(code), .. } if code == word)
     }
 }
 
@@ -112,9 +107,7 @@ impl Client {
         };
         let structured = result.get("structuredContent").cloned();
         if result.get("isError").and_then(Value::as_bool) == Some(true) {
-            let code = structured.as_ref().and_then(|value| {
-                value.pointer("/error/code").or_else(|| value.get("code")).and_then(Value::as_str)
-            });
+            let code = result.pointer("/_meta/llm-memory.dev~1error/code").and_then(Value::as_str);
             return Err(CallError::Refused { code: code.map(str::to_owned), message: text() });
         }
         Ok(structured.unwrap_or_else(|| Value::String(text())))
@@ -148,7 +141,7 @@ impl Client {
         };
         if let Some(error) = response.get("error") {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("no message");
-            let code = error.pointer("/data/code").and_then(Value::as_str);
+            let code = error.pointer("/data/llm-memory.dev~1error/code").and_then(Value::as_str);
             return Err(CallError::Refused {
                 code: code.map(str::to_owned),
                 message: message.to_owned(),

@@ -2,6 +2,8 @@
 //! share; the programs in `bin/` are recipes of the justfile.
 
 pub mod client;
+pub mod corpus;
 pub mod crash;
+pub mod demo;
 pub mod random;
 pub mod server;

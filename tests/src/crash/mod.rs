@@ -291,7 +291,7 @@ fn maintain(
             }
             Err(CallError::Lost(_)) => return Ok(()),
             Err(_) if ending.load(Ordering::SeqCst) => return Ok(()),
-            Err(error) if error.is_busy() => {}
+            Err(error) if error.is("busy") => {}
             Err(error) => bail!("{tool}: {error}"),
         }
     }
@@ -305,7 +305,7 @@ fn call(client: &mut Client, tool: &str, arguments: &Value) -> Result<Value> {
 fn get(client: &mut Client, scope: &str, id: &str) -> Result<Option<Value>> {
     match client.call("memory_get", &in_scope(scope, json!({ "id": id }))) {
         Ok(item) => Ok(Some(item)),
-        Err(CallError::Refused { message, .. }) if message.contains("not found") => Ok(None),
+        Err(error) if error.is("not_found") => Ok(None),
         Err(error) => Err(error).with_context(|| format!("memory_get {id} after the crash")),
     }
 }

@@ -210,9 +210,7 @@ impl<'a> Writer<'a> {
                         (found.version.unwrap_or(0), found.text)
                     }
                     Err(CallError::Lost(_)) => return Err(Stop::Lost),
-                    Err(CallError::Refused { message, .. }) if message.contains("not found") => {
-                        (0, String::new())
-                    }
+                    Err(error) if error.is("not_found") => (0, String::new()),
                     Err(error) => return Err(refused(format!("memory_get {id}: {error}"))),
                 };
             let arguments = json!({
@@ -229,7 +227,7 @@ impl<'a> Writer<'a> {
                     lock(shared).maybe.insert(word);
                     return Err(Stop::Lost);
                 }
-                Err(CallError::Refused { message, .. }) if message.contains("at version") => {}
+                Err(error) if error.is("version_conflict") => {}
                 Err(error) => return Err(refused(format!("a conditional write of {id}: {error}"))),
             }
         }
@@ -259,7 +257,7 @@ impl<'a> Writer<'a> {
     fn call(&mut self, tool: &str, arguments: &Value) -> Result<Value, CallError> {
         loop {
             match self.client.call(tool, arguments) {
-                Err(error) if error.is_busy() => std::thread::sleep(Duration::from_millis(5)),
+                Err(error) if error.is("busy") => std::thread::sleep(Duration::from_millis(5)),
                 other => return other,
             }
         }
