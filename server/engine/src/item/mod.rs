@@ -3,15 +3,20 @@
 
 pub mod canonical;
 pub mod confidence;
+pub mod edit;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod gate;
+pub mod guardrail;
 mod present;
 pub mod redaction;
+pub mod similarity;
+pub mod validate;
 
 pub use confidence::ConfidenceConfig;
 pub use present::{present, summarize};
 pub use redaction::Redactor;
+pub use similarity::Sketch;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -169,7 +169,7 @@ impl Redactor {
                 *field = redacted.text;
                 hashes.extend(redacted.hashes);
             }
-            marked = marked || field.contains(&self.replacement);
+            marked = marked || self.markers().any(|marker| field.contains(marker));
         }
         let count = hashes.len();
         if !marked {
@@ -229,10 +229,18 @@ impl Redactor {
 
     /// Whether a match is only what an earlier redaction left (`password: <redacted-secret>`).
     fn is_leftover(&self, rule: &Rule, matched: &str) -> bool {
-        if self.replacement.is_empty() || !matched.contains(&self.replacement) {
+        let Some(marker) = self.markers().find(|marker| matched.contains(marker)) else {
             return false;
-        }
-        !rule.regex.is_match(&matched.replace(&self.replacement, ""))
+        };
+        !rule.regex.is_match(&matched.replace(marker, ""))
+    }
+
+    /// What may stand where secrets were: the replacement, and the one that earlier
+    /// configurations had most likely.
+    fn markers(&self) -> impl Iterator<Item = &str> {
+        [self.replacement.as_str(), DEFAULT_REPLACEMENT]
+            .into_iter()
+            .filter(|marker| !marker.is_empty())
     }
 }
 
