@@ -11,10 +11,14 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::ids::Timestamp;
 
+use crate::answer::{self, Answer, Failure};
+use crate::config::{self, ConfigError, Effective, Sources, settings, value::Kind};
 use crate::exit::Exit;
-use crate::{cli, tools};
+use crate::{auth, cli, tools};
 
 /// Shape of what a command prints on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,21 @@ pub struct Common {
     /// `--output`, or what suits: a dotted command that writes into a pipe or file prints JSON,
     /// because it is usually read by another program; everything else prints text.
     pub output: Output,
+}
+
+impl Common {
+    /// The configuration in force: file, environment and `flags` (by setting key) laid over the
+    /// defaults.
+    pub fn load(
+        &self,
+        disk: &dyn Disk,
+        mut flags: Vec<(&'static str, String)>,
+    ) -> Result<Effective, ConfigError> {
+        if let Some(folder) = &self.data_dir {
+            flags.push(("dataDir", folder.to_string_lossy().into_owned()));
+        }
+        config::load(disk, &Sources::of_process(self.config.clone(), flags))
+    }
 }
 
 /// Flags that every command takes and that have a value; [`spell_out`] must step over the value.
@@ -80,7 +99,57 @@ pub fn command() -> Command {
                     "text for people, json for programs; dotted commands default to json in pipes",
                 ),
         )
+        .subcommands([
+            Command::new("config")
+                .about("Shows and checks the configuration")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(
+                    Command::new("show")
+                        .about("Prints every setting, its value and where it came from")
+                        .args(setting_flags()),
+                ),
+            auth::command::command(),
+        ])
         .subcommands(cli::subcommands())
+}
+
+/// A flag for every setting, for the commands that start a server or speak about its settings.
+/// Values are checked with the other layers, so that all mistakes are reported together.
+fn setting_flags() -> impl Iterator<Item = Arg> {
+    let others = settings::ALL.iter().filter(|setting| setting.key != "dataDir");
+    others.map(|setting| {
+        let arg = Arg::new(setting.key)
+            .long(setting.flag)
+            .help(format!("{} ({})", setting.env.doc.trim(), setting.env.name))
+            .help_heading("Settings")
+            .hide_short_help(true)
+            .action(ArgAction::Set);
+        match setting.kind {
+            // `--safe-mode` alone means yes.
+            Kind::Switch => arg
+                .value_name("BOOL")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+            Kind::Number { .. } => arg.value_name("N"),
+            Kind::Path => arg.value_name("PATH"),
+            Kind::List => arg.value_name("LIST"),
+            Kind::Choice { .. } | Kind::Text | Kind::Address => arg.value_name("VALUE"),
+        }
+    })
+}
+
+/// The settings that were given as flags, by key.
+fn given_settings(matches: &ArgMatches) -> Vec<(&'static str, String)> {
+    settings::ALL
+        .iter()
+        .filter(|setting| setting.key != "dataDir")
+        .filter_map(|setting| {
+            let value = matches.try_get_one::<String>(setting.key).ok().flatten()?;
+            Some((setting.key, value.clone()))
+        })
+        .collect()
 }
 
 /// Parses `arguments` (the program's name first), runs the command and says how it ended.
@@ -91,19 +160,31 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return refuse(&error),
     };
     let common = common(&matches, dotted, io::stdout().is_terminal());
-    match matches.subcommand() {
-        Some((name, arguments)) => cli::run(&common, name, arguments),
-        None => Exit::Usage,
-    }
+    let outcome = match matches.subcommand() {
+        Some(("config", arguments)) => show_config(&common, arguments),
+        Some(("token", arguments)) => change_tokens(&common, arguments),
+        Some((name, arguments)) => return cli::run(&common, name, arguments),
+        None => return Exit::Usage,
+    };
+    answer::print(outcome, common.output)
+}
+
+fn show_config(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
+    let flags = arguments.subcommand().map(|(_, inner)| given_settings(inner)).unwrap_or_default();
+    let effective = common.load(&OsDisk, flags).map_err(Failure::usage)?;
+    Ok(Answer::done(config::show::json(&effective), config::show::text(&effective)))
+}
+
+fn change_tokens(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
+    let effective = common.load(&OsDisk, Vec::new()).map_err(Failure::usage)?;
+    let file = &effective.config.auth.tokens_file;
+    auth::command::run(&OsDisk, file, arguments, Timestamp::now())
 }
 
 fn common(matches: &ArgMatches, dotted: bool, terminal: bool) -> Common {
-    let output = match matches.get_one::<String>("output").map(String::as_str) {
-        Some("json") => Output::Json,
-        Some(_) => Output::Text,
-        None if dotted && !terminal => Output::Json,
-        None => Output::Text,
-    };
+    let asked = matches.get_one::<String>("output").map(String::as_str);
+    let json = asked.map_or(dotted && !terminal, |format| format == "json");
+    let output = if json { Output::Json } else { Output::Text };
     Common {
         data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
         config: matches.get_one::<PathBuf>("config").cloned(),
@@ -116,10 +197,8 @@ fn refuse(error: &clap::Error) -> Exit {
     // Nothing can be done about a closed stdout or stderr.
     drop(error.print());
     drop(io::stdout().flush());
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-        _ => Exit::Usage,
-    }
+    let answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if answer { Exit::Done } else { Exit::Usage }
 }
 
 /// Replaces a dotted or underscored command name by its words; says whether there was one.

@@ -2,11 +2,22 @@
 //! crate lets people and programs in.
 
 pub mod access;
+pub mod answer;
 pub mod args;
+pub mod audit;
+pub mod auth;
 pub mod cli;
 mod commands;
+pub mod config;
 mod docs;
+pub mod env_vars;
 pub mod exit;
 pub mod mcp;
+pub mod metered_disk;
+pub mod metrics;
+pub mod process;
 mod reports;
+pub mod sink;
+pub mod status;
+pub mod telemetry;
 pub mod tools;

@@ -1,0 +1,187 @@
+//! Turns the last snapshot into samples, at each scrape.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::table::{self, Definition, Kind};
+use super::{Labels, help};
+use crate::status::{Board, Phase, Snapshot};
+
+/// One figure of a metric.
+#[derive(Debug, Clone, PartialEq)]
+struct Sample {
+    definition: Definition,
+    labels: Labels,
+    value: f64,
+}
+
+/// Reads the board.
+#[derive(Debug)]
+pub(super) struct State {
+    board: Arc<Board>,
+}
+
+impl State {
+    pub(super) const fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+}
+
+impl Collector for State {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let samples = samples(&self.board);
+        for definition in table::ALL {
+            let mut of_metric =
+                samples.iter().filter(|sample| sample.definition == *definition).peekable();
+            if of_metric.peek().is_none() {
+                continue;
+            }
+            let counter = definition.kind == Kind::Counter;
+            let name = definition.name.strip_suffix("_total").unwrap_or(definition.name);
+            let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut metric = encoder.encode_descriptor(name, help(*definition), None, kind)?;
+            for sample in of_metric {
+                if sample.labels.is_empty() {
+                    encode_value(counter, sample.value, metric)?;
+                    // A metric without labels has one sample.
+                    break;
+                }
+                let labelled = metric.encode_family(&sample.labels)?;
+                encode_value(counter, sample.value, labelled)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_value(counter: bool, value: f64, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    if counter {
+        ConstCounter::new(value).encode(encoder)
+    } else {
+        ConstGauge::new(value).encode(encoder)
+    }
+}
+
+/// Every figure that there is data for.
+fn samples(board: &Board) -> Vec<Sample> {
+    let snapshot = board.snapshot();
+    let mut out = Samples(Vec::new());
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    out.add(table::BUILD_INFO, version, 1.0);
+    out.plain(table::READY, f64::from(u8::from(board.phase() == Phase::Ready)));
+    out.plain(table::PROCESS_START, board.started_at().as_millis() as f64 / 1e3);
+    if snapshot.at.is_none() {
+        return out.0;
+    }
+    out.plain(table::LOCKED_OUT, snapshot.locked_out as f64);
+    out.plain(table::AUDIT_DROPPED, snapshot.audit_dropped as f64);
+    out.plain(table::LOG_DROPPED, snapshot.log_dropped as f64);
+    of_scopes(&snapshot, &mut out);
+    for cache in &snapshot.caches {
+        let label = vec![("cache", cache.name.to_owned())];
+        out.add(table::CACHE_SIZE, label.clone(), cache.bytes as f64);
+        if let Some(rate) = cache.hit_rate() {
+            out.add(table::CACHE_HIT_RATE, label, rate);
+        }
+    }
+    for (scope, when) in &snapshot.verified {
+        let label = vec![("scope", scope.clone())];
+        out.add(table::VERIFY_SUCCESS, label, when.as_millis() as f64 / 1e3);
+    }
+    if let Some(disk) = snapshot.disk {
+        out.plain(table::DISK_TOTAL, disk.total as f64);
+        out.plain(table::DISK_AVAILABLE, disk.available as f64);
+    }
+    let process = &snapshot.process;
+    for (definition, value) in [
+        (table::PROCESS_CPU, process.cpu_seconds),
+        (table::PROCESS_RESIDENT, process.resident_bytes.map(|value| value as f64)),
+        (table::PROCESS_VIRTUAL, process.virtual_bytes.map(|value| value as f64)),
+        (table::PROCESS_THREADS, process.threads.map(|value| value as f64)),
+        (table::PROCESS_OPEN_FDS, process.open_fds.map(|value| value as f64)),
+        (table::PROCESS_MAX_FDS, process.max_fds.map(|value| value as f64)),
+    ] {
+        if let Some(value) = value {
+            out.plain(definition, value);
+        }
+    }
+    out.0
+}
+
+fn of_scopes(snapshot: &Snapshot, out: &mut Samples) {
+    for scope in &snapshot.scopes {
+        let label = || vec![("scope", scope.scope.clone())];
+        for (definition, value) in [
+            (table::ITEMS, scope.items),
+            (table::VERSIONS, scope.versions),
+            (table::JOURNAL_BYTES, scope.journal_bytes),
+            (table::JOURNAL_ENTRIES, scope.journal_entries),
+            (table::CONTENT_BYTES, scope.content_bytes),
+            (table::READ_ONLY, u64::from(scope.read_only.is_some())),
+        ] {
+            out.add(definition, label(), value as f64);
+        }
+        if scope.block_bytes > 0 {
+            let ratio = scope.content_bytes as f64 / scope.block_bytes as f64;
+            out.add(table::COMPRESSION_RATIO, label(), ratio);
+        }
+        for (view, bytes) in [
+            ("catalog", scope.catalog_bytes),
+            ("index", scope.index_bytes),
+            ("blocks", scope.block_bytes),
+        ] {
+            let mut labels = label();
+            labels.push(("view", view.to_owned()));
+            out.add(table::VIEW_BYTES, labels, bytes as f64);
+        }
+        for (view, watermark) in &scope.watermarks {
+            let mut labels = label();
+            labels.push(("view", view.clone()));
+            out.add(table::VIEW_LAG, labels, scope.head_seq.0.saturating_sub(watermark.0) as f64);
+        }
+    }
+}
+
+struct Samples(Vec<Sample>);
+
+impl Samples {
+    fn add(&mut self, definition: Definition, labels: Labels, value: f64) {
+        self.0.push(Sample { definition, labels, value });
+    }
+
+    fn plain(&mut self, definition: Definition, value: f64) {
+        self.add(definition, Vec::new(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::fixtures;
+
+    fn value(samples: &[Sample], definition: Definition, labels: &[(&str, &str)]) -> Option<f64> {
+        let found = samples.iter().find(|sample| {
+            sample.definition == definition
+                && sample.labels.len() == labels.len()
+                && sample.labels.iter().zip(labels).all(|(a, b)| a.0 == b.0 && a.1 == b.1)
+        });
+        found.map(|sample| sample.value)
+    }
+
+    #[test]
+    fn figures_are_those_of_the_snapshot() {
+        let samples = samples(&fixtures::busy_board());
+        let scope = ("scope", "local/web");
+        assert_eq!(value(&samples, table::COMPRESSION_RATIO, &[scope]), Some(15.0));
+        assert_eq!(value(&samples, table::CACHE_HIT_RATE, &[("cache", "payload")]), Some(0.75));
+        assert_eq!(value(&samples, table::VIEW_LAG, &[scope, ("view", "catalog")]), Some(2.0));
+        assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[scope]), Some(500.0));
+        assert_eq!(value(&samples, table::READY, &[]), Some(1.0));
+    }
+}
