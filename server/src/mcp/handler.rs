@@ -96,7 +96,14 @@ impl Handler {
         level: LoggingLevel,
         data: Value,
     ) {
-        let wanted = context.meta.log_level().or_else(|| self.session.level());
+        let version = context.protocol_version();
+        let stateless = version.is_some_and(|version| !version.has_initialize());
+        let wanted = if stateless {
+            context.meta.log_level()
+        } else {
+            // Until a session says otherwise the server decides.
+            Some(self.session.level().unwrap_or(LoggingLevel::Info))
+        };
         if wanted.is_some_and(|wanted| severity(level) >= severity(wanted)) {
             let mut note = LoggingMessageNotificationParam::new(level, data);
             note.logger = Some("llm-memory".to_owned());
