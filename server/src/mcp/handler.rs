@@ -23,7 +23,7 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::access::{Principal, Role};
 use crate::mcp::calls::{self, Control};
@@ -58,9 +58,35 @@ fn advertise(tool: &Tool) -> McpTool {
     );
     let mut shown = McpTool::new(tool.name, tool.description, Arc::new((tool.input_schema)()));
     shown.title = Some(tool.title.to_owned());
-    shown.output_schema = Some(Arc::new((tool.output_schema)()));
+    shown.output_schema = Some(Arc::new(without_descriptions((tool.output_schema)())));
     shown.annotations = Some(annotations);
     shown
+}
+
+/// Results explain themselves by their member names; prose about them would fill the context of
+/// every agent that lists the tools. The reference pages have it.
+fn without_descriptions(mut schema: Map<String, Value>) -> Map<String, Value> {
+    // A member called `description` is an object here, not a text.
+    if schema.get("description").is_some_and(Value::is_string) {
+        schema.remove("description");
+    }
+    schema
+        .into_iter()
+        .map(|(key, value)| {
+            let value = match value {
+                Value::Object(inner) => Value::Object(without_descriptions(inner)),
+                Value::Array(values) => values
+                    .into_iter()
+                    .map(|value| match value {
+                        Value::Object(inner) => Value::Object(without_descriptions(inner)),
+                        other => other,
+                    })
+                    .collect(),
+                other => other,
+            };
+            (key, value)
+        })
+        .collect()
 }
 
 fn advertised(tool: &'static Tool) -> Option<&'static McpTool> {
@@ -418,6 +444,14 @@ mod tests {
         assert_eq!(admin.len(), tools::all().len());
         let core = listed(Toolset::Core, &[Role::Admin]);
         assert_eq!(core, agent);
+    }
+
+    #[test]
+    fn the_small_set_fits_a_small_context() {
+        let core: Vec<&McpTool> =
+            tools::all().iter().filter(|tool| tool.core).filter_map(advertised).collect();
+        let bytes = serde_json::to_vec(&core).unwrap().len();
+        assert!(bytes < 48_000, "{bytes} bytes for {} tools", core.len());
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Connection {
             }
             Spoken::Lines => {
                 let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
-                lines::serve_tcp(&self.shared, stream, peer, &self.cancel, self.streams).await;
+                lines::serve_tcp(&self.shared, stream, peer, &self.cancel, &self.streams).await;
             }
         }
     }

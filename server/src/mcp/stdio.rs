@@ -32,5 +32,5 @@ pub async fn serve_stream<R, W>(
 {
     let source = lines::Source::Stdio { principal: Arc::new(principal), project };
     let streams = CancellationToken::new();
-    lines::serve(&service.shared, reader, writer, source, cancel, streams).await;
+    lines::serve(&service.shared, reader, writer, source, cancel, &streams).await;
 }

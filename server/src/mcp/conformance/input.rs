@@ -187,10 +187,7 @@ pub(super) fn wanted<'a>(
     Ok(InputRequiredResult::new(Some(requests), state))
 }
 
-fn ask<'a>(
-    requests: impl IntoIterator<Item = (&'a str, Value)>,
-    state: Option<String>,
-) -> Answer {
+fn ask<'a>(requests: impl IntoIterator<Item = (&'a str, Value)>, state: Option<String>) -> Answer {
     wanted(requests, state).map(Into::into)
 }
 

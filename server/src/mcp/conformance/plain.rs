@@ -126,9 +126,7 @@ pub(super) async fn call(
         }
         "test_trigger_tool_change" => publish(handler, Notice::Tools),
         "test_trigger_prompt_change" => publish(handler, Notice::Prompts),
-        "test_trigger_resource_update" => {
-            publish(handler, Notice::Resource(WATCHED.to_owned()))
-        }
+        "test_trigger_resource_update" => publish(handler, Notice::Resource(WATCHED.to_owned())),
         _ => return None,
     };
     Some(Ok(CallToolResult::success(content).into()))
@@ -222,16 +220,10 @@ fn choices_schema() -> Value {
     let titled = |names: [(&str, &str); 3]| -> Value {
         names.into_iter().map(|(value, title)| json!({"const": value, "title": title})).collect()
     };
-    let options = [
-        ("value1", "First Option"),
-        ("value2", "Second Option"),
-        ("value3", "Third Option"),
-    ];
-    let choices = [
-        ("value1", "First Choice"),
-        ("value2", "Second Choice"),
-        ("value3", "Third Choice"),
-    ];
+    let options =
+        [("value1", "First Option"), ("value2", "Second Option"), ("value3", "Third Option")];
+    let choices =
+        [("value1", "First Choice"), ("value2", "Second Choice"), ("value3", "Third Choice")];
     json!({
         "type": "object",
         "properties": {

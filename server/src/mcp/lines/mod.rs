@@ -32,7 +32,7 @@ pub(crate) async fn serve_tcp(
     stream: TcpStream,
     peer: SocketAddr,
     cancel: &CancellationToken,
-    streams: CancellationToken,
+    streams: &CancellationToken,
 ) {
     let (reader, writer) = stream.into_split();
     serve(shared, reader, writer, Source::Tcp { peer }, cancel.clone(), streams).await;
@@ -45,14 +45,15 @@ pub(crate) async fn serve<R, W>(
     writer: W,
     source: Source,
     cancel: CancellationToken,
-    streams: CancellationToken,
+    streams: &CancellationToken,
 ) where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let transport = Lines::new(Arc::clone(shared), reader, writer, source, cancel);
     let handler = Handler::new(Arc::clone(shared));
-    match serve_server_with_ct(handler, transport, streams).await {
+    // A child: rmcp cancels the token that it is given when the connection ends.
+    match serve_server_with_ct(handler, transport, streams.child_token()).await {
         Ok(running) => {
             let _ = running.waiting().await;
         }
