@@ -4,6 +4,7 @@
 //! synchronous and knows nothing of MCP, HTTP or Kubernetes.
 
 pub mod api;
+mod blocks;
 mod catalog;
 pub mod config;
 pub mod error;
