@@ -19,6 +19,7 @@ demo *ARGS:
 test *ARGS: _format _build
     TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace {{ ARGS }}
     cargo test --workspace --doc --quiet
+    "{{ target }}/debug/llm-memory" docs generate --check
     @just --justfile {{ justfile() }} _clippy _deny _manifests
 
 # Format, clippy with warnings as errors, licences and advisories.
@@ -46,6 +47,10 @@ _build:
 # Each crate alone, so that none borrows features or dependencies from its neighbours.
 _manifests:
     for crate in llm-memory-disk llm-memory-engine llm-memory; do cargo check --quiet -p $crate; done
+
+# Writes the reference pages in docs/ that repeat the code.
+docs: _build
+    "{{ target }}/debug/llm-memory" docs generate
 
 # Formats all code.
 fmt:
