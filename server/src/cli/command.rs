@@ -95,7 +95,7 @@ fn with_tool(command: Command, tool: &'static Tool) -> Command {
             continue;
         }
         for arg in args(&field, "", true) {
-            command = command.arg(arg);
+            command = command.arg(arg.help_heading("Arguments"));
         }
     }
     command

@@ -23,7 +23,7 @@ use super::mcp_client::McpClient;
 use super::printer::TerminalProgress;
 use crate::access::Principal;
 use crate::args::Common;
-use super::local::env_vars;
+use crate::env_vars;
 use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
@@ -31,7 +31,7 @@ pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The flags that say where the store is.
 pub(crate) fn flags() -> [Arg; 3] {
-    [
+    let flags = [
         Arg::new("server")
             .long("server")
             .value_name("URL")
@@ -46,8 +46,12 @@ pub(crate) fn flags() -> [Arg; 3] {
             .long("project")
             .value_name("NAME")
             .global(true)
-            .help(format!("Project whose local and committed scopes are meant ({})", env_vars::PROJECT.name)),
-    ]
+            .help(format!(
+                "Project whose local and committed scopes are meant ({})",
+                env_vars::PROJECT.name
+            )),
+    ];
+    flags.map(|flag| flag.help_heading("Where the store is"))
 }
 
 /// Where a command looks for the store, as flags and environment say.
@@ -88,6 +92,11 @@ impl Target {
             project,
             settings,
         })
+    }
+
+    /// Whether there is a data directory at all.
+    pub(crate) fn exists(&self) -> bool {
+        OsDisk.exists(&self.root).unwrap_or(false)
     }
 
     /// The server that holds the directory, as it described itself.

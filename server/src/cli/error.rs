@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::arguments::BadFlag;
 use super::mcp_client::CallError;
+use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::tools::ToolError;
 
@@ -24,6 +25,9 @@ pub(crate) enum CliError {
     /// A flag's value cannot be used.
     #[error(transparent)]
     Flag(#[from] BadFlag),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// There is nothing to read.
     #[error(
         "there is no store in {}: write something first, or name another folder with --data-dir",
@@ -74,6 +78,7 @@ impl CliError {
         match self {
             Self::Usage { .. }
             | Self::Flag(_)
+            | Self::Config(_)
             | Self::Tool(ToolError::Arguments { .. })
             | Self::Call(CallError::Http(super::http::HttpError::Address { .. })) => Exit::Usage,
             Self::NoStore { .. }

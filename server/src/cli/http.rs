@@ -110,8 +110,6 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Answer {
     /// Status.
     pub(crate) status: StatusCode,
-    /// Whether the body was a stream of server-sent events.
-    pub(crate) events: bool,
     /// The body; of an event stream, the data of the last event.
     pub(crate) body: Vec<u8>,
 }
@@ -181,7 +179,7 @@ async fn exchange(
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     let body = read(response.into_body(), events, on_event).await.map_err(|error| broken(&error));
     background.abort();
-    Ok(Answer { status, events, body: body? })
+    Ok(Answer { status, body: body? })
 }
 
 async fn connect(address: &str) -> Result<TcpStream, HttpError> {

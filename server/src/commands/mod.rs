@@ -3,13 +3,19 @@
 
 mod about;
 mod bench;
+mod health;
+mod lines;
+mod logs;
 mod recover;
+mod security;
 mod storage_health;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
+use llm_memory_engine::ids::Timestamp;
 
 use crate::args::Common;
+use crate::cli::duration;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
 use crate::exit::Exit;
@@ -26,8 +32,11 @@ pub(crate) struct Row {
 
 /// All of them.
 pub(crate) const ALL: &[Row] = &[
+    Row { name: "health", command: health::command, run: health::run },
     Row { name: "storage-health", command: storage_health::command, run: storage_health::run },
     Row { name: "bench", command: bench::command, run: bench::run },
+    Row { name: "logs", command: logs::command, run: logs::run },
+    Row { name: "security", command: security::command, run: security::run },
     Row { name: "recover", command: recover::command, run: recover::run },
     Row { name: "completions", command: about::completions, run: about::print_completions },
     Row { name: "man", command: about::man, run: about::print_man },
@@ -47,4 +56,21 @@ fn scope_flag(default: &'static str) -> Arg {
 /// Its value.
 fn scope(arguments: &ArgMatches) -> String {
     arguments.get_one::<String>("scope").cloned().unwrap_or_else(|| "all".to_owned())
+}
+
+/// The `--since` flag of commands that look back; `--timeframe` is the platform manual's word.
+fn since_flag() -> Arg {
+    Arg::new("since")
+        .long("since")
+        .visible_alias("timeframe")
+        .value_name("SPAN")
+        .default_value("24h")
+        .help("How far to look back (90s, 15m, 24h, 7d, 2w), or a moment (RFC 3339)")
+}
+
+/// Its moment.
+fn since(arguments: &ArgMatches) -> Result<Timestamp, CliError> {
+    let text = arguments.get_one::<String>("since").map_or("24h", String::as_str);
+    duration::since(text, Timestamp::now())
+        .map_err(|reason| CliError::Usage { message: format!("--since: {reason}") })
 }

@@ -136,7 +136,8 @@ impl StorageReport {
         }
     }
 
-    fn text(&self) -> String {
+    /// The report for people.
+    pub(super) fn text(&self) -> String {
         let mut out = format!("storage of {} ({}): {}\n", self.scope, self.source, self.status);
         for finding in &self.findings {
             out.push_str(&format!("{finding}\n"));

@@ -4,6 +4,8 @@ use clap::{Arg, Command};
 
 use super::cell;
 use crate::args;
+use crate::cli::connect;
+use crate::config::settings;
 
 const INTRODUCTION: &str = "# Command line
 
@@ -38,6 +40,8 @@ pub(super) fn markdown() -> String {
     let mut out = String::from(INTRODUCTION);
     out.push_str("Every command takes these flags:\n\n");
     flags(root.get_arguments().filter(|arg| shown(arg)), &mut out);
+    out.push_str("\nCommands that talk to a store also take:\n\n");
+    flags(connect::flags().iter(), &mut out);
     for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
         section(command, "llm-memory", &mut out);
     }
@@ -52,13 +56,18 @@ fn section(command: &Command, prefix: &str, out: &mut String) {
         if let Some(about) = command.get_about() {
             out.push_str(&format!("{}.\n", about.to_string().trim_end_matches('.')));
         }
-        let own: Vec<&Arg> = command
+        let (settings, own): (Vec<&Arg>, Vec<&Arg>) = command
             .get_arguments()
             .filter(|arg| shown(arg) && !GLOBAL.contains(&arg.get_id().as_str()))
-            .collect();
+            .partition(|arg| is_setting(arg));
         if !own.is_empty() {
             out.push('\n');
             flags(own.into_iter(), out);
+        }
+        if settings.len() > 1 {
+            out.push_str(
+                "\nEvery setting is a flag too, see [configuration.md](configuration.md).\n",
+            );
         }
     }
     for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
@@ -67,7 +76,12 @@ fn section(command: &Command, prefix: &str, out: &mut String) {
 }
 
 /// Flags that stand at the top of the page.
-const GLOBAL: [&str; 3] = ["data-dir", "config", "output"];
+const GLOBAL: [&str; 6] = ["data-dir", "config", "output", "server", "token", "project"];
+
+/// Whether a flag is a setting, which the page of the configuration describes.
+fn is_setting(arg: &Arg) -> bool {
+    settings::ALL.iter().any(|setting| arg.get_long() == Some(setting.flag))
+}
 
 fn shown(arg: &Arg) -> bool {
     !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version")

@@ -1,0 +1,118 @@
+//! `health comprehensive`: the monitor, the storage report, the system score and the segment
+//! check in one report. A part that cannot be had says why; the others are reported all the same.
+
+use clap::{ArgMatches, Command};
+use llm_memory_engine::ids::Timestamp;
+use serde::Serialize;
+
+use super::{MonitorReport, keep_log, system};
+use crate::args::Common;
+use crate::cli::connect::Target;
+use crate::cli::error::CliError;
+use crate::cli::printer::Printer;
+use crate::commands::scope_flag;
+use crate::commands::storage_health::StorageReport;
+use crate::exit::Exit;
+use crate::reports::finding;
+use crate::reports::score::SystemScore;
+
+pub(super) fn command() -> Command {
+    Command::new("comprehensive")
+        .about("Monitor, storage, system score and segments in one report")
+        .arg(scope_flag("all"))
+}
+
+/// A part of the report, or why it is missing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Section<T> {
+    Had(T),
+    Missing { missing: String },
+}
+
+impl<T> Section<T> {
+    fn of(result: Result<T, CliError>) -> Self {
+        match result {
+            Ok(had) => Self::Had(had),
+            Err(error) => Self::Missing { missing: error.to_string() },
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Comprehensive {
+    timestamp: Timestamp,
+    status: &'static str,
+    monitor: MonitorReport,
+    storage: Section<StorageReport>,
+    system: SystemScore,
+    /// Parts that this store has not, and why.
+    #[serde(rename = "noData")]
+    no_data: [(&'static str, &'static str); 2],
+}
+
+pub(super) fn run(
+    common: &Common,
+    printer: Printer,
+    arguments: &ArgMatches,
+) -> Result<Exit, CliError> {
+    let target = Target::new(common, arguments)?;
+    let monitor = MonitorReport::collect(&target, arguments);
+    keep_log(&target, &monitor);
+    let storage = Section::of(storage(&target, &crate::commands::scope(arguments)));
+    let system = system::collect(&target);
+    let exit = [
+        finding::exit(&monitor.findings),
+        match &storage {
+            Section::Had(report) => finding::exit(&report.findings),
+            Section::Missing { .. } => Exit::Finding,
+        },
+        system::exit(&system),
+    ]
+    .into_iter()
+    .max()
+    .unwrap_or(Exit::Done);
+    let status = match exit {
+        Exit::Done => "healthy",
+        Exit::Finding => "warning",
+        Exit::Failed | Exit::Usage => "critical",
+    };
+    let report = Comprehensive {
+        timestamp: Timestamp::now(),
+        status,
+        monitor,
+        storage,
+        system,
+        no_data: [
+            ("jobs", "this server runs no job queue"),
+            ("cluster", "not run in a cluster"),
+        ],
+    };
+    printer.either(&report, || text(&report))?;
+    Ok(exit)
+}
+
+fn storage(target: &Target, scope: &str) -> Result<StorageReport, CliError> {
+    let backend = target.open(false)?;
+    let report = StorageReport::collect(&backend, scope);
+    let closed = backend.close();
+    let report = report?;
+    closed?;
+    Ok(report)
+}
+
+fn text(report: &Comprehensive) -> String {
+    let mut out = format!("comprehensive health: {}\n\nmonitor\n", report.status);
+    out.push_str(&report.monitor.text());
+    out.push_str("\nstorage\n");
+    match &report.storage {
+        Section::Had(storage) => out.push_str(&storage.text()),
+        Section::Missing { missing } => out.push_str(&format!("no data: {missing}\n")),
+    }
+    out.push('\n');
+    out.push_str(&report.system.text());
+    for (part, why) in &report.no_data {
+        out.push_str(&format!("{part}: no data ({why})\n"));
+    }
+    out
+}

@@ -1,0 +1,195 @@
+//! `health system`: one score and the parts it is made of.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{ArgMatches, Command};
+use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::ids::Timestamp;
+use serde_json::Value;
+
+use super::probe;
+use crate::args::Common;
+use crate::cli::connect::Target;
+use crate::cli::error::CliError;
+use crate::cli::printer::Printer;
+use crate::exit::Exit;
+use crate::process;
+use crate::reports::monitor::{Seen, Thresholds};
+use crate::reports::score::{Part, SystemScore};
+
+/// Targets of the operations manual, percent.
+const MEMORY_TARGET: f64 = 80.0;
+const CPU_TARGET: f64 = 70.0;
+/// How long CPU use is watched.
+const CPU_WATCH: Duration = Duration::from_millis(250);
+
+pub(super) fn command() -> Command {
+    Command::new("system").about("Overall score of the system with its parts")
+}
+
+pub(super) fn run(
+    common: &Common,
+    printer: Printer,
+    arguments: &ArgMatches,
+) -> Result<Exit, CliError> {
+    let target = Target::new(common, arguments)?;
+    let score = collect(&target);
+    printer.either(&score, || score.text())?;
+    Ok(exit(&score))
+}
+
+/// The exit status that goes with a score.
+pub(super) fn exit(score: &SystemScore) -> Exit {
+    match score.overall {
+        Some(overall) if overall >= 90.0 => Exit::Done,
+        Some(overall) if overall >= 70.0 => Exit::Finding,
+        Some(_) => Exit::Failed,
+        None => Exit::Finding,
+    }
+}
+
+/// Looks at every part.
+pub(super) fn collect(target: &Target) -> SystemScore {
+    let seen = probe::seen(target, None, Timestamp::now());
+    let here = target.server.is_none();
+    let memory = if here { process::memory(&OsDisk) } else { None };
+    let cpu = if here { cpu_percent(&OsDisk) } else { None };
+    let (_, document) = probe::service(target, None);
+    SystemScore::of(parts(&seen, document.as_ref(), memory, cpu))
+}
+
+fn parts(
+    seen: &Seen,
+    document: Option<&Value>,
+    memory: Option<(u64, u64)>,
+    cpu: Option<f64>,
+) -> Vec<Part> {
+    let service = &seen.service;
+    let ready = service.running && service.http_status.is_some_and(|status| status < 500);
+    let word = match (service.running, service.status.as_deref()) {
+        (false, _) => format!("not running: {}", service.detail),
+        (true, Some(status)) => status.to_owned(),
+        (true, None) => "answers".to_owned(),
+    };
+    let memory = match memory {
+        Some((total, available)) if total > 0 => {
+            let used = total.saturating_sub(available) as f64 / total as f64 * 100.0;
+            Part::usage("memory", used, MEMORY_TARGET)
+        }
+        Some(_) | None => Part::no_data("memory", "not measurable from here"),
+    };
+    let cpu = cpu.map_or_else(
+        || Part::no_data("cpu", "not measurable from here"),
+        |used| Part::usage("cpu", used, CPU_TARGET),
+    );
+    let storage = seen.disk.as_ref().map_or_else(
+        || Part::no_data("storage", "the data volume cannot be seen"),
+        |disk| Part::usage("storage", disk.used_percent, Thresholds::DEFAULT.max_disk_percent),
+    );
+    let calls = match seen.calls.as_ref().and_then(|calls| Some((calls, calls.error_rate()?))) {
+        Some((calls, rate)) => Part::share(
+            "calls",
+            1.0 - rate,
+            format!("{} of {} failed, {}", calls.failed, calls.calls, calls.window),
+        ),
+        None => Part::no_data("calls", "none were made lately"),
+    };
+    vec![
+        Part::share("service", if ready { 1.0 } else { 0.0 }, word),
+        memory,
+        cpu,
+        storage,
+        calls,
+        views(document),
+        Part::no_data("pods", "not run in a cluster"),
+        Part::no_data("frequency alignment", "the store holds no personas"),
+    ]
+}
+
+/// How many scopes have every view at the journal's head.
+fn views(document: Option<&Value>) -> Part {
+    let scopes = document.and_then(|document| document.get("scopes")).and_then(Value::as_array);
+    let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) else {
+        return Part::no_data("views", "no scope is open");
+    };
+    let current = scopes.iter().filter(|scope| {
+        let head = scope.get("headSeq").and_then(Value::as_u64).unwrap_or(0);
+        let marks = scope.get("watermarks").and_then(Value::as_object);
+        marks.is_some_and(|marks| marks.values().all(|mark| mark.as_u64().unwrap_or(0) >= head))
+    });
+    let (current, all) = (current.count(), scopes.len());
+    Part::share(
+        "views",
+        current as f64 / all as f64,
+        format!("{current} of {all} scopes have durable views of the whole journal"),
+    )
+}
+
+/// Use of all processors of this machine over a moment, percent.
+fn cpu_percent(disk: &dyn Disk) -> Option<f64> {
+    let sample = || cpu_times(&String::from_utf8(disk.read(Path::new("/proc/stat")).ok()?).ok()?);
+    let (busy, total) = sample()?;
+    std::thread::sleep(CPU_WATCH);
+    let (busy_later, total_later) = sample()?;
+    let elapsed = total_later.checked_sub(total).filter(|elapsed| *elapsed > 0)?;
+    Some(busy_later.saturating_sub(busy) as f64 / elapsed as f64 * 100.0)
+}
+
+/// Busy and total ticks since the machine started.
+fn cpu_times(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    // user nice system idle iowait irq softirq steal; guest times are part of user.
+    let ticks: Vec<u64> =
+        line.split_whitespace().take(8).filter_map(|field| field.parse().ok()).collect();
+    let total: u64 = ticks.iter().sum();
+    let idle = ticks.get(3)?.saturating_add(ticks.get(4).copied().unwrap_or(0));
+    Some((total.saturating_sub(idle), total))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::reports::monitor::ServiceSeen;
+
+    fn seen(running: bool) -> Seen {
+        Seen {
+            service: ServiceSeen {
+                running,
+                detail: "nobody".to_owned(),
+                http_status: running.then_some(200),
+                status: running.then(|| "ok".to_owned()),
+                reasons: Vec::new(),
+                latency_ms: None,
+            },
+            disk: None,
+            calls: None,
+        }
+    }
+
+    #[test]
+    fn ticks_of_waiting_for_the_disk_are_idle() {
+        let stat = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n";
+        assert_eq!(cpu_times(stat), Some((150, 1000)));
+        assert_eq!(cpu_times("intr 1"), None);
+    }
+
+    #[test]
+    fn a_view_behind_its_journal_costs() {
+        let document = json!({"scopes": [
+            {"headSeq": 9, "watermarks": {"catalog": 9, "text": 9}},
+            {"headSeq": 9, "watermarks": {"catalog": 9, "text": 4}}]});
+        assert_eq!(views(Some(&document)).score, Some(50.0));
+        assert_eq!(views(None).score, None);
+    }
+
+    #[test]
+    fn a_service_that_is_down_makes_the_system_poor() {
+        let down = SystemScore::of(parts(&seen(false), None, None, None));
+        assert_eq!((down.overall, exit(&down)), (Some(0.0), Exit::Failed));
+        let up = SystemScore::of(parts(&seen(true), None, Some((100, 50)), Some(10.0)));
+        assert_eq!((up.overall, exit(&up)), (Some(100.0), Exit::Done));
+    }
+}

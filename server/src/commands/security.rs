@@ -1,0 +1,200 @@
+//! `security analyze`: who did what, from the audit log.
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use llm_memory_disk::OsDisk;
+use serde::Serialize;
+
+use super::logs::{audit_since, limits};
+use super::since;
+use crate::args::Common;
+use crate::cli::connect::Target;
+use crate::cli::error::CliError;
+use crate::cli::printer::Printer;
+use crate::exit::Exit;
+use crate::reports::audit_lines::{Counts, Event, SecuritySummary};
+use crate::reports::finding::{self, Finding};
+
+/// Failed authentications of one address or subject that are worth a warning; the same number
+/// locks an address out by default.
+const MANY_FAILURES: u64 = 5;
+
+pub(super) fn command() -> Command {
+    Command::new("security").about("Security reviews").subcommand_required(true).subcommand(
+        Command::new("analyze")
+            .about("Review access from the audit log")
+            .arg(super::since_flag())
+            .arg(
+                Arg::new("bulk-items")
+                    .long("bulk-items")
+                    .value_name("N")
+                    .value_parser(value_parser!(u64).range(1..))
+                    .default_value("100")
+                    .help("Reads that answered at least so many items are bulk reads"),
+            ),
+    )
+}
+
+/// The review.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    status: &'static str,
+    findings: Vec<Finding>,
+    /// Absent when there is no audit log for the span.
+    summary: Option<SecuritySummary>,
+}
+
+impl Review {
+    fn of(summary: Option<SecuritySummary>) -> Self {
+        let mut findings = Vec::new();
+        match &summary {
+            None => findings.push(Finding::info(
+                "audit",
+                "no data: there is no audit log for this span (is audit.enabled off?)",
+            )),
+            Some(summary) => review(summary, &mut findings),
+        }
+        Self { status: finding::status(&findings), findings, summary }
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!("security review: {}\n", self.status);
+        for finding in &self.findings {
+            out.push_str(&format!("{finding}\n"));
+        }
+        let Some(summary) = &self.summary else { return out };
+        out.push_str(&format!("since {}\n", summary.since));
+        for (title, counts) in [
+            ("calls by subject", &summary.calls_by_subject),
+            ("secrets redacted by subject", &summary.redactions),
+            ("bulk reads by subject", &summary.bulk_reads),
+            ("deletes by subject", &summary.deletes),
+            ("maintenance calls by tool", &summary.maintenance_calls),
+            ("calls denied by subject", &summary.denied_calls),
+            ("authentication failures by subject", &summary.auth_failures),
+            ("authentication failures by address", &summary.auth_failures_by_address),
+        ] {
+            out.push_str(&counts_text(title, counts));
+        }
+        out.push_str(&events_text("configuration changes", &summary.config_changes));
+        out.push_str(&events_text("lockouts", &summary.lockouts));
+        out
+    }
+}
+
+fn review(summary: &SecuritySummary, findings: &mut Vec<Finding>) {
+    for event in &summary.lockouts {
+        findings.push(Finding::warning(
+            "lockout",
+            format!("{} was locked out at {}: {}", event.subject, event.ts, event.what),
+        ));
+    }
+    for (who, counts) in
+        [("address", &summary.auth_failures_by_address), ("subject", &summary.auth_failures)]
+    {
+        for (name, count) in counts.iter().filter(|(_, count)| **count >= MANY_FAILURES) {
+            findings.push(Finding::warning(
+                "authentication",
+                format!("{count} failed authentications of {who} {name}"),
+            ));
+        }
+    }
+    for (subject, count) in &summary.denied_calls {
+        findings.push(Finding::info(
+            "denied",
+            format!("{subject} was denied {count} calls it has no right to"),
+        ));
+    }
+    for (subject, count) in &summary.bulk_reads {
+        findings.push(Finding::info(
+            "bulk reads",
+            format!(
+                "{subject} made {count} reads of {} items or more",
+                summary.bulk_read_items
+            ),
+        ));
+    }
+    if summary.unreadable_lines > 0 {
+        findings.push(Finding::warning(
+            "audit",
+            format!("{} lines of the audit log cannot be read", summary.unreadable_lines),
+        ));
+    }
+}
+
+fn counts_text(title: &str, counts: &Counts) -> String {
+    if counts.is_empty() {
+        return format!("{title}: none\n");
+    }
+    let mut out = format!("{title}:\n");
+    let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+    for (name, count) in sorted.into_iter().take(20) {
+        out.push_str(&format!("  {name}  {count}\n"));
+    }
+    out
+}
+
+fn events_text(title: &str, events: &[Event]) -> String {
+    if events.is_empty() {
+        return format!("{title}: none\n");
+    }
+    let mut out = format!("{title}:\n");
+    for event in events {
+        out.push_str(&format!("  {}  {}  {}\n", event.ts, event.subject, event.what));
+    }
+    out
+}
+
+pub(super) fn run(
+    common: &Common,
+    printer: Printer,
+    arguments: &ArgMatches,
+) -> Result<Exit, CliError> {
+    let Some(("analyze", arguments)) = arguments.subcommand() else { return Ok(Exit::Usage) };
+    let target = Target::new(common, arguments)?;
+    let bulk = arguments.get_one::<u64>("bulk-items").copied().unwrap_or(100);
+    let within = limits(since(arguments)?, f64::INFINITY, bulk);
+    let (analysis, files) = audit_since(&OsDisk, &target.root, within)?;
+    let review = Review::of((files > 0).then(|| analysis.security()));
+    printer.either(&review, || review.text())?;
+    Ok(finding::exit(&review.findings))
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_engine::ids::Timestamp;
+
+    use super::*;
+    use crate::audit::{Entry, Kind};
+    use crate::reports::audit_lines::AuditAnalysis;
+
+    fn review_of(entries: &[Entry]) -> Review {
+        let mut analysis = AuditAnalysis::new(limits(Timestamp::default(), 1e9, 100));
+        for entry in entries {
+            analysis.line(&serde_json::to_vec(entry).unwrap());
+        }
+        Review::of(Some(analysis.security()))
+    }
+
+    #[test]
+    fn quiet_days_are_healthy_and_no_log_is_no_data() {
+        assert_eq!(review_of(&[]).status, "healthy");
+        let nothing = Review::of(None);
+        assert_eq!(nothing.status, "healthy");
+        assert!(nothing.text().contains("no data"));
+    }
+
+    #[test]
+    fn repeated_failures_and_lockouts_are_warnings() {
+        let mut failure = Entry::new(Kind::AuthFailure, "invalid");
+        failure.peer = Some("[::1]:4000".to_owned());
+        let mut entries = vec![failure; 5];
+        entries.push(Entry::new(Kind::Lockout, "locked"));
+        let review = review_of(&entries);
+        assert_eq!(review.status, "warning");
+        let text = review.text();
+        assert!(text.contains("5 failed authentications of address [::1]"), "{text}");
+        assert!(text.contains("was locked out"), "{text}");
+    }
+}
