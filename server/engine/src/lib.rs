@@ -12,6 +12,7 @@ pub mod ids;
 pub mod item;
 pub mod journal;
 pub mod progress;
+pub mod project;
 pub mod store;
 mod text;
 
