@@ -83,7 +83,10 @@ fn value(
                 Some(text) => match json(path, text, source)? {
                     Value::Object(object) => object,
                     other => {
-                        return Err(bad(path, format!("{other} is not a JSON object like {{...}}")));
+                        return Err(bad(
+                            path,
+                            format!("{other} is not a JSON object like {{...}}"),
+                        ));
                     }
                 },
                 None => Map::new(),
@@ -115,7 +118,10 @@ fn list(of: &Shape, path: &str, matches: &ArgMatches) -> Result<Option<Value>, B
             match serde_json::from_str(text) {
                 Ok(Value::Array(items)) => out.extend(items),
                 Ok(_) | Err(_) => {
-                    return Err(bad(path, format!("{text:?} begins like a JSON array but is none")));
+                    return Err(bad(
+                        path,
+                        format!("{text:?} begins like a JSON array but is none"),
+                    ));
                 }
             }
             continue;
@@ -259,7 +265,8 @@ mod tests {
         assert_eq!(with("-").unwrap(), "from stdin");
         assert_eq!(with("@@home").unwrap(), "@home");
         assert_eq!(with("@missing").unwrap_err(), "--text: no file");
-        let tagged = parse::<UpsertRequest>(&["--type=note", "--scope=global", "--tags=@types/node"]);
+        let tagged =
+            parse::<UpsertRequest>(&["--type=note", "--scope=global", "--tags=@types/node"]);
         assert_eq!(tagged.unwrap()["tags"], json!(["@types/node"]));
     }
 

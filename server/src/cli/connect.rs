@@ -42,14 +42,10 @@ pub(crate) fn flags() -> [Arg; 3] {
             .value_name("TOKEN")
             .global(true)
             .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
-        Arg::new("project")
-            .long("project")
-            .value_name("NAME")
-            .global(true)
-            .help(format!(
-                "Project whose local and committed scopes are meant ({})",
-                env_vars::PROJECT.name
-            )),
+        Arg::new("project").long("project").value_name("NAME").global(true).help(format!(
+            "Project whose local and committed scopes are meant ({})",
+            env_vars::PROJECT.name
+        )),
     ];
     flags.map(|flag| flag.help_heading("Where the store is"))
 }
@@ -236,9 +232,11 @@ impl Backend {
         })?;
         let arguments = match arguments {
             Value::Object(map) => map,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                Map::new()
-            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Map::new(),
         };
         self.call(tool, arguments)
     }
@@ -252,8 +250,7 @@ impl Backend {
         match self {
             Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
             Self::Directory { engine, principal, project } => {
-                let call =
-                    Call { tool, principal, default_project: project.clone(), arguments };
+                let call = Call { tool, principal, default_project: project.clone(), arguments };
                 Ok(tools::call(engine, call, progress)?)
             }
         }

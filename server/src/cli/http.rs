@@ -120,10 +120,8 @@ pub(crate) fn send(
     ask: Ask<'_>,
     on_event: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Answer, HttpError> {
-    let broken = |reason: String| HttpError::Broken {
-        address: ask.address.authority.clone(),
-        reason,
-    };
+    let broken =
+        |reason: String| HttpError::Broken { address: ask.address.authority.clone(), reason };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -134,9 +132,9 @@ pub(crate) fn send(
         let exchange = exchange(ask, on_event);
         match limit {
             None => exchange.await,
-            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-                Err(HttpError::TimedOut { address, seconds: limit.as_secs() })
-            }),
+            Some(limit) => tokio::time::timeout(limit, exchange)
+                .await
+                .unwrap_or_else(|_| Err(HttpError::TimedOut { address, seconds: limit.as_secs() })),
         }
     })
 }
@@ -158,7 +156,8 @@ async fn exchange(
     let background = tokio::spawn(connection);
 
     let method = if ask.body.is_some() { Method::POST } else { Method::GET };
-    let mut request = Request::builder().method(method).uri(&ask.address.path).header(HOST, &address);
+    let mut request =
+        Request::builder().method(method).uri(&ask.address.path).header(HOST, &address);
     if ask.body.is_some() {
         request = request
             .header(CONTENT_TYPE, "application/json")

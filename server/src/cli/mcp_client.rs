@@ -88,7 +88,10 @@ impl McpClient {
         headers.extend(parameter_headers(&schema, &arguments));
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                CallError::Refused { status: 401, message: "the token is not ASCII text".to_owned() }
+                CallError::Refused {
+                    status: 401,
+                    message: "the token is not ASCII text".to_owned(),
+                }
             })?;
             value.set_sensitive(true);
             headers.push((AUTHORIZATION, value));
@@ -275,7 +278,8 @@ mod tests {
         };
         let ok = json!({"result": {"structuredContent": {"total": 1}, "content": []}});
         assert_eq!(call(200, ok).unwrap(), json!({"total": 1}));
-        let tool = json!({"result": {"isError": true, "content": [{"type": "text", "text": "no"}]}});
+        let tool =
+            json!({"result": {"isError": true, "content": [{"type": "text", "text": "no"}]}});
         assert_eq!(call(200, tool).unwrap_err(), "no");
         let rpc = json!({"error": {"code": -32602, "message": "q: too long"}});
         assert_eq!(call(400, rpc).unwrap_err(), "q: too long");

@@ -43,7 +43,9 @@ pub fn run(common: &Common, name: &str, arguments: &ArgMatches) -> Exit {
     match done {
         Ok(exit) => exit,
         // The reader of the result has gone; it had what it wanted.
-        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Exit::Done
+        }
         Err(error) => {
             tell(format_args!("error: {error}"));
             error.exit()

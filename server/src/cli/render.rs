@@ -7,8 +7,27 @@ use serde_json::{Map, Value};
 
 /// Columns in the order in which a reader wants them; the rest follow as the document has them.
 const COLUMNS: [&str; 22] = [
-    "score", "id", "version", "op", "seq", "ts", "rel", "from", "to", "type", "scope", "title",
-    "snippet", "similarity", "file", "issue", "reason", "actor", "tags", "confidence", "pinned",
+    "score",
+    "id",
+    "version",
+    "op",
+    "seq",
+    "ts",
+    "rel",
+    "from",
+    "to",
+    "type",
+    "scope",
+    "title",
+    "snippet",
+    "similarity",
+    "file",
+    "issue",
+    "reason",
+    "actor",
+    "tags",
+    "confidence",
+    "pinned",
     "updatedAt",
 ];
 /// Longest cell of a table, in characters.
@@ -72,7 +91,11 @@ fn object_block(object: &Map<String, Value>, indent: usize, width: usize, out: &
                     line(indent.saturating_add(2), text_line, out);
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
                 line(indent, &format!("{}:", words(name)), out);
                 block(value, indent.saturating_add(2), width, out);
             }
@@ -89,7 +112,9 @@ fn line(indent: usize, text: &str, out: &mut String) {
 fn table(items: &[Value], indent: usize, width: usize, out: &mut String) {
     let rows: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
     let mut names: Vec<&str> = Vec::new();
-    for name in COLUMNS.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str))) {
+    for name in
+        COLUMNS.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str)))
+    {
         let shown = |row: &&Map<String, Value>| row.get(name).is_some_and(is_cell);
         if !names.contains(&name) && rows.iter().any(shown) {
             names.push(name);

@@ -200,9 +200,11 @@ fn shown_default(value: &Value) -> Option<String> {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(true) => Some("true".to_owned()),
-        Value::String(_) | Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_) => {
-            None
-        }
+        Value::String(_)
+        | Value::Bool(false)
+        | Value::Null
+        | Value::Array(_)
+        | Value::Object(_) => None,
     }
 }
 
@@ -264,7 +266,8 @@ mod tests {
 
     #[test]
     fn unknown_forms_become_json() {
-        let schema = json!({"properties": {"x": true, "y": {"type": "object"}, "z": {"$ref": "#/no"}}});
+        let schema =
+            json!({"properties": {"x": true, "y": {"type": "object"}, "z": {"$ref": "#/no"}}});
         for field in fields(schema.as_object().unwrap()) {
             assert_eq!(field.shape, Shape::Json, "{}", field.name);
         }

@@ -49,9 +49,9 @@ pub(super) fn run(
 }
 
 fn find(words: &[&str]) -> Option<&'static Tool> {
-    tools::all().iter().find(|tool| {
-        tool.dotted.split('.').map(kebab).collect::<Vec<_>>().iter().eq(words.iter())
-    })
+    tools::all()
+        .iter()
+        .find(|tool| tool.dotted.split('.').map(kebab).collect::<Vec<_>>().iter().eq(words.iter()))
 }
 
 /// Whether a verification says that something is wrong, for one scope or any of several.

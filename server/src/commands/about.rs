@@ -66,7 +66,8 @@ pub(super) fn print_man(
         OsDisk.create_dir_all(folder)?;
         let mut written = Vec::new();
         write_pages(&root, folder, "", &mut written)?;
-        printer.document(&json!({"written": written.len(), "folder": folder.display().to_string()}))?;
+        printer
+            .document(&json!({"written": written.len(), "folder": folder.display().to_string()}))?;
         return Ok(Exit::Done);
     }
     let mut command = &root;

@@ -264,9 +264,10 @@ pub(super) fn run(
         None => None,
     };
     let target = Target::new(common, arguments)?;
-    let scope = arguments.get_one::<String>("scope").cloned().unwrap_or_else(|| {
-        if target.project.is_some() { "project" } else { "global" }.to_owned()
-    });
+    let scope = arguments
+        .get_one::<String>("scope")
+        .cloned()
+        .unwrap_or_else(|| if target.project.is_some() { "project" } else { "global" }.to_owned());
     let backend = target.open(false)?;
     let results = measure(&backend, &scope, arguments);
     let source = backend.describe();
@@ -310,8 +311,8 @@ fn measure(backend: &Backend, scope: &str, arguments: &ArgMatches) -> Vec<Measur
         .zip(queries.iter().cycle())
         .map(|(iteration, query)| {
             let started = Instant::now();
-            let answer = backend
-                .call_named("memory.query", json!({"q": query, "scope": scope, "k": k}));
+            let answer =
+                backend.call_named("memory.query", json!({"q": query, "scope": scope, "k": k}));
             let duration_ms = round(started.elapsed().as_secs_f64() * 1000.0);
             let (result_count, error) = match answer {
                 Ok(answer) => (Some(crate::reports::by_scope::entries(&answer, "items")), None),

@@ -134,10 +134,9 @@ impl LogReport {
 }
 
 fn calls_text(calls: &CallSummary) -> String {
-    let rate = calls.error_rate.map_or_else(
-        || "no data".to_owned(),
-        |rate| format!("{} %", float_text(rate * 100.0)),
-    );
+    let rate = calls
+        .error_rate
+        .map_or_else(|| "no data".to_owned(), |rate| format!("{} %", float_text(rate * 100.0)));
     let mut out = format!("calls: {}, failed {} ({rate})\n", calls.calls, calls.failed);
     if let Some(latency) = &calls.latency {
         out.push_str(&format!(

@@ -65,14 +65,9 @@ pub(super) fn run(
     Ok(outcome.exit())
 }
 
-fn respond(
-    backend: &Backend,
-    printer: Printer,
-    matches: &ArgMatches,
-) -> Result<Outcome, CliError> {
+fn respond(backend: &Backend, printer: Printer, matches: &ArgMatches) -> Result<Outcome, CliError> {
     let plan = assess(backend)?;
-    let mut outcome =
-        Outcome { plan, acted: false, results: serde_json::Map::new(), after: None };
+    let mut outcome = Outcome { plan, acted: false, results: serde_json::Map::new(), after: None };
     if matches.get_flag("plan") || outcome.plan.automatic().next().is_none() {
         return Ok(outcome);
     }

@@ -108,10 +108,7 @@ fn review(summary: &SecuritySummary, findings: &mut Vec<Finding>) {
     for (subject, count) in &summary.bulk_reads {
         findings.push(Finding::info(
             "bulk reads",
-            format!(
-                "{subject} made {count} reads of {} items or more",
-                summary.bulk_read_items
-            ),
+            format!("{subject} made {count} reads of {} items or more", summary.bulk_read_items),
         ));
     }
     if summary.unreadable_lines > 0 {

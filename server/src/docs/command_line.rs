@@ -90,10 +90,10 @@ fn shown(arg: &Arg) -> bool {
 fn flags<'a>(args: impl Iterator<Item = &'a Arg>, out: &mut String) {
     out.push_str("| flag | meaning |\n| --- | --- |\n");
     for arg in args {
-        let value = arg
-            .get_value_names()
-            .filter(|_| arg.get_action().takes_values())
-            .map(|names| names.iter().map(|name| format!("<{name}>")).collect::<Vec<_>>().join(" "));
+        let value =
+            arg.get_value_names().filter(|_| arg.get_action().takes_values()).map(|names| {
+                names.iter().map(|name| format!("<{name}>")).collect::<Vec<_>>().join(" ")
+            });
         let spelling = match (arg.get_long(), value) {
             (Some(long), Some(value)) => format!("--{long} {value}"),
             (Some(long), None) => format!("--{long}"),

@@ -105,7 +105,8 @@ fn rows(
         entries.sort_by_key(|(_, _, must)| !must);
     }
     for (name, property, must) in entries {
-        let mut meaning = property.get("description").and_then(Value::as_str).unwrap_or("").to_owned();
+        let mut meaning =
+            property.get("description").and_then(Value::as_str).unwrap_or("").to_owned();
         if arguments && must {
             meaning = format!("**Required.** {meaning}");
         }
@@ -183,7 +184,10 @@ fn limits(property: &Value) -> Option<String> {
         match default {
             Value::String(text) if !text.is_empty() => parts.push(format!("default `{text}`")),
             Value::Number(_) | Value::Bool(true) => parts.push(format!("default `{default}`")),
-            Value::String(_) | Value::Bool(false) | Value::Null | Value::Array(_)
+            Value::String(_)
+            | Value::Bool(false)
+            | Value::Null
+            | Value::Array(_)
             | Value::Object(_) => {}
         }
     }

@@ -128,7 +128,8 @@ fn steps(level: Level, scope: &ScopeState) -> Vec<Step> {
         return steps;
     }
     let lost = scope.corrupted > 0
-        && (level == Level::Severe || (level == Level::Moderate && scope.integrity < SCOPE_RESTORE));
+        && (level == Level::Severe
+            || (level == Level::Moderate && scope.integrity < SCOPE_RESTORE));
     if !lost {
         let reason = if scope.view_issues > 0 {
             format!("{} disagreements between the views and the journal", scope.view_issues)

@@ -143,7 +143,8 @@ fn event(line: &[u8]) -> Option<(Timestamp, String, String)> {
         .unwrap_or("no message");
     // Our own failures say the same words for every tool and put the reason beside them.
     let reason = event.get("error").and_then(Value::as_str);
-    let message = reason.map_or_else(|| message.to_owned(), |reason| format!("{message}: {reason}"));
+    let message =
+        reason.map_or_else(|| message.to_owned(), |reason| format!("{message}: {reason}"));
     Some((ts, level, message))
 }
 

@@ -103,7 +103,10 @@ pub(crate) fn findings(seen: &Seen, limits: &Thresholds) -> Vec<Finding> {
     let mut out = Vec::new();
     let service = &seen.service;
     if !service.running {
-        out.push(Finding::critical("service", format!("service is not running: {}", service.detail)));
+        out.push(Finding::critical(
+            "service",
+            format!("service is not running: {}", service.detail),
+        ));
     } else if service.http_status.is_some_and(|status| status >= 500) {
         out.push(Finding::critical(
             "service",
@@ -114,7 +117,10 @@ pub(crate) fn findings(seen: &Seen, limits: &Thresholds) -> Vec<Finding> {
             ),
         ));
     } else if !service.reasons.is_empty() {
-        out.push(Finding::warning("service", format!("service is degraded{}", reasons(&service.reasons))));
+        out.push(Finding::warning(
+            "service",
+            format!("service is degraded{}", reasons(&service.reasons)),
+        ));
     }
     if let Some(latency) = service.latency_ms.filter(|latency| *latency > limits.max_latency_ms) {
         out.push(Finding::warning(

@@ -45,7 +45,8 @@ impl SystemScore {
 
     /// The report for people.
     pub(crate) fn text(&self) -> String {
-        let overall = self.overall.map_or_else(|| "no data".to_owned(), |score| format!("{score} %"));
+        let overall =
+            self.overall.map_or_else(|| "no data".to_owned(), |score| format!("{score} %"));
         let mut out = format!("system health: {overall} ({})\n", self.word);
         for part in &self.parts {
             let score =

@@ -83,10 +83,7 @@ pub(super) fn run(
         monitor,
         storage,
         system,
-        no_data: [
-            ("jobs", "this server runs no job queue"),
-            ("cluster", "not run in a cluster"),
-        ],
+        no_data: [("jobs", "this server runs no job queue"), ("cluster", "not run in a cluster")],
     };
     printer.either(&report, || text(&report))?;
     Ok(exit)

@@ -24,13 +24,8 @@ use crate::sink::rolling::{Policy, RollingFile};
 use crate::telemetry;
 
 /// The monitor's own log: `logs/health.log` in the data folder.
-const LOG: Policy = Policy {
-    stem: "health",
-    extension: "log",
-    dated: false,
-    max_bytes: 8 << 20,
-    keep_days: 30,
-};
+const LOG: Policy =
+    Policy { stem: "health", extension: "log", dated: false, max_bytes: 8 << 20, keep_days: 30 };
 
 pub(super) fn command() -> Command {
     Command::new("health")
@@ -55,10 +50,9 @@ fn threshold_flags() -> [Arg; 4] {
         flag("max-error-rate", "SHARE", "0.05", "Failed calls over all calls, 0 to 1"),
         flag("max-latency-ms", "MS", "1000", "Time of a health request"),
         flag("max-disk-percent", "PERCENT", "85", "Used share of the data volume"),
-        Arg::new("health-url")
-            .long("health-url")
-            .value_name("URL")
-            .help("Health endpoint of the server [default: what the running server says of itself]"),
+        Arg::new("health-url").long("health-url").value_name("URL").help(
+            "Health endpoint of the server [default: what the running server says of itself]",
+        ),
     ]
 }
 
@@ -109,12 +103,14 @@ impl MonitorReport {
         let no_data = || "no data".to_owned();
         let service = &self.seen.service;
         let latency = service.latency_ms.map_or_else(no_data, |millis| format!("{millis:.1} ms"));
-        let disk =
-            self.seen.disk.as_ref().map_or_else(no_data, |disk| format!("{:.1} %", disk.used_percent));
+        let disk = self
+            .seen
+            .disk
+            .as_ref()
+            .map_or_else(no_data, |disk| format!("{:.1} %", disk.used_percent));
         let errors = self.seen.calls.as_ref().map_or_else(no_data, |calls| {
-            let rate = calls
-                .error_rate()
-                .map_or_else(no_data, |rate| format!("{:.2} %", rate * 100.0));
+            let rate =
+                calls.error_rate().map_or_else(no_data, |rate| format!("{:.2} %", rate * 100.0));
             format!("{rate} ({} of {} calls, {})", calls.failed, calls.calls, calls.window)
         });
         out.push_str(&format!("service        {}\n", service.detail));
