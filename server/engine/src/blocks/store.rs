@@ -246,20 +246,20 @@ impl Shared {
 
     /// Makes a finished segment readable.
     pub(super) fn publish(&self, segment: Segment) {
-        self.replace(None, Some(segment));
+        self.replace(&[], Some(segment));
     }
 
-    /// Makes `new` readable and `old` not, in one step.
-    pub(super) fn replace(&self, old: Option<u64>, new: Option<Segment>) {
+    /// Makes `new` readable and the segments `old` not, in one step.
+    pub(super) fn replace(&self, old: &[u64], new: Option<Segment>) {
         let new = new.map(Arc::new);
         self.segments.rcu(|segments| {
-            let kept = segments.iter().filter(|segment| Some(segment.number) != old).cloned();
+            let kept = segments.iter().filter(|segment| !old.contains(&segment.number)).cloned();
             let mut segments: Vec<_> = kept.chain(new.clone()).collect();
             segments.sort_unstable_by_key(|segment| segment.number);
             segments
         });
-        if let Some(number) = old {
-            self.cache.retain(|(segment, _), _| *segment != number);
+        if !old.is_empty() {
+            self.cache.retain(|(segment, _), _| !old.contains(segment));
         }
     }
 

@@ -304,6 +304,29 @@ fn a_segment_of_which_nothing_stays_is_removed() {
 }
 
 #[test]
+fn many_small_segments_become_one_and_a_few_stay() {
+    let disk = FaultyDisk::new();
+    let (store, _) = open(&disk);
+    let mut bodies = Bodies::new();
+    for round in 0..7 {
+        bodies.extend(write(&store, &texts(10 * round..10 * round + 10)).unwrap());
+    }
+    assert_eq!(store.merge_small().unwrap(), Rewritten::default());
+    // As after a crash between writing the new segment and removing the old one.
+    let (name, copy) = ("segment-00000003.blk", "segment-00000009.blk");
+    let bytes = disk.read(&Path::new(DIR).join(name)).unwrap();
+    disk.durable_write(&Path::new(DIR).join(copy), &bytes).unwrap();
+    let (store, _) = open(&disk);
+    assert_eq!(store.digests().count(), 80);
+    assert_eq!(store.merge_small().unwrap().segments, 8);
+    for store in [&store, &open(&disk).0] {
+        assert_eq!((store.segments(), store.digests().count()), (1, 70));
+        assert_holds(store, &bodies);
+        assert_sound(store);
+    }
+}
+
+#[test]
 fn a_missing_index_is_derived_from_the_blocks() {
     let disk = FaultyDisk::new();
     let (store, _) = open(&disk);
