@@ -13,8 +13,9 @@ pub mod item;
 pub mod journal;
 pub mod progress;
 pub mod project;
+pub mod ranking;
 pub mod store;
-mod text;
+pub mod text;
 
 pub use error::{EngineError, Result};
 pub use store::{Engine, Options};

@@ -1,0 +1,7 @@
+//! How items are ordered: parameters, and what is added to BM25. Pure: no clock, no disk.
+
+mod boosts;
+mod parameters;
+
+pub use boosts::{Boost, Signals, score_boosts};
+pub use parameters::{BoostFactors, FieldWeights, Parameters};

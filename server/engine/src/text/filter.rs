@@ -1,0 +1,221 @@
+//! Conditions on items, judged on a document of the tail or on the fast fields of a segment.
+
+use std::ops::RangeInclusive;
+
+use tantivy::query::{BooleanQuery, Query, TermQuery};
+use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::{DocId, DocSet, Searcher, SegmentReader, TERMINATED, Term};
+
+use crate::ids::Timestamp;
+use crate::item::{ItemType, Sensitivity};
+
+use super::document::IndexDoc;
+use super::schema::{Fields, sensitivity_code, type_code};
+use super::view::Columns;
+
+/// Which items may be found. An empty list does not restrict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    /// Any of these types.
+    pub types: Vec<ItemType>,
+    /// Any of these tags.
+    pub tags: Vec<String>,
+    /// Any of these files.
+    pub files: Vec<String>,
+    /// Any of these symbols.
+    pub symbols: Vec<String>,
+    /// Any of these languages.
+    pub languages: Vec<String>,
+    /// Created by any of these subjects.
+    pub created_by: Vec<String>,
+    /// Created by this subject, whatever `created_by` says.
+    pub owner: Option<String>,
+    /// Pinned or not.
+    pub pinned: Option<bool>,
+    /// Written at or after.
+    pub updated_from: Option<Timestamp>,
+    /// Written at or before.
+    pub updated_to: Option<Timestamp>,
+    /// Nothing more secret than this.
+    pub clearance: Sensitivity,
+    /// Items that have expired by this moment are not found.
+    pub now: Timestamp,
+}
+
+impl Filter {
+    /// Everything that has not expired.
+    #[must_use]
+    pub const fn everything(now: Timestamp) -> Self {
+        Self {
+            types: Vec::new(),
+            tags: Vec::new(),
+            files: Vec::new(),
+            symbols: Vec::new(),
+            languages: Vec::new(),
+            created_by: Vec::new(),
+            owner: None,
+            pinned: None,
+            updated_from: None,
+            updated_to: None,
+            clearance: Sensitivity::Private,
+            now,
+        }
+    }
+
+    /// Whether `doc` may be found.
+    pub(crate) fn matches(&self, doc: &IndexDoc) -> bool {
+        let any = |wanted: &[String], has: &[String]| {
+            wanted.is_empty() || wanted.iter().any(|one| has.contains(one))
+        };
+        let one = |wanted: &[String], has: &str| {
+            wanted.is_empty() || wanted.iter().any(|one| one == has)
+        };
+        (self.types.is_empty() || self.types.contains(&doc.item_type))
+            && any(&self.tags, &doc.tags)
+            && any(&self.files, &doc.files)
+            && any(&self.symbols, &doc.symbols)
+            && (self.languages.is_empty()
+                || doc.language.as_ref().is_some_and(|has| self.languages.contains(has)))
+            && one(&self.created_by, &doc.created_by)
+            && self.owner.as_ref().is_none_or(|owner| *owner == doc.created_by)
+            && self.pinned.is_none_or(|pinned| pinned == doc.pinned)
+            && self.updated_from.is_none_or(|from| doc.updated_at >= from)
+            && self.updated_to.is_none_or(|to| doc.updated_at <= to)
+            && sensitivity_code(doc.sensitivity) <= sensitivity_code(self.clearance)
+            && doc.expires_at.is_none_or(|expires| expires > self.now)
+    }
+
+    /// Lists of words of which an item must have one, with the field each is in.
+    fn word_groups<'a>(&'a self, fields: &Fields) -> Vec<(Field, Vec<&'a str>)> {
+        let owner: Vec<&str> = self.owner.iter().map(String::as_str).collect();
+        let lists = [
+            (fields.tag, &self.tags),
+            (fields.file, &self.files),
+            (fields.symbol, &self.symbols),
+            (fields.language, &self.languages),
+            (fields.created_by, &self.created_by),
+        ];
+        lists
+            .into_iter()
+            .map(|(field, list)| (field, list.iter().map(String::as_str).collect()))
+            .chain([(fields.created_by, owner)])
+            .filter(|(_, list): &(Field, Vec<&str>)| !list.is_empty())
+            .collect()
+    }
+
+    /// Splits the word conditions into those that few items meet, which had better lead the
+    /// search, and the others, which are checked item by item.
+    pub(crate) fn plan(&self, searcher: &Searcher, fields: &Fields) -> tantivy::Result<Plan> {
+        let mut plan = Plan::default();
+        let items = searcher.num_docs();
+        for (field, words) in self.word_groups(fields) {
+            let terms: Vec<Term> =
+                words.iter().map(|word| Term::from_field_text(field, word)).collect();
+            let mut matching = 0;
+            for term in &terms {
+                matching += searcher.doc_freq(term)?;
+            }
+            if matching <= items / SELECTIVE_SHARE {
+                let queries = terms.into_iter().map(|term| {
+                    Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
+                });
+                plan.leading.push(Box::new(BooleanQuery::union(queries.collect())));
+            } else {
+                plan.checked.push(terms);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// A condition leads when at most one item in so many meets it.
+const SELECTIVE_SHARE: u64 = 50;
+
+/// How the word conditions of a filter are applied.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) leading: Vec<Box<dyn Query>>,
+    checked: Vec<Vec<Term>>,
+}
+
+/// A filter made ready for one segment.
+pub(crate) struct SegmentFilter<'a> {
+    columns: &'a Columns,
+    types: Option<u64>,
+    clearance: Option<u64>,
+    pinned: Option<u64>,
+    updated: Option<RangeInclusive<i64>>,
+    now: Option<i64>,
+    words: Vec<DocBits>,
+}
+
+impl<'a> SegmentFilter<'a> {
+    pub(crate) fn new(
+        filter: &Filter,
+        plan: &Plan,
+        reader: &SegmentReader,
+        columns: &'a Columns,
+    ) -> tantivy::Result<Self> {
+        let types = (!filter.types.is_empty())
+            .then(|| filter.types.iter().fold(0, |mask, kind| mask | 1 << type_code(*kind)));
+        // A condition that every item of the segment meets costs nothing.
+        let clearance = sensitivity_code(filter.clearance);
+        let clearance = (columns.sensitivity.max_value() > clearance).then_some(clearance);
+        let now = filter.now.as_millis();
+        let now = (columns.expires_at.min_value() <= now).then_some(now);
+        let updated = (filter.updated_from.is_some() || filter.updated_to.is_some()).then(|| {
+            let from = filter.updated_from.map_or(i64::MIN, Timestamp::as_millis);
+            from..=filter.updated_to.map_or(i64::MAX, Timestamp::as_millis)
+        });
+        let words = plan
+            .checked
+            .iter()
+            .map(|terms| DocBits::of_terms(terms, reader))
+            .collect::<tantivy::Result<_>>()?;
+        let pinned = filter.pinned.map(u64::from);
+        Ok(Self { columns, types, clearance, pinned, updated, now, words })
+    }
+
+    pub(crate) fn matches(&self, doc: DocId) -> bool {
+        let columns = self.columns;
+        self.words.iter().all(|bits| bits.contains(doc))
+            && self.types.is_none_or(|mask| {
+                let code = u32::try_from(columns.item_type.get_val(doc)).unwrap_or(u32::MAX);
+                1_u64.checked_shl(code).is_some_and(|bit| bit & mask != 0)
+            })
+            && self.clearance.is_none_or(|most| columns.sensitivity.get_val(doc) <= most)
+            && self.pinned.is_none_or(|wanted| columns.pinned.get_val(doc) == wanted)
+            && self
+                .updated
+                .as_ref()
+                .is_none_or(|range| range.contains(&columns.updated_at.get_val(doc)))
+            && self.now.is_none_or(|now| columns.expires_at.get_val(doc) > now)
+    }
+}
+
+/// A set of documents of one segment.
+struct DocBits(Vec<u64>);
+
+impl DocBits {
+    fn of_terms(terms: &[Term], reader: &SegmentReader) -> tantivy::Result<Self> {
+        let words = usize::try_from(reader.max_doc() / 64 + 1).unwrap_or(0);
+        let mut bits = vec![0_u64; words];
+        for term in terms {
+            let index = reader.inverted_index(term.field())?;
+            if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
+                let mut doc = postings.doc();
+                while doc != TERMINATED {
+                    if let Some(word) = bits.get_mut((doc / 64) as usize) {
+                        *word |= 1 << (doc % 64);
+                    }
+                    doc = postings.advance();
+                }
+            }
+        }
+        Ok(Self(bits))
+    }
+
+    fn contains(&self, doc: DocId) -> bool {
+        self.0.get((doc / 64) as usize).is_some_and(|word| word & (1 << (doc % 64)) != 0)
+    }
+}
