@@ -83,8 +83,7 @@ pub fn score_boosts(
         (Boost::ExactMatch, factors.exact_match * when(signals.title_equals, TITLE_EQUALS)),
         (
             Boost::Title,
-            factors.title
-                * when(signals.title_contains && !signals.title_equals, TITLE_CONTAINS),
+            factors.title * when(signals.title_contains && !signals.title_equals, TITLE_CONTAINS),
         ),
         (
             Boost::Phrase,

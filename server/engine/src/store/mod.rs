@@ -1,6 +1,8 @@
 //! The engine's facade: opens a data directory, routes every operation to the scopes it names,
 //! and keeps the views behind the journal.
 
+mod query;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};

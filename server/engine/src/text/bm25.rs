@@ -82,7 +82,11 @@ struct TunedTermWeight {
 }
 
 impl TunedTermWeight {
-    fn specific(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Option<TunedTermScorer>> {
+    fn specific(
+        &self,
+        reader: &SegmentReader,
+        boost: Score,
+    ) -> tantivy::Result<Option<TunedTermScorer>> {
         let field = self.term.field();
         let postings = reader
             .inverted_index(field)?

@@ -13,7 +13,7 @@ use tantivy::{DocAddress, DocId, DocSet, SegmentReader, TERMINATED, Term};
 use super::bm25::{TANTIVY_B, TANTIVY_K1, TermScoring, TunedTermQuery};
 use super::document::TextField;
 use super::facets::FacetCounter;
-use super::filter::{Filter, Plan, SegmentFilter};
+use super::filter::{DocBits, Filter, Plan, SegmentFilter};
 use super::query::{ParsedQuery, Phrase};
 use super::schema::Fields;
 use super::statistics::{Provider, Statistics};
@@ -99,9 +99,9 @@ impl Search<'_> {
         let mut top: BinaryHeap<Reverse<Found>> = BinaryHeap::with_capacity(limit + 1);
         let mut complete = true;
         for (segment, reader, columns) in self.view.segments() {
-            let filter = SegmentFilter::new(self.filter, plan, reader, columns)?;
-            let newness =
-                |doc: DocId| (columns.updated_at.get_val(doc), columns.seq.get_val(doc));
+            let excluded = self.excluded(reader)?;
+            let filter = SegmentFilter::new(self.filter, plan, reader, columns, excluded)?;
+            let newness = |doc: DocId| (columns.updated_at.get_val(doc), columns.seq.get_val(doc));
             let threshold = worst_of_best(&top, limit);
             let mut consider = |doc: DocId, score: f32| -> f32 {
                 if self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc) {
@@ -179,14 +179,14 @@ impl Search<'_> {
     fn each_match(&self, then: &mut dyn FnMut(u32, DocId) -> bool) -> tantivy::Result<()> {
         let plan = self.filter.plan(&self.view.searcher, self.fields)?;
         let query = self.restricted(self.unscored(), &plan);
-        let weight =
-            query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher))?;
+        let weight = query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher))?;
         let mut go_on = true;
         for (segment, reader, columns) in self.view.segments() {
             if !go_on {
                 break;
             }
-            let filter = SegmentFilter::new(self.filter, &plan, reader, columns)?;
+            let excluded = self.excluded(reader)?;
+            let filter = SegmentFilter::new(self.filter, &plan, reader, columns, excluded)?;
             for_each(&*weight, reader, &mut |doc| {
                 if self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc) {
                     go_on = then(segment, doc);
@@ -228,7 +228,11 @@ impl Search<'_> {
                 }
             })
             .collect();
-        if clauses.is_empty() { Box::new(EmptyQuery) } else { Box::new(BooleanQuery::union(clauses)) }
+        if clauses.is_empty() {
+            Box::new(EmptyQuery)
+        } else {
+            Box::new(BooleanQuery::union(clauses))
+        }
     }
 
     fn unscored(&self) -> Box<dyn Query> {
@@ -241,13 +245,16 @@ impl Search<'_> {
                 Box::new(TermQuery::new(term, IndexRecordOption::Basic))
             })
             .collect();
-        if clauses.is_empty() { Box::new(EmptyQuery) } else { Box::new(BooleanQuery::union(clauses)) }
+        if clauses.is_empty() {
+            Box::new(EmptyQuery)
+        } else {
+            Box::new(BooleanQuery::union(clauses))
+        }
     }
 
-    /// Adds what must and must not occur. Conditions select and do not score.
+    /// Adds what must occur. Conditions select and do not score.
     fn restricted(&self, query: Box<dyn Query>, plan: &Plan) -> Box<dyn Query> {
-        if self.query.required.is_empty() && self.query.excluded.is_empty() && plan.leading.is_empty()
-        {
+        if self.query.required.is_empty() && plan.leading.is_empty() {
             return query;
         }
         let silent = |query: Box<dyn Query>| -> Box<dyn Query> {
@@ -260,10 +267,26 @@ impl Search<'_> {
         for phrase in &self.query.required {
             clauses.push((Occur::Must, silent(self.anywhere(phrase))));
         }
-        for phrase in &self.query.excluded {
-            clauses.push((Occur::MustNot, self.anywhere(phrase)));
-        }
         Box::new(BooleanQuery::new(clauses))
+    }
+
+    /// The documents of a segment that contain something excluded. (tantivy's own exclusion asks
+    /// a phrase scorer for documents that lie behind it, and fails.)
+    fn excluded(&self, reader: &SegmentReader) -> tantivy::Result<Option<DocBits>> {
+        if self.query.excluded.is_empty() {
+            return Ok(None);
+        }
+        let mut bits = DocBits::none(reader);
+        for phrase in &self.query.excluded {
+            for field in TextField::ALL {
+                let Some(query) = phrase_query(self.fields, field, phrase.parts(field)) else {
+                    continue;
+                };
+                let scoring = EnableScoring::disabled_from_searcher(&self.view.searcher);
+                bits.add_all(&mut *query.weight(scoring)?.scorer(reader, 1.0)?);
+            }
+        }
+        Ok(Some(bits))
     }
 
     /// A phrase in any field.

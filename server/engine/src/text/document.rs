@@ -115,8 +115,13 @@ impl IndexDoc {
     /// Bytes it holds, roughly.
     pub(crate) fn bytes(&self) -> usize {
         let lists = [&self.tags, &self.files, &self.symbols];
-        let list_bytes: usize = lists.iter().flat_map(|list| list.iter()).map(|s| s.len() + 24).sum();
-        std::mem::size_of::<Self>() + self.title.len() + self.text.len() + self.code.len() + list_bytes
+        let list_bytes: usize =
+            lists.iter().flat_map(|list| list.iter()).map(|s| s.len() + 24).sum();
+        std::mem::size_of::<Self>()
+            + self.title.len()
+            + self.text.len()
+            + self.code.len()
+            + list_bytes
     }
 }
 

@@ -45,7 +45,11 @@ pub enum TextError {
 
 impl TextError {
     /// Sorts what tantivy reports into damage, disk failure and defects.
-    pub(crate) fn from_tantivy(dir: &std::path::Path, context: &'static str, error: &TantivyError) -> Self {
+    pub(crate) fn from_tantivy(
+        dir: &std::path::Path,
+        context: &'static str,
+        error: &TantivyError,
+    ) -> Self {
         let dir = dir.to_path_buf();
         let reason = format!("{context}: {error}");
         match error {
@@ -59,8 +63,9 @@ impl TextError {
             | TantivyError::OpenDirectoryError(OpenDirectoryError::DoesNotExist(_)) => {
                 Self::Damaged { dir, reason }
             }
-            TantivyError::IoError(error) if error.kind() == std::io::ErrorKind::InvalidData
-                || error.kind() == std::io::ErrorKind::UnexpectedEof =>
+            TantivyError::IoError(error)
+                if error.kind() == std::io::ErrorKind::InvalidData
+                    || error.kind() == std::io::ErrorKind::UnexpectedEof =>
             {
                 Self::Damaged { dir, reason }
             }
@@ -71,6 +76,23 @@ impl TextError {
             | TantivyError::ErrorInThread(_)
             | TantivyError::LockFailure(..) => Self::Io { dir, reason },
             other => Self::Internal { context, message: other.to_string() },
+        }
+    }
+}
+
+impl From<TextError> for crate::EngineError {
+    fn from(error: TextError) -> Self {
+        match error {
+            TextError::Damaged { dir, reason } => Self::Corrupt {
+                what: format!("text index in {}", dir.display()),
+                reason: format!("{reason}: run maintenance.rebuild"),
+            },
+            TextError::Io { dir, reason } => {
+                DiskError::new("use the text index in", dir, std::io::Error::other(reason)).into()
+            }
+            TextError::Disk(error) => error.into(),
+            TextError::ReadOnly => Self::ReadOnly { reason: error.to_string() },
+            TextError::Internal { context, message } => Self::Internal { context, message },
         }
     }
 }

@@ -67,9 +67,8 @@ impl Filter {
         let any = |wanted: &[String], has: &[String]| {
             wanted.is_empty() || wanted.iter().any(|one| has.contains(one))
         };
-        let one = |wanted: &[String], has: &str| {
-            wanted.is_empty() || wanted.iter().any(|one| one == has)
-        };
+        let one =
+            |wanted: &[String], has: &str| wanted.is_empty() || wanted.iter().any(|one| one == has);
         (self.types.is_empty() || self.types.contains(&doc.item_type))
             && any(&self.tags, &doc.tags)
             && any(&self.files, &doc.files)
@@ -147,6 +146,7 @@ pub(crate) struct SegmentFilter<'a> {
     updated: Option<RangeInclusive<i64>>,
     now: Option<i64>,
     words: Vec<DocBits>,
+    excluded: Option<DocBits>,
 }
 
 impl<'a> SegmentFilter<'a> {
@@ -155,6 +155,7 @@ impl<'a> SegmentFilter<'a> {
         plan: &Plan,
         reader: &SegmentReader,
         columns: &'a Columns,
+        excluded: Option<DocBits>,
     ) -> tantivy::Result<Self> {
         let types = (!filter.types.is_empty())
             .then(|| filter.types.iter().fold(0, |mask, kind| mask | 1 << type_code(*kind)));
@@ -173,12 +174,13 @@ impl<'a> SegmentFilter<'a> {
             .map(|terms| DocBits::of_terms(terms, reader))
             .collect::<tantivy::Result<_>>()?;
         let pinned = filter.pinned.map(u64::from);
-        Ok(Self { columns, types, clearance, pinned, updated, now, words })
+        Ok(Self { columns, types, clearance, pinned, updated, now, words, excluded })
     }
 
     pub(crate) fn matches(&self, doc: DocId) -> bool {
         let columns = self.columns;
         self.words.iter().all(|bits| bits.contains(doc))
+            && !self.excluded.as_ref().is_some_and(|bits| bits.contains(doc))
             && self.types.is_none_or(|mask| {
                 let code = u32::try_from(columns.item_type.get_val(doc)).unwrap_or(u32::MAX);
                 1_u64.checked_shl(code).is_some_and(|bit| bit & mask != 0)
@@ -194,25 +196,34 @@ impl<'a> SegmentFilter<'a> {
 }
 
 /// A set of documents of one segment.
-struct DocBits(Vec<u64>);
+pub(crate) struct DocBits(Vec<u64>);
 
 impl DocBits {
+    /// The empty set.
+    pub(crate) fn none(reader: &SegmentReader) -> Self {
+        Self(vec![0; (reader.max_doc() / 64 + 1) as usize])
+    }
+
     fn of_terms(terms: &[Term], reader: &SegmentReader) -> tantivy::Result<Self> {
-        let words = usize::try_from(reader.max_doc() / 64 + 1).unwrap_or(0);
-        let mut bits = vec![0_u64; words];
+        let mut bits = Self::none(reader);
         for term in terms {
             let index = reader.inverted_index(term.field())?;
             if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
-                let mut doc = postings.doc();
-                while doc != TERMINATED {
-                    if let Some(word) = bits.get_mut((doc / 64) as usize) {
-                        *word |= 1 << (doc % 64);
-                    }
-                    doc = postings.advance();
-                }
+                bits.add_all(&mut postings);
             }
         }
-        Ok(Self(bits))
+        Ok(bits)
+    }
+
+    /// Adds every document that `docs` has left.
+    pub(crate) fn add_all(&mut self, docs: &mut dyn DocSet) {
+        let mut doc = docs.doc();
+        while doc != TERMINATED {
+            if let Some(word) = self.0.get_mut((doc / 64) as usize) {
+                *word |= 1 << (doc % 64);
+            }
+            doc = docs.advance();
+        }
     }
 
     fn contains(&self, doc: DocId) -> bool {

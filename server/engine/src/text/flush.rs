@@ -145,15 +145,18 @@ pub(super) fn is_crowded(active: &Tail, flush_docs: usize) -> bool {
 
 fn background(shared: &Shared, control: &Control) {
     loop {
-        let woken = {
+        let quiet = {
             let mut signals = control.signals.lock();
-            if !signals.due && !signals.stop {
-                control.changed.wait_for(&mut signals, shared.options.flush_interval);
+            let mut quiet = false;
+            while !signals.due && !signals.stop && !quiet {
+                let interval = shared.options.flush_interval;
+                quiet = control.changed.wait_for(&mut signals, interval).timed_out();
             }
             if signals.stop {
                 return;
             }
-            std::mem::take(&mut signals.due)
+            signals.due = false;
+            quiet
         };
         let (target, waiting) = {
             let state = shared.state.read();
@@ -174,10 +177,11 @@ fn background(shared: &Shared, control: &Control) {
                     control.changed.wait_for(&mut signals, shared.options.flush_interval);
                 }
             }
-        } else if !woken {
-            // Quiet for an interval: let merges finish and give the writer's memory back.
-            let writer = control.writer.lock().take();
-            if let Some(writer) = writer
+        } else if quiet {
+            // Nothing for an interval: let merges finish and give the writer's memory back. The
+            // slot stays locked, since a second writer must not open before this one has closed.
+            let mut slot = control.writer.lock();
+            if let Some(writer) = slot.take()
                 && let Err(error) = writer.wait_merging_threads()
             {
                 tracing::warn!(dir = %shared.dir.display(), %error, "a merge of the text index failed");
@@ -192,7 +196,9 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
         return Err(TextError::ReadOnly);
     }
     let mut writer = control.writer.lock();
-    while shared.watermark.load(Ordering::Acquire) < target.0 || shared.state.read().frozen.is_some() {
+    while shared.watermark.load(Ordering::Acquire) < target.0
+        || shared.state.read().frozen.is_some()
+    {
         let frozen = {
             let mut state = shared.state.write();
             if let Some(frozen) = &state.frozen {

@@ -68,7 +68,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn error(&self, context: &'static str) -> impl FnOnce(tantivy::TantivyError) -> TextError {
+    pub(super) fn error(
+        &self,
+        context: &'static str,
+    ) -> impl FnOnce(tantivy::TantivyError) -> TextError {
         let dir = self.dir.clone();
         move |error| TextError::from_tantivy(&dir, context, &error)
     }
@@ -115,10 +118,11 @@ impl TextIndex {
         };
         index.set_tokenizers(tokenizers());
         let metas = index.load_metas().map_err(failed("read meta.json"))?;
-        let watermark = watermark_of(metas.payload.as_deref()).ok_or_else(|| TextError::Damaged {
-            dir: dir.to_path_buf(),
-            reason: "meta.json has no watermark".to_owned(),
-        })?;
+        let watermark =
+            watermark_of(metas.payload.as_deref()).ok_or_else(|| TextError::Damaged {
+                dir: dir.to_path_buf(),
+                reason: "meta.json has no watermark".to_owned(),
+            })?;
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
@@ -245,12 +249,17 @@ impl TextIndex {
 
     /// Recomputes the checksums of the committed index; answers the names of damaged files.
     pub fn verify(&self) -> Result<Vec<String>, TextError> {
-        let damaged =
-            self.shared.index.validate_checksum().map_err(self.shared.error("verify"))?;
+        let damaged = self.shared.index.validate_checksum().map_err(self.shared.error("verify"))?;
         let mut names: Vec<String> =
             damaged.into_iter().map(|path| path.to_string_lossy().into_owned()).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// The committed part as tantivy sees it, for measurements and inspection.
+    #[must_use]
+    pub fn committed(&self) -> tantivy::Searcher {
+        self.shared.state.read().view.searcher.clone()
     }
 
     /// Items in the committed index, without those deleted.

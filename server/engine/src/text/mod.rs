@@ -33,7 +33,7 @@ pub use error::TextError;
 pub use facets::FacetCounter;
 pub use filter::Filter;
 pub use index::{TextIndex, TextOptions};
-pub use query::{MAX_QUERY_CHARS, MAX_QUERY_TERMS, ParsedQuery, parse};
+pub use query::{MAX_QUERY_CHARS, MAX_QUERY_TERMS, ParsedQuery, WordMatch, parse, word_matches};
 pub use search::{Candidate, Candidates, Overlay, SearchRequest};
 pub use statistics::Statistics;
 

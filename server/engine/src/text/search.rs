@@ -222,8 +222,10 @@ impl Snapshot {
             unseen = Some(unseen.map_or(worst, |other| other.max(worst)));
         }
 
-        let mut hits: Vec<Candidate> =
-            tail_kept.into_iter().map(|hit| tail_candidate(hit, request.query, wanted_title)).collect();
+        let mut hits: Vec<Candidate> = tail_kept
+            .into_iter()
+            .map(|hit| tail_candidate(hit, request.query, wanted_title))
+            .collect();
         hits.extend(committed_candidates(&search, found, wanted_title)?);
         hits.sort_by(|a, b| {
             b.bm25
@@ -392,7 +394,8 @@ impl Candidates {
         let postings =
             reader.inverted_index(field)?.read_postings(&term, IndexRecordOption::WithFreqs)?;
         Ok(postings.map_or(0, |mut postings| {
-            let reached = if postings.doc() < at.doc_id { postings.seek(at.doc_id) } else { postings.doc() };
+            let reached =
+                if postings.doc() < at.doc_id { postings.seek(at.doc_id) } else { postings.doc() };
             if reached == at.doc_id { postings.term_freq() } else { 0 }
         }))
     }

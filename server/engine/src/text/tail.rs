@@ -44,7 +44,8 @@ impl Prepared {
             let first = prepared.terms.len();
             for value in doc.values(field) {
                 with_tokens(value, field.mode(), |tokens| {
-                    *length = length.saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
+                    *length =
+                        length.saturating_add(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
                     for token in tokens.iter() {
                         let start = prepared.buffer.len();
                         prepared.buffer.push_str(token.term);

@@ -40,7 +40,10 @@ impl View {
     /// Segments in the order of [`DocAddress::segment_ord`].
     pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, &SegmentReader, &Columns)> {
         let readers = self.searcher.segment_readers().iter();
-        (0..).zip(readers).zip(&self.segments).map(|((ord, reader), columns)| (ord, reader, columns))
+        (0..)
+            .zip(readers)
+            .zip(&self.segments)
+            .map(|((ord, reader), columns)| (ord, reader, columns))
     }
 
     pub(crate) fn columns(&self, segment: u32) -> Option<&Columns> {

@@ -147,6 +147,34 @@ fn add_terms(query: &mut ParsedQuery, field: TextField, word: &str) {
     });
 }
 
+/// A word of a text that a query looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WordMatch {
+    /// Number of the term within the query.
+    pub term: usize,
+    /// First byte in the text.
+    pub start: usize,
+    /// Byte behind the last.
+    pub end: usize,
+}
+
+/// The words of `text`, read as `field` is, that the query looks for, in order.
+#[must_use]
+pub fn word_matches(text: &str, field: TextField, query: &ParsedQuery) -> Vec<WordMatch> {
+    with_tokens(text, field.mode(), |tokens| {
+        let term = |wanted: &str| {
+            query.terms.iter().position(|term| term.field == field && term.term == wanted)
+        };
+        tokens
+            .iter()
+            .filter_map(|token| {
+                let term = term(token.term)?;
+                Some(WordMatch { term, start: token.start, end: token.end })
+            })
+            .collect()
+    })
+}
+
 struct Clause {
     text: String,
     quoted: bool,
@@ -168,9 +196,7 @@ fn clauses(text: &str) -> Vec<Clause> {
             let (inside, after) = inside.split_at(end);
             (true, inside, after.strip_prefix(is_quote).unwrap_or(after))
         } else {
-            let end = body
-                .find(|c: char| c.is_whitespace() || is_quote(c))
-                .unwrap_or(body.len());
+            let end = body.find(|c: char| c.is_whitespace() || is_quote(c)).unwrap_or(body.len());
             let (inside, after) = body.split_at(end);
             (false, inside, after)
         };

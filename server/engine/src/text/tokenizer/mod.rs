@@ -133,8 +133,7 @@ impl Tokens {
         let repeated = self.spans.last().is_some_and(|last| {
             last.compound
                 && last.position == self.next_position
-                && self.buffer.get(last.term_start..last.term_end)
-                    == self.buffer.get(term_start..)
+                && self.buffer.get(last.term_start..last.term_end) == self.buffer.get(term_start..)
         });
         if repeated {
             self.buffer.truncate(term_start);
@@ -143,7 +142,14 @@ impl Tokens {
         }
     }
 
-    fn finish(&mut self, term_start: usize, position: u32, compound: bool, start: usize, end: usize) {
+    fn finish(
+        &mut self,
+        term_start: usize,
+        position: u32,
+        compound: bool,
+        start: usize,
+        end: usize,
+    ) {
         let term_end = self.buffer.len();
         self.spans.push(Span { term_start, term_end, position, compound, start, end });
     }

@@ -155,12 +155,7 @@ fn chunk(text: &str, words: &[Word], mode: Mode, out: &mut Tokens) {
         if let [from, .., to] = segment {
             let soft = (index..end).all(|at| matches!(joint_after(at), "_" | "-"));
             if whole_fits(from.start, to.end) {
-                out.push_whole(
-                    text,
-                    from.start,
-                    to.end,
-                    if soft { &SOFT_JOINTS } else { &[] },
-                );
+                out.push_whole(text, from.start, to.end, if soft { &SOFT_JOINTS } else { &[] });
             }
         }
         for word in segment {

@@ -1,0 +1,360 @@
+//! From candidates to the order in which hits are answered.
+
+use std::cmp::Ordering;
+
+use super::source::{Eyes, ItemSource};
+use super::{EXACT_TOTAL, MAX_CANDIDATES, add_facets};
+use crate::api::{Explanation, FacetCounts, QueryRequest};
+use crate::error::{EngineError, Result};
+use crate::ids::{ItemId, Seq, Timestamp};
+use crate::item::Counters;
+use crate::item::confidence::{Basis, NEUTRAL_CONTEXT};
+use crate::ranking::{Boost, Parameters, Signals, score_boosts};
+use crate::text::{
+    Candidate, Candidates, FacetCounter, Filter, Overlay, ParsedQuery, SearchRequest, Statistics,
+    TextError,
+};
+
+/// Fewest candidates taken from a scope: enough that bonuses seldom ask for more.
+const LEAST_CANDIDATES: usize = 64;
+/// Candidates taken for each hit wanted, and the factor when more are needed.
+const CANDIDATE_FACTOR: usize = 4;
+
+/// A hit in its place.
+#[derive(Debug, Clone)]
+pub(super) struct Scored {
+    /// Number of the scope among the sources.
+    pub(super) source: usize,
+    pub(super) id: ItemId,
+    pub(super) id_hash: u64,
+    pub(super) seq: Seq,
+    pub(super) score: f64,
+    /// What hits are ordered by: the score, or the time of the last write when nothing scores.
+    pub(super) order: f64,
+    candidate: usize,
+    confidence: f64,
+}
+
+/// Hits in order, as many as were asked for.
+#[derive(Debug)]
+pub(super) struct Ranking {
+    pub(super) hits: Vec<Scored>,
+    pub(super) total: u64,
+    pub(super) total_exact: bool,
+    pub(super) facets: Option<FacetCounts>,
+    found: Vec<Candidates>,
+}
+
+/// A query made ready for its sources.
+pub(super) struct Search<'a, S> {
+    sources: &'a [S],
+    request: &'a QueryRequest,
+    query: &'a ParsedQuery,
+    now: Timestamp,
+    filter: Filter,
+    overlays: Vec<Option<Overlay>>,
+    parameters: Vec<Parameters>,
+    statistics: Statistics,
+}
+
+/// A candidate with the most it can reach.
+struct Open {
+    source: usize,
+    candidate: usize,
+    most: f64,
+}
+
+impl<'a, S: ItemSource> Search<'a, S> {
+    pub(super) fn new(
+        sources: &'a [S],
+        eyes: &Eyes,
+        request: &'a QueryRequest,
+        query: &'a ParsedQuery,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let mut overlays = Vec::with_capacity(sources.len());
+        let mut statistics = Statistics::empty(query);
+        for source in sources {
+            let overlay = source.past()?.map(Overlay::new);
+            statistics.add(&source.index().statistics(query, overlay.as_ref())?);
+            overlays.push(overlay);
+        }
+        let filters = &request.filters;
+        let filter = Filter {
+            types: filters.types.clone(),
+            tags: filters.tags.clone(),
+            files: filters.files.clone(),
+            symbols: filters.symbols.clone(),
+            languages: filters.language.clone(),
+            created_by: filters.created_by.clone(),
+            owner: eyes.owner.clone(),
+            pinned: filters.pinned,
+            updated_from: filters.time_range.and_then(|range| range.start),
+            updated_to: filters.time_range.and_then(|range| range.end),
+            clearance: eyes.clearance,
+            now,
+        };
+        let parameters = sources.iter().map(ItemSource::parameters).collect();
+        Ok(Self { sources, request, query, now, filter, overlays, parameters, statistics })
+    }
+
+    pub(super) const fn query(&self) -> &ParsedQuery {
+        self.query
+    }
+
+    /// The best `needed` hits.
+    pub(super) fn ranked(&self, needed: usize) -> Result<Ranking> {
+        let most = if self.request.filters.confidence.is_some() {
+            // Confidence is judged hit by hit; everything that can be counted exactly is looked at.
+            usize::try_from(EXACT_TOTAL).unwrap_or(usize::MAX)
+        } else {
+            MAX_CANDIDATES
+        }
+        .max(needed);
+        let mut limit = if self.request.filters.confidence.is_some() {
+            most
+        } else {
+            needed.saturating_mul(CANDIDATE_FACTOR).clamp(LEAST_CANDIDATES, most)
+        };
+        loop {
+            let mut found = Vec::with_capacity(self.sources.len());
+            for ((source, overlay), parameters) in
+                self.sources.iter().zip(&self.overlays).zip(&self.parameters)
+            {
+                let request = SearchRequest {
+                    query: self.query,
+                    parameters,
+                    filter: &self.filter,
+                    limit,
+                    count_limit: EXACT_TOTAL,
+                    facets: self.request.facets && self.request.filters.confidence.is_none(),
+                    overlay: overlay.as_ref(),
+                };
+                found.push(source.index().search(&request, &self.statistics)?);
+            }
+            let (ranking, settled) = self.order(found, needed)?;
+            if settled || limit >= most {
+                return Ok(ranking);
+            }
+            limit = limit.saturating_mul(CANDIDATE_FACTOR).min(most);
+        }
+    }
+
+    /// Orders candidates; also says whether no match outside them belongs among the best.
+    fn order(&self, found: Vec<Candidates>, needed: usize) -> Result<(Ranking, bool)> {
+        let by_newness = self.query.is_empty();
+        let judged = self.request.filters.confidence.is_some();
+        let mut open: Vec<Open> = Vec::new();
+        for (source, candidates) in found.iter().enumerate() {
+            for (candidate, hit) in candidates.hits.iter().enumerate() {
+                let most = if by_newness {
+                    hit.updated_at.as_millis() as f64
+                } else {
+                    hit.bm25 + self.boosts(source, hit, 1.0).map(|(_, value)| value).sum::<f64>()
+                };
+                open.push(Open { source, candidate, most });
+            }
+        }
+        let newness = |one: &Open| -> (Timestamp, Seq) {
+            let hit = found.get(one.source).and_then(|found| found.hits.get(one.candidate));
+            hit.map_or((Timestamp::default(), Seq(0)), |hit| (hit.updated_at, hit.seq))
+        };
+        let tie = |a: &Open, b: &Open| -> Ordering {
+            let (a_at, a_seq) = newness(a);
+            let (b_at, b_seq) = newness(b);
+            b_at.cmp(&a_at).then(a.source.cmp(&b.source)).then(b_seq.cmp(&a_seq))
+        };
+        open.sort_by(|a, b| b.most.total_cmp(&a.most).then_with(|| tie(a, b)));
+
+        let mut best: Vec<(Open, f64, f64)> = Vec::new();
+        let mut passing = 0_u64;
+        let mut facets = judged.then(FacetCounts::default);
+        for one in open {
+            // The last of the best only rises; what cannot reach it now never will.
+            let full = best.len() >= needed;
+            let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
+            if full && !judged && (by_newness || one.most < worst) {
+                break;
+            }
+            let Some(hit) = found.get(one.source).and_then(|found| found.hits.get(one.candidate))
+            else {
+                continue;
+            };
+            let confidence = self.confidence(&found, &one, hit)?;
+            if !self.request.filters.confidence.is_none_or(|range| {
+                range.min.is_none_or(|min| confidence >= min)
+                    && range.max.is_none_or(|max| confidence <= max)
+            }) {
+                continue;
+            }
+            passing += 1;
+            if let Some(facets) = facets.as_mut().filter(|_| self.request.facets) {
+                self.count(facets, &found, &one, hit)?;
+            }
+            let score = if by_newness {
+                one.most
+            } else {
+                hit.bm25
+                    + self.boosts(one.source, hit, confidence).map(|(_, value)| value).sum::<f64>()
+            };
+            let at = best.partition_point(|(other, other_score, _)| {
+                other_score.total_cmp(&score).then_with(|| tie(&one, other)) == Ordering::Greater
+            });
+            if at < needed {
+                best.insert(at, (one, score, confidence));
+                best.truncate(needed);
+            }
+        }
+
+        let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
+        let settled = found.iter().enumerate().all(|(source, candidates)| {
+            let Some(unseen) = candidates.unseen else { return true };
+            best.len() >= needed && (by_newness || unseen + self.bound(source) <= worst)
+        });
+
+        let mut hits = Vec::with_capacity(best.len());
+        for (one, order, confidence) in best {
+            let Some(candidates) = found.get(one.source) else { continue };
+            let Some(hit) = candidates.hits.get(one.candidate) else { continue };
+            let Some(id) = id_of(candidates, hit)? else { continue };
+            hits.push(Scored {
+                source: one.source,
+                id,
+                id_hash: hit.id_hash,
+                seq: hit.seq,
+                score: if by_newness { 0.0 } else { order },
+                order,
+                candidate: one.candidate,
+                confidence,
+            });
+        }
+        let complete = found.iter().all(|candidates| candidates.unseen.is_none());
+        let (total, total_exact) = if judged {
+            (passing, complete)
+        } else {
+            (found.iter().map(|candidates| candidates.total).sum(), true)
+        };
+        if !judged && self.request.facets {
+            let mut sum = FacetCounts::default();
+            for (source, candidates) in self.sources.iter().zip(&found) {
+                if let Some(counts) = &candidates.facets {
+                    add_facets(&mut sum, source.scope().as_str(), counts);
+                }
+            }
+            facets = Some(sum);
+        }
+        let facets = facets.filter(|_| self.request.facets);
+        Ok((Ranking { hits, total, total_exact, facets, found }, settled))
+    }
+
+    fn boosts(
+        &self,
+        source: usize,
+        hit: &Candidate,
+        confidence: f64,
+    ) -> impl Iterator<Item = (Boost, f64)> {
+        let scope = self.sources.get(source).map(ItemSource::scope);
+        let parameters = self.parameters.get(source).copied().unwrap_or_default();
+        scope.into_iter().flat_map(move |scope| {
+            let signals = Signals {
+                scope,
+                updated_at: hit.updated_at,
+                pinned: hit.pinned,
+                confidence,
+                title_equals: hit.title_equals,
+                title_contains: hit.title_contains,
+                text_contains: hit.text_contains,
+                code_contains: hit.code_contains,
+            };
+            score_boosts(&parameters, &signals, self.now).collect::<Vec<_>>()
+        })
+    }
+
+    /// The most that bonuses add to a match that is neither pinned nor titled as the query.
+    fn bound(&self, source: usize) -> f64 {
+        let scope = self.sources.get(source).map(ItemSource::scope);
+        let parameters = self.parameters.get(source);
+        match (scope, parameters) {
+            (Some(scope), Some(parameters)) => {
+                parameters.boost_bound(scope, !self.query.whole.is_empty())
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn confidence(&self, found: &[Candidates], one: &Open, hit: &Candidate) -> Result<f64> {
+        let Some(source) = self.sources.get(one.source) else { return Ok(0.0) };
+        let mut counters = Counters::default();
+        if source.may_have_counters(hit.id_hash)
+            && let Some(candidates) = found.get(one.source)
+            && let Some(id) = id_of(candidates, hit)?
+        {
+            counters = source.counters(&id)?;
+        }
+        let basis = Basis {
+            created_at: hit.created_at,
+            pinned: hit.pinned,
+            ttl_days: hit.ttl_days,
+            expires_at: hit.expires_at,
+            context_match: NEUTRAL_CONTEXT,
+        };
+        Ok(basis.evaluate(&counters, self.now, &source.confidence()))
+    }
+
+    /// Counts a match by loading it, where the index cannot know whether it counts.
+    fn count(
+        &self,
+        facets: &mut FacetCounts,
+        found: &[Candidates],
+        one: &Open,
+        hit: &Candidate,
+    ) -> Result<()> {
+        let (Some(source), Some(candidates)) =
+            (self.sources.get(one.source), found.get(one.source))
+        else {
+            return Ok(());
+        };
+        let Some(id) = id_of(candidates, hit)? else { return Ok(()) };
+        if let Some(item) = source.item(&id)? {
+            let mut counter = FacetCounter { matches: 1, ..FacetCounter::default() };
+            counter.types.insert(item.item_type.as_str().to_owned(), 1);
+            counter.tags.extend(item.facets.tags.into_iter().map(|tag| (tag, 1)));
+            counter.languages.extend(item.language.map(|language| (language, 1)));
+            add_facets(facets, source.scope().as_str(), &counter);
+        }
+        Ok(())
+    }
+
+    /// Every term of a hit's score.
+    pub(super) fn explain(&self, ranking: &Ranking, scored: &Scored) -> Result<Explanation> {
+        let mut explanation = Explanation::default();
+        let (Some(candidates), Some(parameters)) =
+            (ranking.found.get(scored.source), self.parameters.get(scored.source))
+        else {
+            return Ok(explanation);
+        };
+        let Some(hit) = candidates.hits.get(scored.candidate) else { return Ok(explanation) };
+        explanation.parameters =
+            parameters.named().map(|(name, value)| (name.to_owned(), value)).collect();
+        if self.query.is_empty() {
+            return Ok(explanation);
+        }
+        explanation.bm25 =
+            candidates.explain(hit, self.query, &self.statistics, parameters).map_err(|error| {
+                EngineError::Internal { context: "explain a score", message: error.to_string() }
+            })?;
+        explanation.boosts = self
+            .boosts(scored.source, hit, scored.confidence)
+            .map(|(boost, value)| (boost.as_str().to_owned(), value))
+            .collect();
+        Ok(explanation)
+    }
+}
+
+fn id_of(candidates: &Candidates, hit: &Candidate) -> Result<Option<ItemId>> {
+    let id = candidates.id(hit).map_err(|error| TextError::Internal {
+        context: "read an id from the text index",
+        message: error.to_string(),
+    })?;
+    Ok(id.and_then(|id| ItemId::new(id).ok()))
+}
