@@ -60,6 +60,19 @@ fmt:
 crash N="50" *ARGS: _build
     "{{ target }}/debug/crash" --cycles {{ N }} {{ ARGS }}
 
+# Runs every fuzz target for SECONDS each, beginning with what earlier runs found.
+fuzz SECONDS="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for folder in $(git ls-files '*fuzz/Cargo.toml'); do
+        folder=$(dirname "$folder")
+        for name in $(cargo fuzz list --fuzz-dir "$folder"); do
+            echo "fuzz: $name for {{ SECONDS }} s"
+            cargo +nightly fuzz run --fuzz-dir "$folder" "$name" -- \
+                -max_total_time={{ SECONDS }} -rss_limit_mb=4096 -timeout=20 -print_final_stats=1
+        done
+    done
+
 # Measures writes, start, memory, bytes and search; `--items 10000,100000,1000000` for all sizes.
 bench *ARGS:
     @cargo build --release --quiet -p llm-memory -p llm-memory-tests --bins
