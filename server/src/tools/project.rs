@@ -31,7 +31,7 @@ pub(super) fn tools() -> Vec<Tool> {
             output_schema: schema::output::<SyncStatus>,
             run: |context, arguments| {
                 let NoArguments {} = reply::parse(arguments)?;
-                reply::value(context.engine.sync_status(context.caller, ())?)
+                reply::value(context.engine.sync_status(context.caller)?)
             },
         },
         Tool {

@@ -377,3 +377,35 @@ pub struct SyncMergeResult {
     /// Left out.
     pub skipped: Vec<Skipped>,
 }
+
+/// `segments.verify`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SampleRequest {
+    /// Scope or union.
+    pub scope: ScopeSelector,
+    /// Share of the stored bodies to read, more than 0 and at most 1; 0.1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: Option<f64>,
+}
+
+/// Result of `segments.verify` for one scope.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleResult {
+    /// Bodies stored.
+    pub stored: u64,
+    /// Bodies read.
+    pub checked: u64,
+    /// Of these, bodies in blocks.
+    pub in_blocks: u64,
+    /// Bodies that are not what their hash says.
+    pub corrupted_items: Vec<CorruptItem>,
+    /// Mean time to read one, milliseconds; absent when none was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_access_ms: Option<f64>,
+    /// Longest time to read one, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_access_ms: Option<f64>,
+}

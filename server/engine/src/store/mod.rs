@@ -1,5 +1,28 @@
 //! The engine's facade: opens a data directory, routes every operation to the scopes it names,
 //! and keeps the views behind the journal.
+//!
+//! When things go wrong: a journal that cannot be written makes the write fail and leaves nothing
+//! behind; a view that cannot follow makes its scope refuse writes while reads go on; a scope that
+//! cannot be opened fails the operations on it and no other. Dropping an [`Engine`] without
+//! [`Engine::close`] is as good as a crash, and as safe.
+
+mod command;
+mod cursor;
+mod maintenance;
+mod open;
+mod payloads;
+mod read;
+mod routing;
+mod sample;
+mod scope;
+mod source;
+mod status;
+mod sync;
+mod write;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 mod query;
 
@@ -8,27 +31,34 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llm_memory_disk::Disk;
+use arc_swap::ArcSwap;
+use llm_memory_disk::{Disk, LockGuard};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    AppendRequest, Caller, CleanupResult, DeleteRequest, FeedbackRequest, GetRequest, GraphRequest,
-    GraphResult, HistoryRequest, HistoryResult, InclusionProof, ItemRequest, JournalMigrateResult,
-    JournalStats, JournalVerifyResult, LinkRequest, ListRequest, ListResult, MaintenanceResult,
-    MergeRequest, PatchRequest, ProveRequest, PruneRequest, PruneResult, QueryRequest, QueryResult,
-    RenewRequest, ReplayRequest, ScopeRequest, ScopeStatus, SnapshotResult, SyncMergeRequest,
-    SyncMergeResult, SyncStatus, TagRequest, UpsertRequest, ViewsVerifyResult, WriteResult,
+    Caller, GetRequest, GraphRequest, GraphResult, HistoryRequest, HistoryResult, ListRequest,
+    ListResult, QueryRequest, QueryResult,
 };
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, ScopeKey, Seq, Version};
+use crate::ids::{ItemId, ScopeKey, Seq, Timestamp, Version};
 use crate::item::Item;
-use crate::progress::Progress;
+use crate::item::redaction::Redactor;
+use crate::progress::NoProgress;
+
+pub use payloads::CacheUse;
+use payloads::Payloads;
+use query::{Eyes, QueryCache};
+use routing::Routes;
+use scope::ScopeStore;
+pub use status::CacheReport;
 
 /// How to open a store. Sizes are bytes.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Serve reads from what is there; start no background work and refuse writes.
     pub safe_mode: bool,
-    /// Budget of the catalog's page cache, over all open scopes.
+    /// Budget of the catalogs' page caches, over all open scopes.
     pub cache_bytes: u64,
     /// Budget of the payload cache (decoded items).
     pub payload_cache_bytes: u64,
@@ -40,6 +70,9 @@ pub struct Options {
     pub write_queue: usize,
     /// Longest item (title, text and code together).
     pub max_item_bytes: usize,
+    /// Free space below which writes are refused, so that views and compaction never meet a full
+    /// disk.
+    pub reserve_bytes: u64,
     /// Signs checkpoints.
     pub signing_key: Option<Arc<ed25519_dalek::SigningKey>>,
 }
@@ -54,6 +87,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             write_queue: 1024,
             max_item_bytes: 1 << 20,
+            reserve_bytes: 64 << 20,
             signing_key: None,
         }
     }
@@ -82,7 +116,39 @@ pub struct Engine {
     root: PathBuf,
     disk: Arc<dyn Disk>,
     options: Options,
+    identity: StoreIdentity,
+    redactor: ArcSwap<Redactor>,
+    payloads: Arc<Payloads>,
+    queries: QueryCache,
+    listeners: Arc<RwLock<Vec<ChangeListener>>>,
+    scopes: RwLock<Scopes>,
+    /// Held for as long as the store is open.
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
+
+/// The scopes that are open.
+#[derive(Default)]
+struct Scopes {
+    open: BTreeMap<ScopeKey, Arc<ScopeStore>>,
+    closed: bool,
+    /// Catalog cache bytes given out.
+    cache_given: u64,
+}
+
+/// `store.json`: what makes this store this store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoreIdentity {
+    /// Version of the layout of the data directory.
+    pub format: u32,
+    /// Unique name.
+    pub store_id: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// The layout this program reads and writes.
+const FORMAT: u32 = 1;
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,109 +156,38 @@ impl fmt::Debug for Engine {
     }
 }
 
-macro_rules! pending {
-    ($($(#[$doc:meta])* fn $name:ident($request:ty) -> $result:ty;)*) => {
-        impl Engine {
-            $(
-                $(#[$doc])*
-                pub fn $name(&self, caller: &Caller, request: $request) -> Result<$result> {
-                    let _ = (caller, request, &self.disk, &self.options);
-                    Err(EngineError::Closed)
-                }
-            )*
-        }
-    };
-}
-
-macro_rules! pending_long {
-    ($($(#[$doc:meta])* fn $name:ident($request:ty) -> $result:ty;)*) => {
-        impl Engine {
-            $(
-                $(#[$doc])*
-                pub fn $name(
-                    &self,
-                    caller: &Caller,
-                    request: $request,
-                    progress: &dyn Progress,
-                ) -> Result<$result> {
-                    let _ = (caller, request, progress);
-                    Err(EngineError::Closed)
-                }
-            )*
-        }
-    };
-}
-
-pending! {
-    /// `memory.upsert`.
-    fn upsert(UpsertRequest) -> WriteResult;
-    /// `memory.delete`.
-    fn delete(DeleteRequest) -> WriteResult;
-    /// `memory.pin`.
-    fn pin(ItemRequest) -> WriteResult;
-    /// `memory.unpin`.
-    fn unpin(ItemRequest) -> WriteResult;
-    /// `memory.use`.
-    fn record_use(ItemRequest) -> WriteResult;
-    /// `memory.tag`.
-    fn tag(TagRequest) -> WriteResult;
-    /// `memory.patch`.
-    fn patch(PatchRequest) -> WriteResult;
-    /// `memory.append`.
-    fn append(AppendRequest) -> WriteResult;
-    /// `memory.merge`.
-    fn merge(MergeRequest) -> WriteResult;
-    /// `memory.link`.
-    fn link(LinkRequest) -> WriteResult;
-    /// `memory.renew`.
-    fn renew(RenewRequest) -> WriteResult;
-    /// `memory.feedback`.
-    fn feedback(FeedbackRequest) -> WriteResult;
-    /// `memory.get`.
-    fn get(GetRequest) -> Item;
-    /// `memory.list`.
-    fn list(ListRequest) -> ListResult;
-    /// `memory.query`.
-    fn query(QueryRequest) -> QueryResult;
-    /// `memory.graph`.
-    fn graph(GraphRequest) -> GraphResult;
-    /// `memory.history`.
-    fn history(HistoryRequest) -> HistoryResult;
-    /// `journal.stats`, by scope.
-    fn journal_stats(ScopeRequest) -> BTreeMap<String, JournalStats>;
-    /// `journal.prove`.
-    fn journal_prove(ProveRequest) -> InclusionProof;
-    /// `project.sync.status`.
-    fn sync_status(()) -> SyncStatus;
-    /// `project.sync.merge`.
-    fn sync_merge(SyncMergeRequest) -> SyncMergeResult;
-}
-
-pending_long! {
-    /// `journal.verify`, by scope.
-    fn journal_verify(ScopeRequest) -> BTreeMap<String, JournalVerifyResult>;
-    /// `journal.migrate`, by scope.
-    fn journal_migrate(ScopeRequest) -> BTreeMap<String, JournalMigrateResult>;
-    /// `maintenance.rebuild`: drops every view and derives it again, by scope.
-    fn rebuild(ScopeRequest) -> BTreeMap<String, MaintenanceResult>;
-    /// `maintenance.replay`, by scope.
-    fn replay(ReplayRequest) -> BTreeMap<String, MaintenanceResult>;
-    /// `maintenance.compact`, by scope.
-    fn compact(ScopeRequest) -> BTreeMap<String, MaintenanceResult>;
-    /// `maintenance.snapshot`, by scope.
-    fn snapshot(ScopeRequest) -> BTreeMap<String, SnapshotResult>;
-    /// `maintenance.verify`, by scope.
-    fn verify_views(ScopeRequest) -> BTreeMap<String, ViewsVerifyResult>;
-    /// `maintenance.prune`.
-    fn prune(PruneRequest) -> PruneResult;
-    /// `maintenance.cleanup`, by scope.
-    fn cleanup(PruneRequest) -> BTreeMap<String, CleanupResult>;
-}
-
 impl Engine {
-    /// Opens (or creates) the store in `root` under its exclusive lock.
+    /// Opens (or creates) the store in `root` under its exclusive lock, and every scope that is
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// An error for which [`llm_memory_disk::DiskError::is_locked`] holds when another process
+    /// has the store open.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Self> {
-        Ok(Self { root: root.to_path_buf(), disk, options })
+        disk.create_dir_all(root)?;
+        let lock = disk.lock(&root.join("lock"))?;
+        let identity = identity(&disk, root)?;
+        let redactor = Redactor::builtin().map_err(|error| EngineError::Internal {
+            context: "compile the built-in secret patterns",
+            message: error.to_string(),
+        })?;
+        let engine = Self {
+            root: root.to_path_buf(),
+            payloads: Arc::new(Payloads::new(options.payload_cache_bytes)),
+            queries: QueryCache::new(options.payload_cache_bytes / 4),
+            disk,
+            options,
+            identity,
+            redactor: ArcSwap::from_pointee(redactor),
+            listeners: Arc::default(),
+            scopes: RwLock::default(),
+            lock: Mutex::new(Some(lock)),
+        };
+        for key in engine.keys_on_disk()? {
+            engine.open_scope(&key, &NoProgress)?;
+        }
+        Ok(engine)
     }
 
     /// Folder of the store.
@@ -200,19 +195,122 @@ impl Engine {
         &self.root
     }
 
-    /// What each scope that has been opened holds.
-    pub fn status(&self) -> Result<Vec<ScopeStatus>> {
-        Err(EngineError::Closed)
+    /// Name and age of the store.
+    pub fn identity(&self) -> &StoreIdentity {
+        &self.identity
     }
 
-    /// Adds a listener for changes.
+    /// The disk it lies on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Replaces the patterns by which secrets are taken out of what is written from now on.
+    pub fn set_redactor(&self, redactor: Redactor) {
+        self.redactor.store(Arc::new(redactor));
+    }
+
+    /// Adds a listener for changes, for as long as the engine lives.
     pub fn on_change(&self, listener: ChangeListener) {
-        drop(listener);
+        self.listeners.write().push(listener);
     }
 
     /// Finishes waiting writes, makes every view durable, and releases the lock. Later calls
     /// answer [`EngineError::Closed`].
     pub fn close(&self) -> Result<()> {
+        let open = {
+            let mut scopes = self.scopes.write();
+            scopes.closed = true;
+            std::mem::take(&mut scopes.open)
+        };
+        for scope in open.values() {
+            scope.writer.stop();
+        }
+        drop(open);
+        self.lock.lock().take();
         Ok(())
     }
+
+    /// `memory.get`.
+    pub fn get(&self, caller: &Caller, request: GetRequest) -> Result<Item> {
+        let routes = self.readable(caller, request.scope.map(Into::into))?;
+        self.first(&routes, &request.id, request.as_of, |reader| read::get(reader, &request))
+    }
+
+    /// `memory.list`.
+    pub fn list(&self, caller: &Caller, request: ListRequest) -> Result<ListResult> {
+        let routes = self.readable(caller, Some(request.scope))?;
+        let readers = routes.readers(request.as_of)?;
+        read::list(&readers, &request)
+    }
+
+    /// `memory.history`.
+    pub fn history(&self, caller: &Caller, request: HistoryRequest) -> Result<HistoryResult> {
+        let routes = self.readable(caller, request.scope.map(Into::into))?;
+        self.first(&routes, &request.id, request.as_of, |reader| read::history(reader, &request))
+    }
+
+    /// `memory.graph`.
+    pub fn graph(&self, caller: &Caller, request: GraphRequest) -> Result<GraphResult> {
+        let routes = self.readable(caller, request.scope.map(Into::into))?;
+        self.first(&routes, &request.id, request.as_of, |reader| read::graph(reader, &request))
+    }
+
+    /// `memory.query`.
+    pub fn query(&self, caller: &Caller, request: QueryRequest) -> Result<QueryResult> {
+        let routes = self.readable(caller, Some(request.scope))?;
+        let readers = routes.readers(request.as_of)?;
+        let eyes =
+            Eyes { clearance: routes.visibility.clearance, owner: routes.visibility.owner.clone() };
+        query::query(&readers, &eyes, &request, Some(&self.queries))
+    }
+
+    /// The first answer of the scopes in lookup order.
+    fn first<T>(
+        &self,
+        routes: &Routes,
+        id: &ItemId,
+        as_of: Option<Timestamp>,
+        ask: impl Fn(&read::Reader<'_>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        for reader in routes.readers(as_of)? {
+            if let Some(found) = ask(&reader)? {
+                return Ok(found);
+            }
+        }
+        Err(EngineError::NotFound { id: id.clone(), scope: routes.names() })
+    }
+}
+
+fn identity(disk: &Arc<dyn Disk>, root: &Path) -> Result<StoreIdentity> {
+    let path = root.join("store.json");
+    if disk.exists(&path)? {
+        let identity: StoreIdentity =
+            serde_json::from_slice(&disk.read(&path)?).map_err(|error| EngineError::Corrupt {
+                what: path.display().to_string(),
+                reason: error.to_string(),
+            })?;
+        if identity.format != FORMAT {
+            return Err(EngineError::Corrupt {
+                what: path.display().to_string(),
+                reason: format!(
+                    "the store has format {}, this program reads format {FORMAT}: use the release \
+                     that wrote it",
+                    identity.format
+                ),
+            });
+        }
+        return Ok(identity);
+    }
+    let identity = StoreIdentity {
+        format: FORMAT,
+        store_id: ItemId::generate().to_string(),
+        created_at: Timestamp::now(),
+    };
+    let bytes = serde_json::to_vec_pretty(&identity).map_err(|error| EngineError::Internal {
+        context: "write store.json",
+        message: error.to_string(),
+    })?;
+    disk.durable_write(&path, &bytes)?;
+    Ok(identity)
 }

@@ -1,0 +1,574 @@
+//! Commands of the writer, and how each is decided.
+//!
+//! Deciding looks at the state left by the commands before it, in the same transaction, and either
+//! stages journal records or refuses without having staged anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::ChangeEvent;
+use super::scope::{ScopeState, Views};
+use super::source::index_doc;
+use crate::api::WriteResult;
+use crate::catalog::{Applied, Applier, Blob, COUNTERS_META, ERASE_META, ItemRecord};
+use crate::error::{EngineError, Result};
+use crate::ids::{Digest, ItemId, Seq, Timestamp, Version};
+use crate::item::edit::Edited;
+use crate::item::similarity::Sketch;
+use crate::item::{Content, Counters, Sensitivity, canonical};
+use crate::journal::{Draft, Journal, Op, Record};
+use crate::text::Change;
+
+/// What the caller may see: other items do not exist for them.
+#[derive(Debug, Clone)]
+pub(crate) struct Visibility {
+    pub(crate) clearance: Sensitivity,
+    /// Only items created by this subject.
+    pub(crate) owner: Option<String>,
+}
+
+impl Visibility {
+    /// Everything.
+    pub(crate) fn all() -> Self {
+        Self { clearance: Sensitivity::Private, owner: None }
+    }
+
+    pub(crate) fn admits(&self, sensitivity: Sensitivity, created_by: &str) -> bool {
+        sensitivity <= self.clearance
+            && self.owner.as_deref().is_none_or(|owner| owner == created_by)
+    }
+}
+
+/// Derives the next content of an item from the stored one.
+pub(crate) type Edit = Box<dyn FnOnce(&Content, Timestamp) -> Result<Edited> + Send>;
+/// Joins contents: the target (when it exists), the sources, the time.
+pub(crate) type Join =
+    Box<dyn FnOnce(Option<&Content>, &[&Content], Timestamp) -> Result<Edited> + Send>;
+/// Changes counters.
+pub(crate) type Count = Box<dyn FnOnce(&mut Counters, Timestamp) + Send>;
+
+/// A write whose arguments have been checked and redacted.
+pub(crate) enum Command {
+    /// Creates an item or replaces it whole. Version, times and what is kept of the stored item
+    /// are filled in when it is decided.
+    Upsert(Box<Upsert>),
+    /// Changes a stored item.
+    Edit {
+        op: Op,
+        id: ItemId,
+        if_version: Option<Version>,
+        expired_too: bool,
+        who: Who,
+        edit: Edit,
+    },
+    /// Changes counters of a stored item.
+    Count { op: Op, id: ItemId, who: Who, count: Count },
+    /// Deletes an item.
+    Delete { op: Op, id: ItemId, if_version: Option<Version>, erase: bool, who: Who },
+    /// Joins items into one.
+    Merge { target: ItemId, sources: Vec<ItemId>, delete_sources: bool, who: Who, join: Join },
+    /// Takes an item over from elsewhere with its times, version and counters.
+    Import { op: Op, content: Box<Content>, counters: Counters, who: Who },
+    /// Records that something happened to the scope as a whole.
+    Note { op: Op, meta: Map<String, Value>, who: Who },
+}
+
+/// Who writes and what they may see.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    pub(crate) subject: String,
+    pub(crate) visibility: Visibility,
+}
+
+/// Arguments of [`Command::Upsert`].
+pub(crate) struct Upsert {
+    /// As for a new item.
+    pub(crate) content: Content,
+    pub(crate) sketch: Option<Sketch>,
+    /// What the caller left out is kept of the stored item.
+    pub(crate) keep: Keep,
+    pub(crate) if_version: Option<Version>,
+    pub(crate) who: Who,
+}
+
+/// Parts of a stored item that an upsert leaves as they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) links: bool,
+    pub(crate) life: bool,
+    pub(crate) sensitivity: bool,
+}
+
+/// What a decided command answers.
+pub(crate) type Outcome = WriteResult;
+
+/// Why a command was not decided.
+pub(crate) enum Rejection {
+    /// The command alone is refused; nothing was staged for it.
+    Command(EngineError),
+    /// The transaction cannot go on.
+    Batch(EngineError),
+}
+
+impl From<EngineError> for Rejection {
+    fn from(error: EngineError) -> Self {
+        Self::Command(error)
+    }
+}
+
+impl Command {
+    /// Roughly the bytes it will write.
+    pub(crate) fn weight(&self) -> usize {
+        let content = match self {
+            Self::Upsert(upsert) => &upsert.content,
+            Self::Import { content, .. } => content,
+            Self::Edit { .. }
+            | Self::Count { .. }
+            | Self::Delete { .. }
+            | Self::Merge { .. }
+            | Self::Note { .. } => return 1024,
+        };
+        512 + content.title.len() + content.text.len() + content.code.len()
+    }
+}
+
+/// Decides the commands of one batch.
+pub(crate) struct Decider<'a, 't> {
+    state: &'a ScopeState,
+    views: &'a Views,
+    journal: &'a mut Journal,
+    applier: Applier<'a, 't>,
+    /// Contents staged in this batch: they are in no file yet.
+    fresh: HashMap<Digest, Arc<Content>>,
+    changes: Vec<Change>,
+    events: Vec<ChangeEvent>,
+    staged: usize,
+    bytes: usize,
+    clock: Timestamp,
+    /// Hash of the last head, staged ones included.
+    tip: Digest,
+}
+
+/// Whether the similarity sketch of a content has been made already.
+enum Sketched {
+    Given(Option<Sketch>),
+    Later,
+}
+
+/// A record about to be staged.
+struct Entry<'a> {
+    op: Op,
+    id: &'a ItemId,
+    version: Version,
+    hash: Digest,
+    actor: &'a str,
+    meta: Map<String, Value>,
+}
+
+impl<'a, 't> Decider<'a, 't> {
+    pub(crate) fn new(
+        state: &'a ScopeState,
+        views: &'a Views,
+        journal: &'a mut Journal,
+        applier: Applier<'a, 't>,
+    ) -> Self {
+        let head = journal.head();
+        Self {
+            state,
+            views,
+            journal,
+            applier,
+            fresh: HashMap::new(),
+            changes: Vec::new(),
+            events: Vec::new(),
+            staged: 0,
+            bytes: 0,
+            clock: head.ts,
+            tip: head.hash,
+        }
+    }
+
+    /// Ends the batch: changes for the index, events, number of records, content bytes.
+    pub(crate) fn finish(self) -> Result<(Vec<Change>, Vec<ChangeEvent>, usize, usize)> {
+        self.applier.finish()?;
+        for (hash, content) in self.fresh {
+            let bytes = content.title.len() + content.text.len() + content.code.len();
+            self.state.payloads.insert(hash, content, bytes);
+        }
+        Ok((self.changes, self.events, self.staged, self.bytes))
+    }
+
+    pub(crate) fn decide(&mut self, command: Command) -> Result<Outcome, Rejection> {
+        // Record times never run backwards, so that "as of" is a position in the journal.
+        self.clock = self.clock.max(Timestamp::now());
+        match command {
+            Command::Upsert(upsert) => self.upsert(*upsert),
+            Command::Edit { op, id, if_version, expired_too, who, edit } => {
+                let stored = self.visible(&id, &who.visibility, expired_too)?;
+                check_version(&id, if_version, stored.version)?;
+                let content = self.content(&id, &stored)?;
+                let edited = edit(&content, self.clock)?;
+                let done = if edited.changed {
+                    self.put_next(op, edited.content, &stored, &who)?
+                } else {
+                    self.unchanged(id, &stored)
+                };
+                let (redactions, warnings) = (edited.redactions, edited.warnings);
+                Ok(WriteResult { redactions, warnings, ..done })
+            }
+            Command::Count { op, id, who, count } => {
+                let stored = self.visible(&id, &who.visibility, false)?;
+                let mut counters = stored.counters();
+                count(&mut counters, self.clock);
+                let entry = Entry {
+                    op,
+                    id: &id,
+                    version: stored.version,
+                    hash: stored.hash(),
+                    actor: &who.subject,
+                    meta: counters_meta(counters),
+                };
+                let seq = self.stage(entry, None, None)?;
+                Ok(WriteResult { seq, changed: true, ..self.unchanged(id.clone(), &stored) })
+            }
+            Command::Delete { op, id, if_version, erase, who } => {
+                let stored = self.visible(&id, &who.visibility, true)?;
+                check_version(&id, if_version, stored.version)?;
+                self.delete(op, &id, &stored, erase, &who)
+            }
+            Command::Merge { target, sources, delete_sources, who, join } => {
+                self.merge(&target, &sources, delete_sources, &who, join)
+            }
+            Command::Import { op, content, counters, who } => {
+                self.import(op, *content, counters, &who)
+            }
+            Command::Note { op, meta, who } => {
+                let id = ItemId::new("scope").map_err(EngineError::from)?;
+                let actor = &who.subject;
+                let (version, hash) = (Version(0), Digest::ZERO);
+                let seq =
+                    self.stage(Entry { op, id: &id, version, hash, actor, meta }, None, None)?;
+                Ok(result(id, self.state.key.scope, version, seq))
+            }
+        }
+    }
+
+    fn upsert(&mut self, upsert: Upsert) -> Result<Outcome, Rejection> {
+        let Upsert { mut content, sketch, keep, if_version, who } = upsert;
+        let stored = self.applier.tables().item(&content.id)?;
+        let live = stored.as_ref().filter(|item| !item.deleted);
+        let current = live.map_or(Version(0), |item| item.version);
+        check_version(&content.id, if_version, current)?;
+        if let Some(live) = live
+            && !who.visibility.admits(live.sensitivity(), &live.created_by)
+        {
+            return Err(EngineError::Forbidden {
+                reason: format!("the id {} belongs to an item you may not see", content.id),
+            }
+            .into());
+        }
+        content.updated_at = self.clock;
+        content.created_at = self.clock;
+        content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
+        if let Some(live) = live {
+            content.created_at = Timestamp::from_millis(live.created_at);
+            content.provenance.created_by.clone_from(&live.created_by);
+            if keep.links && !live.links.is_empty() {
+                content.links.clone_from(&self.content(&content.id, live)?.links);
+            }
+            if keep.life {
+                content.ttl_days = live.ttl_days;
+                content.expires_at = live.expires_at.map(Timestamp::from_millis);
+            }
+            if keep.sensitivity {
+                content.sensitivity = live.sensitivity();
+            }
+        }
+        if content.expires_at.is_none_or(|end| end <= self.clock) {
+            // Writing an item whose life was over starts it again.
+            content.expires_at = content.ttl_days.map(|days| self.clock.plus_days(days));
+        }
+        if let Some(live) = live
+            && self.same_as_stored(&content, live)?
+        {
+            return Ok(self.unchanged(content.id, live));
+        }
+        let created = live.is_none();
+        let (id, version, expires_at) = (content.id.clone(), content.version, content.expires_at);
+        let seq = self.put(Op::Upsert, content, Map::new(), Sketched::Given(sketch), &who)?;
+        Ok(WriteResult { created, expires_at, ..result(id, self.state.key.scope, version, seq) })
+    }
+
+    /// Whether writing `content` would change nothing but version and time.
+    fn same_as_stored(&mut self, content: &Content, live: &ItemRecord) -> Result<bool> {
+        let plausible = live.title == content.title
+            && live.pinned == content.pinned
+            && live.tags == content.facets.tags
+            && live.expires_at == content.expires_at.map(Timestamp::as_millis);
+        if !plausible {
+            return Ok(false);
+        }
+        let stored = self.content(&content.id, live)?;
+        let mut candidate = content.clone();
+        candidate.version = stored.version;
+        candidate.updated_at = stored.updated_at;
+        candidate.provenance.updated_by.clone_from(&stored.provenance.updated_by);
+        Ok(candidate == *stored)
+    }
+
+    fn put_next(
+        &mut self,
+        op: Op,
+        mut next: Content,
+        stored: &ItemRecord,
+        who: &Who,
+    ) -> Result<Outcome, Rejection> {
+        next.version = stored.version.next();
+        next.updated_at = self.clock;
+        next.provenance.updated_by.clone_from(&who.subject);
+        let (id, version, expires_at) = (next.id.clone(), next.version, next.expires_at);
+        let seq = self.put(op, next, Map::new(), Sketched::Later, who)?;
+        Ok(WriteResult { expires_at, ..result(id, self.state.key.scope, version, seq) })
+    }
+
+    fn merge(
+        &mut self,
+        target: &ItemId,
+        sources: &[ItemId],
+        delete_sources: bool,
+        who: &Who,
+        join: Join,
+    ) -> Result<Outcome, Rejection> {
+        let mut records = Vec::with_capacity(sources.len());
+        let mut contents = Vec::with_capacity(sources.len());
+        for id in sources {
+            let record = self.visible(id, &who.visibility, false)?;
+            contents.push(self.content(id, &record)?);
+            records.push(record);
+        }
+        let stored = self.applier.tables().item(target)?;
+        let live = stored.as_ref().filter(|item| !item.deleted);
+        if let Some(live) = live
+            && !who.visibility.admits(live.sensitivity(), &live.created_by)
+        {
+            return Err(EngineError::NotFound {
+                id: target.clone(),
+                scope: self.state.key.to_string(),
+            }
+            .into());
+        }
+        let base = live.map(|live| self.content(target, live)).transpose()?;
+        let borrowed: Vec<&Content> = contents.iter().map(AsRef::as_ref).collect();
+        let edited = join(base.as_deref(), &borrowed, self.clock)?;
+        let mut merged = edited.content;
+        let mut counters = live.map(ItemRecord::counters).unwrap_or_default();
+        for (id, record) in sources.iter().zip(&records) {
+            if id != target {
+                counters.absorb(&record.counters(), self.clock);
+            }
+        }
+        merged.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
+        merged.updated_at = self.clock;
+        if live.is_none() {
+            merged.created_at = self.clock;
+            merged.provenance.created_by.clone_from(&who.subject);
+        }
+        merged.provenance.updated_by.clone_from(&who.subject);
+        let (version, created, expires_at) = (merged.version, live.is_none(), merged.expires_at);
+        let names: Vec<&str> = sources.iter().map(ItemId::as_str).collect();
+        let mut meta = counters_meta(counters);
+        meta.insert("sources".to_owned(), Value::from(names));
+        let seq = self.put(Op::Merge, merged, meta, Sketched::Later, who)?;
+        if delete_sources {
+            for (id, record) in sources.iter().zip(&records) {
+                if id != target {
+                    self.delete(Op::Delete, id, record, false, who)?;
+                }
+            }
+        }
+        let scope = self.state.key.scope;
+        let (redactions, warnings) = (edited.redactions, edited.warnings);
+        let done = result(target.clone(), scope, version, seq);
+        Ok(WriteResult { created, expires_at, redactions, warnings, ..done })
+    }
+
+    fn import(
+        &mut self,
+        op: Op,
+        mut content: Content,
+        counters: Counters,
+        who: &Who,
+    ) -> Result<Outcome, Rejection> {
+        let stored = self.applier.tables().item(&content.id)?;
+        content.version = stored.map_or(content.version.max(Version(1)), |item| {
+            item.version.next().max(content.version)
+        });
+        let (id, version) = (content.id.clone(), content.version);
+        let seq = self.put(op, content, counters_meta(counters), Sketched::Later, who)?;
+        Ok(WriteResult { created: true, ..result(id, self.state.key.scope, version, seq) })
+    }
+
+    fn delete(
+        &mut self,
+        op: Op,
+        id: &ItemId,
+        stored: &ItemRecord,
+        erase: bool,
+        who: &Who,
+    ) -> Result<Outcome, Rejection> {
+        let mut meta = Map::new();
+        if erase {
+            meta.insert(ERASE_META.to_owned(), Value::Bool(true));
+            for hash in self.applier.hashes_of(id)? {
+                self.state.payloads.remove(hash);
+                self.fresh.remove(&hash);
+            }
+        }
+        let version = stored.version.next();
+        let (hash, actor) = (stored.hash(), who.subject.as_str());
+        let seq = self.stage(Entry { op, id, version, hash, actor, meta }, None, None)?;
+        self.changes.push(Change::Remove { seq, id: id.clone() });
+        Ok(result(id.clone(), self.state.key.scope, version, seq))
+    }
+
+    fn put(
+        &mut self,
+        op: Op,
+        content: Content,
+        meta: Map<String, Value>,
+        sketch: Sketched,
+        who: &Who,
+    ) -> Result<Seq, Rejection> {
+        let canonical::Canonical { bytes: body, hash } = canonical::encode(&content)?;
+        let sketch = match sketch {
+            Sketched::Given(sketch) => sketch,
+            Sketched::Later => Sketch::of(&content),
+        };
+        let entry = Entry {
+            op,
+            id: &content.id,
+            version: content.version,
+            hash,
+            actor: &who.subject,
+            meta,
+        };
+        let seq = self.stage(entry, Some((&content, &body)), sketch.as_ref())?;
+        self.changes.push(Change::Put { seq, doc: Box::new(index_doc(&content, seq)) });
+        self.bytes += body.len();
+        self.fresh.insert(hash, Arc::new(content));
+        Ok(seq)
+    }
+
+    fn stage(
+        &mut self,
+        entry: Entry<'_>,
+        content: Option<(&Content, &[u8])>,
+        sketch: Option<&Sketch>,
+    ) -> Result<Seq, Rejection> {
+        let Entry { op, id, version, hash, actor, meta } = entry;
+        let ts = self.clock;
+        let body = content.map(|(_, body)| body);
+        let draft = Draft { ts, op, id, version, hash, actor, meta, body };
+        let staged = self.journal.stage(&draft);
+        let prev = std::mem::replace(&mut self.tip, staged.head_hash);
+        let Draft { meta, .. } = draft;
+        let record = Record {
+            seq: staged.seq,
+            ts,
+            op,
+            id: id.clone(),
+            version,
+            hash,
+            prev,
+            actor: actor.to_owned(),
+            meta,
+        };
+        let applied = Applied {
+            record: &record,
+            head_hash: staged.head_hash,
+            content: content.map(|(content, _)| content),
+            content_bytes: body.map_or(0, <[u8]>::len),
+            blob: staged.body.map(Blob::from),
+            sketch,
+        };
+        self.applier.apply(&applied).map_err(Rejection::Batch)?;
+        self.staged += 1;
+        self.events.push(ChangeEvent {
+            key: self.state.key.clone(),
+            seq: staged.seq,
+            id: id.clone(),
+            version,
+            op: op.as_str(),
+        });
+        Ok(staged.seq)
+    }
+
+    /// The live item, if the caller may know of it.
+    fn visible(
+        &mut self,
+        id: &ItemId,
+        visibility: &Visibility,
+        expired_too: bool,
+    ) -> Result<ItemRecord> {
+        self.applier
+            .tables()
+            .item(id)?
+            .filter(|item| !item.deleted)
+            .filter(|item| expired_too || !item.expired_at(self.clock))
+            .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
+            .ok_or_else(|| EngineError::NotFound {
+                id: id.clone(),
+                scope: self.state.key.scope.to_string(),
+            })
+    }
+
+    fn content(&mut self, id: &ItemId, record: &ItemRecord) -> Result<Arc<Content>> {
+        if let Some(content) = self.fresh.get(&record.hash()) {
+            return Ok(Arc::clone(content));
+        }
+        let view = self.views.catalog.read()?;
+        self.state.stored(&view, id, record.hash())
+    }
+
+    fn unchanged(&self, id: ItemId, stored: &ItemRecord) -> Outcome {
+        WriteResult {
+            changed: false,
+            expires_at: stored.expires_at.map(Timestamp::from_millis),
+            ..result(id, self.state.key.scope, stored.version, stored.seq)
+        }
+    }
+}
+
+fn check_version(id: &ItemId, expected: Option<Version>, actual: Version) -> Result<()> {
+    match expected {
+        Some(expected) if expected != actual => {
+            Err(EngineError::VersionConflict { id: id.clone(), expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn counters_meta(counters: Counters) -> Map<String, Value> {
+    match serde_json::to_value(counters) {
+        Ok(value) => Map::from_iter([(COUNTERS_META.to_owned(), value)]),
+        // Numbers and times always serialise.
+        Err(_) => Map::new(),
+    }
+}
+
+fn result(id: ItemId, scope: crate::ids::Scope, version: Version, seq: Seq) -> WriteResult {
+    WriteResult {
+        id,
+        scope,
+        version,
+        seq,
+        changed: true,
+        created: false,
+        redactions: 0,
+        warnings: Vec::new(),
+        near_duplicates: Vec::new(),
+        expires_at: None,
+    }
+}

@@ -1,0 +1,407 @@
+//! Opening a scope: the journal first, then its views brought up to it.
+//!
+//! Views lie in `views/<generation>/`. A generation counts once its `complete` file is there; the
+//! highest such one is used and the others are leftovers of an interrupted rebuild. A generation
+//! that cannot be opened, or that is ahead of the journal, is dropped and derived again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use llm_memory_disk::Disk;
+use parking_lot::{Mutex, RwLock};
+use redb::Durability;
+
+use super::payloads::Payloads;
+use super::scope::{ScopeState, ScopeStore, Views};
+use super::source::index_doc;
+use super::writer::WriterHandle;
+use super::{ChangeListener, Options};
+use crate::blocks::BlockStore;
+use crate::catalog::{Applied, Applier, Blob, Catalog, Tables, failure};
+use crate::config::ScopeConfig;
+use crate::error::{EngineError, Result};
+use crate::ids::{ScopeKey, Seq};
+use crate::item::canonical;
+use crate::item::similarity::Sketch;
+use crate::journal::{Journal, JournalOptions, JournalReader};
+use crate::progress::Progress;
+use crate::text::{Change, TextIndex, TextOptions};
+
+/// File whose presence says that a generation of views was derived to its end.
+const COMPLETE: &str = "complete";
+/// Records applied in one catalog transaction while replaying.
+const REPLAY_BATCH: usize = 2000;
+
+/// What opening a scope needs besides its name.
+pub(crate) struct Opening<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) dir: &'a Path,
+    pub(crate) options: &'a Options,
+    pub(crate) payloads: &'a Arc<Payloads>,
+    pub(crate) listeners: &'a Arc<RwLock<Vec<ChangeListener>>>,
+    pub(crate) cache_bytes: usize,
+}
+
+/// Opens (or creates) the scope `key`, recovers it, and starts its writer.
+pub(crate) fn open(
+    key: ScopeKey,
+    opening: &Opening<'_>,
+    progress: &dyn Progress,
+) -> Result<ScopeStore> {
+    let Opening { disk, dir, options, .. } = *opening;
+    disk.create_dir_all(dir)?;
+    let config = read_config(disk, dir)?;
+    let journal_options = JournalOptions {
+        segment_bytes: options.segment_bytes,
+        signing_key: options.signing_key.clone(),
+        read_only: options.safe_mode,
+    };
+    let (journal, mut recovered) = Journal::open(Arc::clone(disk), dir, journal_options)?;
+    let (blocks, notes) = BlockStore::open(
+        Arc::clone(disk),
+        &dir.join("blocks"),
+        usize::try_from(options.frame_cache_bytes).unwrap_or(usize::MAX),
+    )?;
+    recovered.extend(notes);
+    let blocks = Arc::new(blocks);
+    let reader = journal.reader();
+    let source = Source { journal: &reader, blocks: &blocks };
+    let head = journal.head().seq;
+    let views = open_views(opening, &source, head, opening.cache_bytes, &mut recovered, progress)?;
+    let mut journal = journal;
+    reconcile_generations(&views, &source, &mut journal, options)?;
+    for note in &recovered {
+        tracing::warn!(scope = %key, note, "recovered");
+    }
+    let damage = journal.damage().map(|damage| {
+        format!(
+            "{} is damaged at byte {}: run recover, or restore a backup",
+            damage.file, damage.offset
+        )
+    });
+    let safe_mode = options.safe_mode.then(|| {
+        "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write".to_owned()
+    });
+    let read_only = safe_mode.or(damage);
+    let state = Arc::new(ScopeState {
+        key,
+        dir: dir.to_path_buf(),
+        disk: Arc::clone(disk),
+        options: options.clone(),
+        views: ArcSwap::from_pointee(views),
+        journal: reader,
+        blocks,
+        config: ArcSwap::from_pointee(config),
+        config_generation: AtomicU64::new(0),
+        payloads: Arc::clone(opening.payloads),
+        listeners: Arc::clone(opening.listeners),
+        visible: AtomicU64::new(head.0),
+        read_only: Mutex::new(read_only),
+        recovered: Mutex::new(recovered),
+        maintenance: Mutex::new(()),
+        cache_bytes: opening.cache_bytes,
+    });
+    let writer = WriterHandle::start(Arc::clone(&state), journal)?;
+    Ok(ScopeStore { state, writer })
+}
+
+pub(crate) fn read_config(disk: &Arc<dyn Disk>, dir: &Path) -> Result<ScopeConfig> {
+    let path = dir.join("config.json");
+    if !disk.exists(&path)? {
+        return Ok(ScopeConfig::default());
+    }
+    let invalid = |reason: String| EngineError::invalid(path.display().to_string(), reason);
+    let text = String::from_utf8(disk.read(&path)?).map_err(|error| invalid(error.to_string()))?;
+    ScopeConfig::parse(&text).map_err(|error| invalid(error.to_string()))
+}
+
+/// Finishes compactions that a crash interrupted between putting a rewritten segment in place and
+/// noting in the catalog where its bodies went.
+fn reconcile_generations(
+    views: &Views,
+    source: &Source<'_>,
+    journal: &mut Journal,
+    options: &Options,
+) -> Result<()> {
+    let leftovers = source.journal.superseded();
+    if leftovers.is_empty() || options.safe_mode {
+        return Ok(());
+    }
+    for segment in source.journal.segments() {
+        if leftovers.iter().any(|(first, _)| *first == segment.first) {
+            relocate(views, source, segment.first, segment.last)?;
+        }
+    }
+    for (first, generation) in leftovers {
+        journal.retire_generation(first, generation)?;
+    }
+    Ok(())
+}
+
+/// Notes in the catalog, durably, where the bodies of records `first..=last` lie now.
+fn relocate(views: &Views, source: &Source<'_>, first: Seq, last: Seq) -> Result<()> {
+    let txn = views.catalog.begin_write(Durability::Immediate)?;
+    {
+        let mut tables = Tables::open(&txn)?;
+        for line in source.journal.lines(first)? {
+            let line = line?;
+            if line.record.seq > last {
+                break;
+            }
+            let hash = line.record.hash;
+            if !matches!(tables.blob(hash)?, Some(Blob::Journal { segment, .. }) if segment == first.0)
+            {
+                continue;
+            }
+            let blob = match line.body {
+                Some((at, _)) => Blob::from(at),
+                None if !line.record.op.carries_content() => continue,
+                None if source.blocks.contains(&hash)? => Blob::Block,
+                None => Blob::Missing,
+            };
+            tables.set_blob(hash, blob)?;
+        }
+    }
+    txn.commit().map_err(|error| failure("relocate bodies in the catalog", error))
+}
+
+/// Where contents come from while views are derived.
+pub(crate) struct Source<'a> {
+    pub(crate) journal: &'a JournalReader,
+    pub(crate) blocks: &'a BlockStore,
+}
+
+fn open_views(
+    opening: &Opening<'_>,
+    source: &Source<'_>,
+    head: Seq,
+    cache_bytes: usize,
+    recovered: &mut Vec<String>,
+    progress: &dyn Progress,
+) -> Result<Views> {
+    let Opening { disk, dir, options, .. } = *opening;
+    let root = dir.join("views");
+    let generations = generations(disk, &root)?;
+    let complete = generations.iter().rev().find(|(_, complete)| *complete);
+    if let Some(&(generation, _)) = complete {
+        match load(disk, &root, generation, cache_bytes, options) {
+            Ok(views) => match follow(&views, source, head, progress) {
+                Ok(()) => {
+                    remove_others(disk, &root, &generations, generation);
+                    return Ok(views);
+                }
+                Err(error @ (EngineError::Corrupt { .. } | EngineError::Internal { .. })) => {
+                    recovered.push(format!("views were derived again: {error}"));
+                }
+                Err(error) => return Err(error),
+            },
+            Err(error @ (EngineError::Corrupt { .. } | EngineError::Internal { .. })) => {
+                recovered.push(format!("views were derived again: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    } else if head > Seq(0) && !generations.is_empty() {
+        recovered.push("views were derived again: none was complete".to_owned());
+    }
+    let next = generations.last().map_or(1, |(generation, _)| generation + 1);
+    let views = derive(disk, &root, next, cache_bytes, options, source, head, progress)?;
+    remove_others(disk, &root, &generations, next);
+    Ok(views)
+}
+
+/// Derives a new generation of views from the journal and the blocks.
+#[expect(clippy::too_many_arguments, reason = "one call site each in open and rebuild")]
+pub(crate) fn derive(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    generation: u64,
+    cache_bytes: usize,
+    options: &Options,
+    source: &Source<'_>,
+    head: Seq,
+    progress: &dyn Progress,
+) -> Result<Views> {
+    let dir = root.join(generation.to_string());
+    disk.remove_dir_all(&dir)?;
+    let views = load(disk, root, generation, cache_bytes, options)?;
+    follow(&views, source, head, progress)?;
+    views.catalog.make_durable()?;
+    views.text.flush().map_err(EngineError::from)?;
+    disk.durable_write(&dir.join(COMPLETE), b"")?;
+    Ok(views)
+}
+
+fn load(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    generation: u64,
+    cache_bytes: usize,
+    options: &Options,
+) -> Result<Views> {
+    let dir = root.join(generation.to_string());
+    disk.create_dir_all(&dir)?;
+    let catalog = Catalog::open(disk, &dir.join("catalog.redb"), cache_bytes)?;
+    let text_options = TextOptions { read_only: options.safe_mode, ..TextOptions::default() };
+    let text = TextIndex::open(Arc::clone(disk), &dir.join("index"), text_options)?;
+    Ok(Views { generation, catalog, text })
+}
+
+/// Generations present, lowest first, with whether each is complete.
+pub(crate) fn generations(disk: &Arc<dyn Disk>, root: &Path) -> Result<Vec<(u64, bool)>> {
+    if !disk.exists(root)? {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in disk.list(root)? {
+        if let Ok(generation) = entry.name.parse::<u64>() {
+            found.push((generation, disk.exists(&root.join(&entry.name).join(COMPLETE))?));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Removes every generation but `keep`. A leftover that cannot be removed now is removed by the
+/// next start or by `maintenance.cleanup`.
+pub(crate) fn remove_others(disk: &Arc<dyn Disk>, root: &Path, found: &[(u64, bool)], keep: u64) {
+    for (generation, _) in found.iter().filter(|(generation, _)| *generation != keep) {
+        if let Err(error) = disk.remove_dir_all(&root.join(generation.to_string())) {
+            tracing::warn!(%error, "old views could not be removed");
+        }
+    }
+}
+
+/// Brings both views up to the journal's head.
+fn follow(views: &Views, source: &Source<'_>, head: Seq, progress: &dyn Progress) -> Result<()> {
+    let totals = views.catalog.read()?.totals()?;
+    if totals.seq > head.0 {
+        return Err(EngineError::Corrupt {
+            what: "catalog".to_owned(),
+            reason: format!("is at record {}, beyond the journal's {head}", totals.seq),
+        });
+    }
+    replay_catalog(views, source, head, progress)?;
+    follow_text(views, source, progress)
+}
+
+/// Brings the catalog and the index of an open scope up to its journal.
+pub(crate) fn replay(state: &ScopeState, views: &Views, progress: &dyn Progress) -> Result<()> {
+    let source = Source { journal: &state.journal, blocks: &state.blocks };
+    let head = state.journal.head().seq;
+    replay_catalog(views, &source, head, progress)?;
+    follow_text(views, &source, progress)?;
+    state.visible.store(head.0, Ordering::Release);
+    Ok(())
+}
+
+fn replay_catalog(
+    views: &Views,
+    source: &Source<'_>,
+    head: Seq,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let totals = views.catalog.read()?.totals()?;
+    if Seq(totals.seq) == head {
+        return Ok(());
+    }
+    let mut lines = source.journal.lines(Seq(totals.seq).next())?.peekable();
+    if totals.seq > 0
+        && let Some(Ok(first)) = lines.peek()
+        && first.record.prev.0 != totals.head
+    {
+        return Err(EngineError::Corrupt {
+            what: "catalog".to_owned(),
+            reason: format!("record {} does not follow what it holds", first.record.seq),
+        });
+    }
+    while lines.peek().is_some() {
+        let txn = views.catalog.begin_write(Durability::None)?;
+        let mut done = Seq(0);
+        {
+            let mut tables = Tables::open(&txn)?;
+            let mut applier = Applier::new(&mut tables)?;
+            for line in lines.by_ref().take(REPLAY_BATCH) {
+                let line = line?;
+                let (body, blob) = match line.body {
+                    Some((at, body)) => (Some(body), Some(Blob::from(at))),
+                    None if line.record.op.carries_content() => {
+                        let body = source.blocks.read(&line.record.hash)?;
+                        let blob = if body.is_some() { Blob::Block } else { Blob::Missing };
+                        (body, Some(blob))
+                    }
+                    None => (None, None),
+                };
+                let content = body.as_deref().map(canonical::decode).transpose()?;
+                let sketch = content.as_ref().and_then(Sketch::of);
+                applier.apply(&Applied {
+                    record: &line.record,
+                    head_hash: line.head_hash,
+                    content: content.as_ref(),
+                    content_bytes: body.as_ref().map_or(0, Vec::len),
+                    blob,
+                    sketch: sketch.as_ref(),
+                })?;
+                done = line.record.seq;
+            }
+            applier.finish()?;
+        }
+        txn.commit().map_err(|error| failure("replay the journal", error))?;
+        progress.report(done.0, Some(head.0), "records replayed");
+    }
+    Ok(())
+}
+
+/// Puts into the index what changed since its watermark: the latest state of each item, once.
+fn follow_text(views: &Views, source: &Source<'_>, progress: &dyn Progress) -> Result<()> {
+    let view = views.catalog.read()?;
+    let until = Seq(view.totals()?.seq);
+    let from = views.text.watermark();
+    if from > until {
+        return Err(EngineError::Corrupt {
+            what: "text index".to_owned(),
+            reason: format!("is at record {from}, beyond the catalog's {until}"),
+        });
+    }
+    if from == until {
+        return Ok(());
+    }
+    let mut batch = Vec::new();
+    let mut done = 0_u64;
+    // In order of the journal, so that a watermark never runs ahead of what is indexed.
+    for change in view.changes(from, until)? {
+        let (seq, _, id) = change?;
+        let Some(record) = view.item(&id)?.filter(|record| record.seq == seq) else { continue };
+        if record.deleted {
+            batch.push(Change::Remove { seq: record.seq, id });
+        } else {
+            let body = match view.blob(record.hash())? {
+                Some(Blob::Journal { segment, generation, offset, len }) => {
+                    let at =
+                        crate::journal::Location { segment: Seq(segment), generation, offset, len };
+                    Some(source.journal.body(at)?)
+                }
+                Some(Blob::Block) | None => source.blocks.read(&record.hash())?,
+                Some(Blob::Erased | Blob::Missing) => None,
+            };
+            if let Some(body) = body {
+                let content = canonical::decode(&body)?;
+                batch.push(Change::Put {
+                    seq: record.seq,
+                    doc: Box::new(index_doc(&content, record.seq)),
+                });
+            }
+        }
+        if batch.len() >= REPLAY_BATCH {
+            done += batch.len() as u64;
+            views.text.apply(std::mem::take(&mut batch));
+            // Without it a rebuild of a large store would hold the whole store in memory.
+            views.text.flush()?;
+            progress.report(done, None, "items indexed");
+        }
+    }
+    batch.push(Change::Advance { seq: until });
+    views.text.apply(batch);
+    Ok(())
+}

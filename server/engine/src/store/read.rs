@@ -1,0 +1,438 @@
+//! Reading items: one, lists, histories, graphs. Every read takes "as of".
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::command::Visibility;
+use super::cursor::Cursor;
+use super::scope::{ScopeState, Views};
+use crate::api::{
+    Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
+    HistoryRequest, HistoryResult, ListRequest, ListResult,
+};
+use crate::catalog::{ItemRecord, ReadView, relation_of};
+use crate::config::ScopeConfig;
+use crate::error::{EngineError, Result};
+use crate::ids::{ItemId, Scope, Seq, Timestamp};
+use crate::item::{
+    Content, Counters, Item, Link, Relation, Summary, confidence, present, summarize,
+};
+
+/// Items in a list when the caller does not say.
+const DEFAULT_LIST: usize = 50;
+/// Most items in a list.
+const MAX_LIST: usize = 1000;
+/// Entries in a history when the caller does not say.
+const DEFAULT_HISTORY: usize = 20;
+/// Most entries in a history.
+const MAX_HISTORY: usize = 200;
+
+/// A scope as a reader sees it: at one position, with one caller's eyes.
+pub(crate) struct Reader<'a> {
+    pub(crate) state: &'a ScopeState,
+    pub(crate) views: Arc<Views>,
+    pub(crate) view: ReadView,
+    /// A record whose effects the views certainly show.
+    pub(crate) head: Seq,
+    /// Position; `None` is now.
+    pub(crate) at: Option<Seq>,
+    /// Moment that confidence and expiry are evaluated at.
+    pub(crate) now: Timestamp,
+    pub(crate) visibility: &'a Visibility,
+    pub(crate) config: Arc<ScopeConfig>,
+}
+
+/// An item as of the reader's position, without texts.
+pub(crate) struct Seen {
+    /// Record that wrote it.
+    pub(crate) seq: Seq,
+    pub(crate) hash: crate::ids::Digest,
+    /// The content; texts are empty when it came from the catalog.
+    pub(crate) skeleton: Arc<Content>,
+    pub(crate) counters: Counters,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(
+        state: &'a ScopeState,
+        as_of: Option<Timestamp>,
+        visibility: &'a Visibility,
+    ) -> Result<Self> {
+        // Before the views are taken, so that they show at least this much.
+        let head = state.visible();
+        let views = state.views.load_full();
+        let view = views.catalog.read()?;
+        let at = as_of.map(|moment| view.seq_at(moment)).transpose()?;
+        let now = as_of.unwrap_or_else(Timestamp::now);
+        let config = state.config.load_full();
+        Ok(Self { state, views, view, head, at, now, visibility, config })
+    }
+
+    /// The item, unless it does not exist for this reader.
+    pub(crate) fn find(&self, id: &ItemId) -> Result<Option<Seen>> {
+        let seen = match (self.at, self.view.item(id)?) {
+            (_, None) => None,
+            (None, Some(record)) => (!record.deleted).then(|| self.latest(id, &record)),
+            (Some(at), Some(record)) if record.seq <= at => {
+                if record.deleted {
+                    None
+                } else {
+                    let counters = self.view.counters_at(id, at)?;
+                    Some(Seen { counters, ..self.latest(id, &record) })
+                }
+            }
+            (Some(at), Some(_)) => self.past(id, at)?,
+        };
+        Ok(seen.filter(|seen| self.admits(&seen.skeleton)))
+    }
+
+    fn latest(&self, id: &ItemId, record: &ItemRecord) -> Seen {
+        Seen {
+            seq: record.seq,
+            hash: record.hash(),
+            skeleton: Arc::new(record.skeleton(id, self.state.key.scope)),
+            counters: record.counters(),
+        }
+    }
+
+    pub(crate) fn past(&self, id: &ItemId, at: Seq) -> Result<Option<Seen>> {
+        let Some((seq, version)) = self.view.version_at(id, at)? else { return Ok(None) };
+        if version.deleted {
+            return Ok(None);
+        }
+        let hash = version.hash.into();
+        // An erased version existed but nothing can be said about it any more.
+        let Some(skeleton) = self.state.content(&self.view, hash)? else { return Ok(None) };
+        Ok(Some(Seen { seq, hash, skeleton, counters: self.view.counters_at(id, at)? }))
+    }
+
+    fn admits(&self, content: &Content) -> bool {
+        content.expires_at.is_none_or(|end| end > self.now)
+            && self.visibility.admits(content.sensitivity, &content.provenance.created_by)
+    }
+
+    /// The whole item.
+    pub(crate) fn item(&self, seen: &Seen) -> Result<Item> {
+        let content = self.state.stored(&self.view, &seen.skeleton.id, seen.hash)?;
+        let content = Content::clone(&content);
+        Ok(present(content, &seen.counters, seen.hash, self.now, &self.config.confidence))
+    }
+
+    /// What lists show of it.
+    pub(crate) fn summary(&self, seen: &Seen) -> Summary {
+        summarize(&seen.skeleton, &seen.counters, self.now, &self.config.confidence)
+    }
+
+    fn confidence(&self, seen: &Seen) -> f64 {
+        confidence::evaluate(&seen.skeleton, &seen.counters, self.now, &self.config.confidence)
+    }
+
+    /// Whether `filters` let the item through.
+    pub(crate) fn matches(&self, filters: &Filters, seen: &Seen) -> bool {
+        let content = &seen.skeleton;
+        let any = |wanted: &[String], have: &[String]| {
+            wanted.is_empty() || wanted.iter().any(|value| have.contains(value))
+        };
+        (filters.types.is_empty() || filters.types.contains(&content.item_type))
+            && any(&filters.tags, &content.facets.tags)
+            && any(&filters.files, &content.facets.files)
+            && any(&filters.symbols, &content.facets.symbols)
+            && any(&filters.language, content.language.as_slice())
+            && any(&filters.created_by, std::slice::from_ref(&content.provenance.created_by))
+            && filters.pinned.is_none_or(|pinned| pinned == content.pinned)
+            && filters.time_range.is_none_or(|range| {
+                range.start.is_none_or(|start| start <= content.updated_at)
+                    && range.end.is_none_or(|end| content.updated_at <= end)
+            })
+            && filters.confidence.is_none_or(|range| {
+                let value = self.confidence(seen);
+                range.min.is_none_or(|min| min <= value) && range.max.is_none_or(|max| value <= max)
+            })
+    }
+
+    /// Items by last write, newest first, from the position `from` on.
+    pub(crate) fn newest(
+        &self,
+        from: Seq,
+        mut visit: impl FnMut(Seen) -> Result<bool>,
+    ) -> Result<()> {
+        match self.at {
+            None => {
+                for entry in self.view.live(from)? {
+                    let (_, id) = entry?;
+                    if let Some(seen) = self.find(&id)?
+                        && !visit(seen)?
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+            Some(at) => {
+                for change in self.view.changes(Seq(0), at.min(from))?.rev() {
+                    let (seq, _, id) = change?;
+                    if let Some(seen) = self.find(&id)?
+                        && seen.seq == seq
+                        && !visit(seen)?
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn links(&self, seen: &Seen) -> Result<Vec<Link>> {
+        Ok(self.state.stored(&self.view, &seen.skeleton.id, seen.hash)?.links.clone())
+    }
+
+    /// Items that link to `id`, as of the reader's position.
+    fn links_in(&self, id: &ItemId) -> Result<Vec<(Relation, ItemId)>> {
+        let Some(at) = self.at else {
+            let found = self.view.links_in(id)?;
+            return Ok(found.into_iter().map(|(code, from)| (relation_of(code), from)).collect());
+        };
+        // Reverse links of the past are not kept: those of now, minus what was written since,
+        // plus what the items written since pointed at before.
+        let mut sources: HashSet<ItemId> =
+            self.view.links_in(id)?.into_iter().map(|(_, from)| from).collect();
+        for change in self.view.changes(at, Seq(u64::MAX))? {
+            sources.insert(change?.2);
+        }
+        let mut found = Vec::new();
+        for source in sources {
+            let Some(seen) = self.find(&source)? else { continue };
+            for link in self.links(&seen)? {
+                if link.to == *id {
+                    found.push((link.rel, source.clone()));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// `memory.get` in one scope.
+pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<Item>> {
+    let Some(version) = request.version else {
+        return reader.find(&request.id)?.map(|seen| reader.item(&seen)).transpose();
+    };
+    let until = reader.at.unwrap_or(Seq(u64::MAX));
+    for entry in reader.view.versions(&request.id, until)? {
+        let (seq, record) = entry?;
+        if record.version != version || record.deleted {
+            continue;
+        }
+        let hash = record.hash.into();
+        let Some(content) = reader.state.content(&reader.view, hash)? else {
+            return Err(EngineError::invalid(
+                "version",
+                format!("the content of version {version} was erased; its hash is {hash}"),
+            ));
+        };
+        let counters = reader.view.counters_at(&request.id, until)?;
+        let seen = Seen { seq, hash, skeleton: content, counters };
+        return if reader.admits(&seen.skeleton) { reader.item(&seen).map(Some) } else { Ok(None) };
+    }
+    Ok(None)
+}
+
+/// `memory.list` over the readers of the scopes named, in lookup order.
+pub(crate) fn list(readers: &[Reader<'_>], request: &ListRequest) -> Result<ListResult> {
+    let limit = limit("limit", request.limit, DEFAULT_LIST, MAX_LIST)?;
+    let cursor = request.cursor.as_deref().map(|text| Cursor::parse(text, "list")).transpose()?;
+    let plain = request.filters == Filters::default();
+    let mut total = 0_u64;
+    let mut page: Vec<(Timestamp, usize, Seq, Summary)> = Vec::new();
+    for (index, reader) in readers.iter().enumerate() {
+        let unseen = plain
+            && reader.at.is_none()
+            && reader.visibility.owner.is_none()
+            && reader.visibility.clearance == crate::item::Sensitivity::Private
+            && reader.view.expired(reader.now)?.is_empty();
+        if unseen {
+            // Every live item matches, so counting them needs no look at each.
+            total += reader.view.totals()?.items;
+        }
+        let mut taken = 0;
+        reader.newest(Seq(u64::MAX), |seen| {
+            if !reader.matches(&request.filters, &seen) {
+                return Ok(true);
+            }
+            total += u64::from(!unseen);
+            let key = (seen.skeleton.updated_at, index, seen.seq);
+            let after =
+                cursor.as_ref().is_none_or(|cursor| cursor.is_before(key.0, index, seen.seq));
+            if after && taken <= limit {
+                page.push((key.0, key.1, key.2, reader.summary(&seen)));
+                taken += 1;
+            }
+            Ok(!unseen || taken <= limit)
+        })?;
+    }
+    page.sort_by(|a, b| (b.0, a.1, b.2).cmp(&(a.0, b.1, a.2)));
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let next_cursor = page
+        .last()
+        .filter(|_| more)
+        .map(|(moment, index, seq, _)| Cursor::new("list", *moment, *index, *seq).to_string());
+    Ok(ListResult { total, items: page.into_iter().map(|entry| entry.3).collect(), next_cursor })
+}
+
+/// `memory.history` in one scope; `None` when the item never existed for this reader.
+pub(crate) fn history(
+    reader: &Reader<'_>,
+    request: &HistoryRequest,
+) -> Result<Option<HistoryResult>> {
+    let limit = limit("limit", request.limit, DEFAULT_HISTORY, MAX_HISTORY)?;
+    let before = match request.cursor.as_deref() {
+        Some(text) => Cursor::parse(text, "history")?.seq(),
+        None => Seq(u64::MAX),
+    };
+    let until = reader.at.unwrap_or(Seq(u64::MAX));
+    let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
+    if !reader.visibility.admits(latest.sensitivity(), &latest.created_by) {
+        return Ok(None);
+    }
+    let mut total = 0;
+    let mut entries = Vec::new();
+    let mut more = false;
+    for entry in reader.view.versions(&request.id, until)? {
+        let (seq, record) = entry?;
+        total += 1;
+        if seq >= before {
+            continue;
+        }
+        if entries.len() >= limit {
+            more = true;
+            continue;
+        }
+        let hash = record.hash.into();
+        let item = if request.content && !record.deleted {
+            match reader.state.content(&reader.view, hash)? {
+                Some(content)
+                    if reader
+                        .visibility
+                        .admits(content.sensitivity, &content.provenance.created_by) =>
+                {
+                    let counters = reader.view.counters_at(&request.id, seq)?;
+                    let moment = Timestamp::from_millis(record.ts);
+                    let content = Content::clone(&content);
+                    let parameters = &reader.config.confidence;
+                    Some(present(content, &counters, hash, moment, parameters))
+                }
+                _ => None,
+            }
+        } else {
+            None
+        };
+        entries.push(HistoryEntry {
+            version: record.version,
+            seq,
+            ts: Timestamp::from_millis(record.ts),
+            op: record.op,
+            actor: record.actor,
+            hash,
+            item,
+        });
+    }
+    if total == 0 {
+        return Ok(None);
+    }
+    let next_cursor = entries
+        .last()
+        .filter(|_| more)
+        .map(|entry| Cursor::new("history", entry.ts, 0, entry.seq).to_string());
+    let scope = reader.state.key.scope;
+    Ok(Some(HistoryResult { id: request.id.clone(), scope, total, entries, next_cursor }))
+}
+
+/// `memory.graph` in one scope; `None` when the start does not exist for this reader.
+pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Option<GraphResult>> {
+    let depth = match request.depth {
+        None => 2,
+        Some(depth @ 1..=10) => depth,
+        Some(depth) => {
+            return Err(EngineError::invalid("depth", format!("{depth} is not between 1 and 10")));
+        }
+    };
+    let limit = limit("limit", request.limit, 100, 1000)?;
+    let Some(start) = reader.find(&request.id)? else { return Ok(None) };
+    let follow = |rel: Relation| request.rels.is_empty() || request.rels.contains(&rel);
+    let mut nodes = vec![GraphNode { summary: reader.summary(&start), depth: 0 }];
+    let mut reached = HashSet::from([request.id.clone()]);
+    let mut edges: BTreeMap<(ItemId, Relation, ItemId), bool> = BTreeMap::new();
+    let mut queue = VecDeque::from([(start, 0_u32)]);
+    let mut truncated = false;
+    while let Some((seen, level)) = queue.pop_front() {
+        if level >= depth {
+            continue;
+        }
+        let here = &seen.skeleton.id;
+        let mut neighbours: Vec<(Relation, ItemId, bool)> = Vec::new();
+        if request.direction != Direction::In {
+            neighbours
+                .extend(reader.links(&seen)?.into_iter().map(|link| (link.rel, link.to, true)));
+        }
+        if request.direction != Direction::Out {
+            neighbours
+                .extend(reader.links_in(here)?.into_iter().map(|(rel, from)| (rel, from, false)));
+        }
+        for (rel, other, outward) in neighbours {
+            if !follow(rel) {
+                continue;
+            }
+            let key = if outward {
+                (here.clone(), rel, other.clone())
+            } else {
+                (other.clone(), rel, here.clone())
+            };
+            let found = reader.find(&other)?;
+            if found.is_none() && !outward {
+                continue;
+            }
+            let exists = found.is_some();
+            if let Some(found) = found
+                && !reached.contains(&other)
+            {
+                if nodes.len() >= limit {
+                    truncated = true;
+                    continue;
+                }
+                reached.insert(other);
+                nodes.push(GraphNode { summary: reader.summary(&found), depth: level + 1 });
+                queue.push_back((found, level + 1));
+            }
+            edges.insert(key, exists);
+        }
+    }
+    let mut result = GraphResult { nodes, edges: Vec::new(), dangling: Vec::new(), truncated };
+    for ((from, rel, to), exists) in edges {
+        let edge = GraphEdge { from, rel, to };
+        if exists { result.edges.push(edge) } else { result.dangling.push(edge) }
+    }
+    Ok(Some(result))
+}
+
+/// Checks a limit given by the caller.
+pub(crate) fn limit(
+    field: &str,
+    given: Option<usize>,
+    default: usize,
+    most: usize,
+) -> Result<usize> {
+    match given {
+        None => Ok(default),
+        Some(value) if (1..=most).contains(&value) => Ok(value),
+        Some(value) => {
+            Err(EngineError::invalid(field, format!("{value} is not between 1 and {most}")))
+        }
+    }
+}
+
+/// The scope of a reader, for messages.
+pub(crate) fn scope_names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+}

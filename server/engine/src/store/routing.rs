@@ -1,0 +1,243 @@
+//! From what a caller names to the scopes that answer: folders, permissions, opening.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Engine;
+use super::command::{Visibility, Who};
+use super::open::{self, Opening};
+use super::read::{Reader, scope_names};
+use super::scope::ScopeStore;
+use crate::api::Caller;
+use crate::error::{EngineError, Result};
+use crate::ids::{ProjectId, Scope, ScopeKey, ScopeSelector, TenantId, Timestamp};
+use crate::progress::{NoProgress, Progress};
+
+/// Smallest catalog cache of a scope.
+const MIN_CATALOG_CACHE: u64 = 1 << 20;
+
+/// The scopes that answer one read, in lookup order, and with whose eyes.
+pub(crate) struct Routes {
+    pub(crate) scopes: Vec<Arc<ScopeStore>>,
+    pub(crate) visibility: Visibility,
+    named: Vec<Scope>,
+}
+
+impl Routes {
+    /// A reader of each scope, all at the same moment.
+    pub(crate) fn readers(&self, as_of: Option<Timestamp>) -> Result<Vec<Reader<'_>>> {
+        self.scopes.iter().map(|scope| Reader::new(&scope.state, as_of, &self.visibility)).collect()
+    }
+
+    /// The scopes asked for, for messages.
+    pub(crate) fn names(&self) -> String {
+        scope_names(&self.named)
+    }
+}
+
+pub(crate) fn visibility(caller: &Caller) -> Visibility {
+    Visibility {
+        clearance: caller.clearance,
+        owner: caller.own_only.then(|| caller.subject.clone()),
+    }
+}
+
+pub(crate) fn who(caller: &Caller) -> Who {
+    Who { subject: caller.subject.clone(), visibility: visibility(caller) }
+}
+
+impl Engine {
+    /// The existing scopes that `selector` names (`None`: all, to look up an id) and the caller
+    /// may read. A union leaves out what the caller may not read; a scope named alone is refused.
+    pub(crate) fn readable(
+        &self,
+        caller: &Caller,
+        selector: Option<ScopeSelector>,
+    ) -> Result<Routes> {
+        let selector = selector.unwrap_or(ScopeSelector::All);
+        let named = selector.scopes();
+        let mut scopes = Vec::with_capacity(named.len());
+        let mut refused = None;
+        for &scope in named {
+            if !caller.read.contains(scope) {
+                refused = Some(scope);
+                continue;
+            }
+            let Some(key) = key(caller, scope, named.len() > 1)? else { continue };
+            if let Some(store) = self.existing(&key)? {
+                scopes.push(store);
+            }
+        }
+        if let (Some(scope), [_]) = (refused, named) {
+            return Err(EngineError::Forbidden {
+                reason: format!("{} may not read the scope {scope}", caller.subject),
+            });
+        }
+        Ok(Routes { scopes, visibility: visibility(caller), named: named.to_vec() })
+    }
+
+    /// The scope to write to, created when missing.
+    pub(crate) fn writable(&self, caller: &Caller, scope: Scope) -> Result<Arc<ScopeStore>> {
+        if !caller.write.contains(scope) {
+            return Err(EngineError::Forbidden {
+                reason: format!("{} may not write to the scope {scope}", caller.subject),
+            });
+        }
+        match key(caller, scope, false)? {
+            Some(key) => self.open_scope(&key, &NoProgress),
+            None => Err(no_project(scope)),
+        }
+    }
+
+    /// Scopes an administrative operation works on: those of the caller's project, or, without
+    /// one, every one there is.
+    pub(crate) fn administered(
+        &self,
+        caller: &Caller,
+        selector: ScopeSelector,
+    ) -> Result<Vec<(String, Arc<ScopeStore>)>> {
+        let mut found = Vec::new();
+        for key in self.keys_on_disk()? {
+            let named = key.tenant == caller.tenant
+                && selector.scopes().contains(&key.scope)
+                && (key.project.is_none()
+                    || caller.project.is_none()
+                    || key.project == caller.project);
+            if named {
+                let label = match (&key.project, &caller.project) {
+                    (Some(project), None) => format!("{}/{project}", key.scope),
+                    _ => key.scope.to_string(),
+                };
+                found.push((label, self.open_scope(&key, &NoProgress)?));
+            }
+        }
+        Ok(found)
+    }
+
+    fn existing(&self, key: &ScopeKey) -> Result<Option<Arc<ScopeStore>>> {
+        {
+            let scopes = self.scopes.read();
+            if scopes.closed {
+                return Err(EngineError::Closed);
+            }
+            if let Some(store) = scopes.open.get(key) {
+                return Ok(Some(Arc::clone(store)));
+            }
+        }
+        if self.disk.exists(&self.dir(key))? {
+            self.open_scope(key, &NoProgress).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The open scope, opened (and created) when it is not.
+    pub(crate) fn open_scope(
+        &self,
+        key: &ScopeKey,
+        progress: &dyn Progress,
+    ) -> Result<Arc<ScopeStore>> {
+        if let Some(store) = self.scopes.read().open.get(key) {
+            return Ok(Arc::clone(store));
+        }
+        let mut scopes = self.scopes.write();
+        if scopes.closed {
+            return Err(EngineError::Closed);
+        }
+        if let Some(store) = scopes.open.get(key) {
+            return Ok(Arc::clone(store));
+        }
+        // Each scope gets half of what is left, so that the sum stays within the budget however
+        // many there are, and a store with one large scope uses most of it.
+        let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
+        let cache = (left / 2).max(MIN_CATALOG_CACHE);
+        let opening = Opening {
+            disk: &self.disk,
+            dir: &self.dir(key),
+            options: &self.options,
+            payloads: &self.payloads,
+            listeners: &self.listeners,
+            cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
+        };
+        let store = Arc::new(open::open(key.clone(), &opening, progress)?);
+        scopes.cache_given += cache;
+        scopes.open.insert(key.clone(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// Scopes that are open, for status.
+    pub(crate) fn open_scopes(&self) -> Result<Vec<Arc<ScopeStore>>> {
+        let scopes = self.scopes.read();
+        if scopes.closed {
+            return Err(EngineError::Closed);
+        }
+        Ok(scopes.open.values().cloned().collect())
+    }
+
+    fn dir(&self, key: &ScopeKey) -> PathBuf {
+        let mut dir = self.root.clone();
+        if let Some(tenant) = &key.tenant {
+            dir.push("tenants");
+            dir.push(tenant.as_str());
+        }
+        dir.push(key.scope.as_str());
+        if let Some(project) = &key.project {
+            dir.push(project.as_str());
+        }
+        dir
+    }
+
+    /// Every scope that has a folder.
+    pub(crate) fn keys_on_disk(&self) -> Result<Vec<ScopeKey>> {
+        let mut tenants = vec![None];
+        let folder = self.root.join("tenants");
+        if self.disk.exists(&folder)? {
+            for entry in self.disk.list(&folder)? {
+                if let Ok(tenant) = TenantId::new(entry.name) {
+                    tenants.push(Some(tenant));
+                }
+            }
+        }
+        let mut keys = Vec::new();
+        for tenant in tenants {
+            let global = ScopeKey { tenant: tenant.clone(), scope: Scope::Global, project: None };
+            if self.disk.exists(&self.dir(&global))? {
+                keys.push(global.clone());
+            }
+            for scope in [Scope::Local, Scope::Committed] {
+                let folder = self.dir(&ScopeKey { scope, ..global.clone() });
+                if !self.disk.exists(&folder)? {
+                    continue;
+                }
+                for entry in self.disk.list(&folder)?.into_iter().filter(|entry| entry.is_dir) {
+                    if let Ok(project) = ProjectId::new(entry.name) {
+                        let project = Some(project);
+                        keys.push(ScopeKey { tenant: tenant.clone(), scope, project });
+                    }
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// The journal that `scope` means for the caller. Without a project there is none for local and
+/// committed: in a union they are then left out, alone they are an error.
+fn key(caller: &Caller, scope: Scope, union: bool) -> Result<Option<ScopeKey>> {
+    let tenant = caller.tenant.clone();
+    match (scope, &caller.project) {
+        (Scope::Global, _) => Ok(Some(ScopeKey { tenant, scope, project: None })),
+        (Scope::Local | Scope::Committed, Some(project)) => {
+            Ok(Some(ScopeKey { tenant, scope, project: Some(project.clone()) }))
+        }
+        (Scope::Local | Scope::Committed, None) if union => Ok(None),
+        (Scope::Local | Scope::Committed, None) => Err(no_project(scope)),
+    }
+}
+
+fn no_project(scope: Scope) -> EngineError {
+    EngineError::invalid(
+        "project",
+        format!("the scope {scope} belongs to a project: pass project, or use the scope global"),
+    )
+}

@@ -1,0 +1,160 @@
+//! One open scope: its journal, its views, and the thread that writes.
+//!
+//! Reads take the views as they are and never wait for the writer. The views can be exchanged as
+//! a whole (rebuild); a read that began before goes on with those it has.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use llm_memory_disk::Disk;
+use parking_lot::{Mutex, RwLock};
+
+use super::payloads::Payloads;
+use super::writer::WriterHandle;
+use super::{ChangeListener, Options};
+use crate::blocks::BlockStore;
+use crate::catalog::{Blob, Catalog, ReadView};
+use crate::config::ScopeConfig;
+use crate::error::{EngineError, Result};
+use crate::ids::{Digest, ItemId, ScopeKey, Seq};
+use crate::item::{Content, canonical};
+use crate::journal::{JournalError, JournalReader, Location};
+use crate::text::TextIndex;
+
+/// The derived structures of a scope, as one exchangeable whole.
+pub(crate) struct Views {
+    /// Generation: the folder they lie in.
+    pub(crate) generation: u64,
+    pub(crate) catalog: Catalog,
+    pub(crate) text: TextIndex,
+}
+
+/// What every thread that works on a scope shares.
+pub(crate) struct ScopeState {
+    pub(crate) key: ScopeKey,
+    /// The scope's folder.
+    pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) views: ArcSwap<Views>,
+    pub(crate) journal: JournalReader,
+    pub(crate) blocks: Arc<BlockStore>,
+    pub(crate) config: ArcSwap<ScopeConfig>,
+    /// Counts changes of the configuration, for caches.
+    pub(crate) config_generation: AtomicU64,
+    pub(crate) payloads: Arc<Payloads>,
+    pub(crate) listeners: Arc<RwLock<Vec<ChangeListener>>>,
+    /// Last record that is durable and visible to readers.
+    pub(crate) visible: AtomicU64,
+    /// Why writes are refused.
+    pub(crate) read_only: Mutex<Option<String>>,
+    /// What opening had to mend.
+    pub(crate) recovered: Mutex<Vec<String>>,
+    /// Held by long work: one at a time.
+    pub(crate) maintenance: Mutex<()>,
+    /// Bytes of catalog cache given to this scope.
+    pub(crate) cache_bytes: usize,
+}
+
+/// An open scope.
+pub(crate) struct ScopeStore {
+    pub(crate) state: Arc<ScopeState>,
+    pub(crate) writer: WriterHandle,
+}
+
+impl ScopeState {
+    /// The catalog as of now.
+    pub(crate) fn read(&self) -> Result<ReadView> {
+        self.views.load().catalog.read()
+    }
+
+    /// Last record that readers see.
+    pub(crate) fn visible(&self) -> Seq {
+        Seq(self.visible.load(Ordering::Acquire))
+    }
+
+    /// The content with `hash`; `None` when it was erased.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Corrupt`] when the bytes are not those the hash names.
+    pub(crate) fn content(&self, view: &ReadView, hash: Digest) -> Result<Option<Arc<Content>>> {
+        if let Some(content) = self.payloads.get(hash) {
+            return Ok(Some(content));
+        }
+        let Some(bytes) = self.body(view, hash)? else { return Ok(None) };
+        let content = Arc::new(canonical::decode(&bytes)?);
+        self.payloads.insert(hash, Arc::clone(&content), bytes.len());
+        Ok(Some(content))
+    }
+
+    /// The canonical bytes with `hash`, checked; `None` when they were erased.
+    pub(crate) fn body(&self, view: &ReadView, hash: Digest) -> Result<Option<Vec<u8>>> {
+        let bytes = match view.blob(hash)? {
+            Some(blob) => match self.blob(hash, blob) {
+                // A compaction may have moved the body since the view was taken.
+                Err(_) => match self.read()?.blob(hash)? {
+                    Some(moved) => self.blob(hash, moved)?,
+                    None => None,
+                },
+                found => found?,
+            },
+            None => self.blocks.read(&hash)?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let found = Digest::of(&bytes);
+        if found != hash {
+            return Err(EngineError::Corrupt {
+                what: format!("content {hash} of scope {}", self.key),
+                reason: format!("its bytes have the hash {found}: run journal.verify"),
+            });
+        }
+        Ok(Some(bytes))
+    }
+
+    fn blob(&self, hash: Digest, blob: Blob) -> Result<Option<Vec<u8>>> {
+        match blob {
+            Blob::Journal { segment, generation, offset, len } => {
+                let at = Location { segment: Seq(segment), generation, offset, len };
+                self.journal.body(at).map(Some).map_err(JournalError::into)
+            }
+            Blob::Block => match self.blocks.read(&hash)? {
+                Some(bytes) => Ok(Some(bytes)),
+                None => Err(EngineError::Corrupt {
+                    what: format!("content {hash} of scope {}", self.key),
+                    reason: "no block holds it: run journal.verify".to_owned(),
+                }),
+            },
+            Blob::Erased => Ok(None),
+            Blob::Missing => Err(EngineError::Corrupt {
+                what: format!("content {hash} of scope {}", self.key),
+                reason: "neither journal nor blocks hold it: run journal.verify".to_owned(),
+            }),
+        }
+    }
+
+    /// The content of a live item, or of a version that must exist.
+    pub(crate) fn stored(
+        &self,
+        view: &ReadView,
+        id: &ItemId,
+        hash: Digest,
+    ) -> Result<Arc<Content>> {
+        self.content(view, hash)?.ok_or_else(|| EngineError::Corrupt {
+            what: format!("item {id} of scope {}", self.key),
+            reason: format!("its content {hash} was erased but it is still listed"),
+        })
+    }
+
+    /// Refuses writes from now on.
+    pub(crate) fn refuse_writes(&self, reason: String) {
+        tracing::error!(scope = %self.key, reason, "writes refused");
+        *self.read_only.lock() = Some(reason);
+    }
+
+    pub(crate) fn views_dir(&self, generation: u64) -> PathBuf {
+        self.dir.join("views").join(generation.to_string())
+    }
+}

@@ -1,0 +1,98 @@
+//! What search needs of a scope.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::query::ItemSource;
+use super::read::Reader;
+use crate::error::Result;
+use crate::ids::{ItemId, Scope, Seq};
+use crate::item::{ConfidenceConfig, Content, Counters, Item};
+use crate::ranking::Parameters;
+use crate::text::{Change, IndexDoc, TextIndex};
+
+/// `content` as the text index sees it.
+pub(crate) fn index_doc(content: &Content, seq: Seq) -> IndexDoc {
+    IndexDoc {
+        id: content.id.clone(),
+        item_type: content.item_type,
+        title: content.title.clone(),
+        text: content.text.clone(),
+        code: content.code.clone(),
+        language: content.language.clone(),
+        tags: content.facets.tags.clone(),
+        files: content.facets.files.clone(),
+        symbols: content.facets.symbols.clone(),
+        sensitivity: content.sensitivity,
+        created_by: content.provenance.created_by.clone(),
+        pinned: content.pinned,
+        ttl_days: content.ttl_days,
+        expires_at: content.expires_at,
+        created_at: content.created_at,
+        updated_at: content.updated_at,
+        seq,
+    }
+}
+
+impl ItemSource for Reader<'_> {
+    fn scope(&self) -> Scope {
+        self.state.key.scope
+    }
+
+    fn identity(&self) -> String {
+        self.state.key.to_string()
+    }
+
+    fn index(&self) -> &TextIndex {
+        &self.views.text
+    }
+
+    fn head(&self) -> Seq {
+        self.head
+    }
+
+    fn config_generation(&self) -> u64 {
+        self.state.config_generation.load(Ordering::Acquire)
+    }
+
+    fn parameters(&self) -> Parameters {
+        Parameters::from(&self.config.search)
+    }
+
+    fn confidence(&self) -> ConfidenceConfig {
+        self.config.confidence
+    }
+
+    fn result_lifetime(&self) -> Duration {
+        Duration::from_secs(self.config.search.cache.result_cache_ttl)
+    }
+
+    fn item(&self, id: &ItemId) -> Result<Option<Item>> {
+        self.find(id)?.map(|seen| Reader::item(self, &seen)).transpose()
+    }
+
+    fn counters(&self, id: &ItemId) -> Result<Counters> {
+        Ok(self.find(id)?.map(|seen| seen.counters).unwrap_or_default())
+    }
+
+    fn past(&self) -> Result<Option<Vec<Change>>> {
+        let Some(at) = self.at else { return Ok(None) };
+        let mut changed = BTreeSet::new();
+        for change in self.view.changes(at, Seq(u64::MAX))? {
+            changed.insert(change?.2);
+        }
+        let mut past = Vec::with_capacity(changed.len());
+        for id in changed {
+            past.push(match self.past(&id, at)? {
+                Some(seen) => {
+                    let content = self.state.stored(&self.view, &id, seen.hash)?;
+                    Change::Put { seq: seen.seq, doc: Box::new(index_doc(&content, seen.seq)) }
+                }
+                None => Change::Remove { seq: at, id },
+            });
+        }
+        past.sort_by_key(Change::seq);
+        Ok(Some(past))
+    }
+}

@@ -1,0 +1,101 @@
+//! What the store holds and how well it does, for health, metrics and reports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use llm_memory_disk::{Disk, Space};
+
+use super::scope::ScopeState;
+use super::{CacheUse, Engine};
+use crate::api::ScopeStatus;
+use crate::catalog::ReadView;
+use crate::error::Result;
+use crate::ids::Seq;
+
+/// How much use the caches are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheReport {
+    /// Decoded items.
+    pub payload: CacheUse,
+    /// Query results.
+    pub query: CacheUse,
+    /// Bytes of decoded blocks held.
+    pub frame_bytes: u64,
+}
+
+impl Engine {
+    /// What each open scope holds.
+    pub fn status(&self) -> Result<Vec<ScopeStatus>> {
+        self.open_scopes()?.iter().map(|scope| status(&scope.state)).collect()
+    }
+
+    /// Space on the data volume.
+    pub fn space(&self) -> Result<Space> {
+        Ok(self.disk.space(&self.root)?)
+    }
+
+    /// Use of the caches since the start.
+    pub fn caches(&self) -> Result<CacheReport> {
+        let mut frame_bytes = 0;
+        for scope in self.open_scopes()? {
+            frame_bytes += scope.state.blocks.cached_bytes();
+        }
+        let query = CacheUse {
+            hits: self.queries.hits(),
+            misses: self.queries.misses(),
+            bytes: self.queries.bytes(),
+            capacity: self.queries.capacity(),
+        };
+        Ok(CacheReport { payload: self.payloads.usage(), query, frame_bytes })
+    }
+}
+
+fn status(state: &ScopeState) -> Result<ScopeStatus> {
+    let views = state.views.load_full();
+    let view = views.catalog.read()?;
+    let totals = view.totals()?;
+    let dir = state.views_dir(views.generation);
+    let catalog = dir.join("catalog.redb");
+    let catalog_bytes = state
+        .disk
+        .list(&dir)?
+        .into_iter()
+        .find(|entry| catalog.ends_with(&entry.name))
+        .map_or(0, |entry| entry.len);
+    Ok(ScopeStatus {
+        scope: state.key.to_string(),
+        items: totals.items,
+        versions: totals.versions,
+        journal_entries: state.journal.head().seq.0,
+        journal_bytes: state.journal.segments().iter().map(|segment| segment.bytes).sum(),
+        catalog_bytes,
+        index_bytes: views.text.bytes()?,
+        block_bytes: state.blocks.bytes(),
+        content_bytes: totals.content_bytes,
+        watermarks: watermarks(state, &view)?,
+        head_seq: state.journal.head().seq,
+        read_only: state.read_only.lock().clone(),
+        recovered: state.recovered.lock().clone(),
+    })
+}
+
+/// How far each view is.
+pub(crate) fn watermarks(state: &ScopeState, view: &ReadView) -> Result<BTreeMap<String, Seq>> {
+    Ok(BTreeMap::from([
+        ("catalog".to_owned(), Seq(view.totals()?.seq)),
+        ("text".to_owned(), state.views.load().text.watermark()),
+    ]))
+}
+
+/// Bytes of all files in a folder and below.
+pub(crate) fn folder_bytes(disk: &dyn Disk, folder: &Path) -> Result<u64> {
+    if !disk.exists(folder)? {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    for entry in disk.list(folder)? {
+        bytes +=
+            if entry.is_dir { folder_bytes(disk, &folder.join(&entry.name))? } else { entry.len };
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,223 @@
+//! Local and committed memories of one project, side by side; scope configuration; import.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use super::command::{Command, Visibility};
+use super::read::Reader;
+use super::routing::{visibility, who};
+use super::scope::ScopeStore;
+use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus};
+use crate::config::ScopeConfig;
+use crate::error::{EngineError, Result};
+use crate::ids::{ItemId, Scope, Seq, Timestamp};
+use crate::item::{Content, Counters, gate};
+use crate::journal::Op;
+
+impl Engine {
+    /// `project.sync.status`: what differs between the project's local and committed scopes.
+    pub fn sync_status(&self, caller: &Caller) -> Result<SyncStatus> {
+        let (local, committed) = (
+            self.readable(caller, Some(Scope::Local.into()))?,
+            self.readable(caller, Some(Scope::Committed.into()))?,
+        );
+        let local = local.readers(None)?;
+        let committed = committed.readers(None)?;
+        let (local, committed) = (local.first(), committed.first());
+        let mut status = SyncStatus {
+            only_local: Vec::new(),
+            only_committed: Vec::new(),
+            local_newer: Vec::new(),
+            committed_newer: Vec::new(),
+        };
+        each(local, |reader, seen| {
+            let summary = reader.summary(&seen);
+            let other = match committed {
+                Some(committed) => committed.find(&summary.id)?,
+                None => None,
+            };
+            match other {
+                None => status.only_local.push(summary),
+                Some(other) if other.skeleton.updated_at < summary.updated_at => {
+                    status.local_newer.push(summary);
+                }
+                Some(_) => {}
+            }
+            Ok(())
+        })?;
+        each(committed, |reader, seen| {
+            let summary = reader.summary(&seen);
+            let other = match local {
+                Some(local) => local.find(&summary.id)?,
+                None => None,
+            };
+            match other {
+                None => status.only_committed.push(summary),
+                Some(other) if other.skeleton.updated_at < summary.updated_at => {
+                    status.committed_newer.push(summary);
+                }
+                Some(_) => {}
+            }
+            Ok(())
+        })?;
+        Ok(status)
+    }
+
+    /// `project.sync.merge`: copies local items into the committed scope. An item whose
+    /// sensitivity is above the committed scope's limit, or whose committed copy is newer (unless
+    /// forced), is skipped and named.
+    pub fn sync_merge(
+        &self,
+        caller: &Caller,
+        request: SyncMergeRequest,
+    ) -> Result<SyncMergeResult> {
+        let target = self.writable(caller, Scope::Committed)?;
+        let routes = self.readable(caller, Some(Scope::Local.into()))?;
+        let readers = routes.readers(None)?;
+        let eyes = visibility(caller);
+        let mut result = SyncMergeResult { merged: Vec::new(), skipped: Vec::new() };
+        let Some(local) = readers.first() else { return Ok(result) };
+        let mut ids = request.ids;
+        if ids.is_empty() {
+            local.newest(Seq(u64::MAX), |seen| {
+                ids.push(seen.skeleton.id.clone());
+                Ok(true)
+            })?;
+        }
+        for id in ids {
+            match self.sync_one(caller, local, &target, &eyes, &id, request.force) {
+                Ok(None) => result.merged.push(id),
+                Ok(Some(reason)) => result.skipped.push(Skipped { id, reason }),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(result)
+    }
+
+    /// Copies one item; `Some` says why it was left out.
+    fn sync_one(
+        &self,
+        caller: &Caller,
+        local: &Reader<'_>,
+        target: &ScopeStore,
+        eyes: &Visibility,
+        id: &ItemId,
+        force: bool,
+    ) -> Result<Option<String>> {
+        let Some(seen) = local.find(id)? else {
+            return Ok(Some("not found in the local scope".to_owned()));
+        };
+        let content = local.state.stored(&local.view, id, seen.hash)?;
+        let ceiling = target.state.config.load().sharing.sensitivity;
+        if let Err(refused) = gate::admit(Scope::Committed, content.sensitivity, ceiling) {
+            return Ok(Some(refused.to_string()));
+        }
+        let committed = Reader::new(&target.state, None, eyes)?;
+        if let Some(other) = committed.find(id)?
+            && other.skeleton.updated_at > content.updated_at
+            && !force
+        {
+            return Ok(Some("the committed item is newer: pass force to overwrite it".to_owned()));
+        }
+        let content = Content { scope: Scope::Committed, ..Content::clone(&content) };
+        let command = Command::Import {
+            op: Op::Sync,
+            content: Box::new(content),
+            counters: seen.counters,
+            who: who(caller),
+        };
+        target.writer.write_waiting(command)?;
+        Ok(None)
+    }
+
+    /// The configuration of one scope.
+    pub fn scope_config(&self, caller: &Caller, scope: Scope) -> Result<Arc<ScopeConfig>> {
+        let routes = self.readable(caller, Some(scope.into()))?;
+        Ok(routes.scopes.first().map_or_else(Arc::default, |scope| scope.state.config.load_full()))
+    }
+
+    /// Replaces the configuration of one scope; in force for every operation that begins later.
+    pub fn set_scope_config(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        config: &ScopeConfig,
+    ) -> Result<()> {
+        let store = self.writable(caller, scope)?;
+        let bytes = serde_json::to_vec_pretty(&config.to_json()).map_err(|error| {
+            EngineError::Internal { context: "write config.json", message: error.to_string() }
+        })?;
+        store.state.disk.durable_write(&store.state.dir.join("config.json"), &bytes)?;
+        store.state.set_config(config.clone());
+        let meta = serde_json::Map::new();
+        store.writer.write_waiting(Command::Note { op: Op::Config, meta, who: who(caller) })?;
+        Ok(())
+    }
+
+    /// Reads every open scope's `config.json` again. A file that is not valid keeps the old
+    /// settings and is named.
+    pub fn reload_configs(&self) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for scope in self.open_scopes()? {
+            match super::open::read_config(&scope.state.disk, &scope.state.dir) {
+                Ok(config) => scope.state.set_config(config),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Takes items over from another system into one scope, with their times and counters.
+    /// Answers how many were written and what was skipped.
+    pub fn import(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        items: impl IntoIterator<Item = (Content, Counters)>,
+    ) -> Result<(u64, Vec<Skipped>)> {
+        let store = self.writable(caller, scope)?;
+        let config = store.state.config.load_full();
+        let redactor = self.redactor.load_full();
+        let rules = self.rules(caller, &config, &redactor);
+        let mut written = 0;
+        let mut skipped = Vec::new();
+        for (mut content, counters) in items {
+            content.scope = scope;
+            let edited = match rules.at(Timestamp::now()).import(None, &content) {
+                Ok(edited) => edited,
+                Err(error) => {
+                    skipped.push(Skipped { id: content.id, reason: error.to_string() });
+                    continue;
+                }
+            };
+            let version = content.version;
+            let content = Content { version, ..edited.content };
+            store.writer.write_waiting(Command::Import {
+                op: Op::Import,
+                content: Box::new(content),
+                counters,
+                who: who(caller),
+            })?;
+            written += 1;
+        }
+        Ok((written, skipped))
+    }
+}
+
+impl super::scope::ScopeState {
+    fn set_config(&self, config: ScopeConfig) {
+        self.config.store(Arc::new(config));
+        self.config_generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn each(
+    reader: Option<&Reader<'_>>,
+    mut visit: impl FnMut(&Reader<'_>, super::read::Seen) -> Result<()>,
+) -> Result<()> {
+    match reader {
+        None => Ok(()),
+        Some(reader) => reader.newest(Seq(u64::MAX), |seen| visit(reader, seen).map(|()| true)),
+    }
+}

@@ -1,0 +1,352 @@
+//! The one thread of a scope that writes.
+//!
+//! It takes as many waiting commands as there are, decides them one after the other inside one
+//! catalog transaction, and makes them durable with one write and one sync of the journal. Only
+//! then are they committed to the catalog, made searchable, and acknowledged.
+//!
+//! When the journal refuses, nothing of the batch counts: the catalog transaction is dropped and
+//! every waiting caller gets the error. When the catalog refuses after the journal accepted, the
+//! records are durable but not acknowledged; the catalog is brought up to the journal again, and
+//! while that fails the scope refuses writes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use llm_memory_disk::DiskError;
+use parking_lot::Mutex;
+use redb::Durability;
+
+use super::ChangeEvent;
+use super::command::{Command, Decider, Outcome, Rejection};
+use super::scope::{ScopeState, Views};
+use crate::catalog::{Applier, Tables, failure};
+use crate::error::{EngineError, Result};
+use crate::journal::Journal;
+use crate::text::Change;
+
+/// Most commands decided in one batch. Bounds how long the first one waits.
+const BATCH_COMMANDS: usize = 256;
+/// Most content bytes in one batch.
+const BATCH_BYTES: usize = 4 << 20;
+/// How long the catalog may lag behind on disk while writes come in.
+const DURABLE_EVERY: Duration = Duration::from_secs(1);
+/// How many content bytes it may lag.
+const DURABLE_BYTES: usize = 8 << 20;
+/// What a caller that finds the queue full is told to wait.
+const RETRY_AFTER_MS: u64 = 50;
+
+/// Work done on the writer's thread, between batches, with the journal to itself.
+pub(crate) type Task = Box<dyn FnOnce(&mut Journal) + Send>;
+
+enum Message {
+    Write { command: Box<Command>, reply: Sender<Result<Outcome>> },
+    Run(Task),
+    Stop,
+}
+
+/// The way to a scope's writer.
+pub(crate) struct WriterHandle {
+    sender: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl WriterHandle {
+    /// Starts the thread.
+    pub(crate) fn start(state: Arc<ScopeState>, journal: Journal) -> Result<Self> {
+        let (sender, receiver) = bounded(state.options.write_queue.max(1));
+        let writer =
+            Writer { state, journal, undurable_bytes: 0, durable_at: Instant::now(), dirty: false };
+        let thread = std::thread::Builder::new()
+            .name("scope-writer".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| EngineError::Internal {
+                context: "start a writer thread",
+                message: error.to_string(),
+            })?;
+        Ok(Self { sender, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has `command` decided and made durable; waits for that.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Busy`] at once when the queue is full.
+    pub(crate) fn write(&self, command: Command) -> Result<Outcome> {
+        let (reply, answer) = bounded(1);
+        let message = Message::Write { command: Box::new(command), reply };
+        match self.sender.try_send(message) {
+            Ok(()) => answer.recv().unwrap_or(Err(EngineError::Closed)),
+            Err(TrySendError::Full(_)) => Err(EngineError::Busy {
+                waiting: self.sender.len(),
+                retry_after_ms: RETRY_AFTER_MS,
+            }),
+            Err(TrySendError::Disconnected(_)) => Err(EngineError::Closed),
+        }
+    }
+
+    /// Like [`WriterHandle::write`], but waits for a place in the queue: for work that is one
+    /// caller's and paces itself.
+    pub(crate) fn write_waiting(&self, command: Command) -> Result<Outcome> {
+        let (reply, answer) = bounded(1);
+        let message = Message::Write { command: Box::new(command), reply };
+        self.sender.send(message).map_err(|_| EngineError::Closed)?;
+        answer.recv().unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Runs `task` on the writer's thread and waits for its result.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Journal) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        let task: Task = Box::new(move |journal| {
+            // The caller waits below; it can only be gone when its thread died.
+            let _ = reply.send(task(journal));
+        });
+        self.sender.send(Message::Run(task)).map_err(|_| EngineError::Closed)?;
+        answer.recv().unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Lets everything queued finish and ends the thread.
+    pub(crate) fn stop(&self) {
+        // A disconnected channel means the thread is gone already.
+        let _ = self.sender.send(Message::Stop);
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a writer thread ended in a panic");
+        }
+    }
+}
+
+struct Writer {
+    state: Arc<ScopeState>,
+    journal: Journal,
+    undurable_bytes: usize,
+    durable_at: Instant,
+    dirty: bool,
+}
+
+type Waiting = (Box<Command>, Sender<Result<Outcome>>);
+
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            let first = if self.dirty {
+                match receiver.recv_timeout(DURABLE_EVERY) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.make_durable();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                match receiver.recv() {
+                    Ok(message) => message,
+                    Err(_) => break,
+                }
+            };
+            let mut batch: Vec<Waiting> = Vec::new();
+            let mut bytes = 0;
+            let mut next = Some(first);
+            let mut after = None;
+            while let Some(message) = next {
+                match message {
+                    Message::Write { command, reply } => {
+                        bytes += command.weight();
+                        batch.push((command, reply));
+                    }
+                    other => {
+                        after = Some(other);
+                        break;
+                    }
+                }
+                if batch.len() >= BATCH_COMMANDS || bytes >= BATCH_BYTES {
+                    break;
+                }
+                next = receiver.try_recv().ok();
+            }
+            if !batch.is_empty() {
+                self.write_batch(batch);
+            }
+            match after {
+                Some(Message::Run(task)) => task(&mut self.journal),
+                Some(Message::Stop) => break,
+                Some(Message::Write { .. }) | None => {}
+            }
+            if self.dirty
+                && (self.undurable_bytes >= DURABLE_BYTES
+                    || self.durable_at.elapsed() >= DURABLE_EVERY)
+            {
+                self.make_durable();
+            }
+        }
+        self.finish();
+    }
+
+    fn write_batch(&mut self, batch: Vec<Waiting>) {
+        if let Some(reason) = self.refusal() {
+            for (_, reply) in batch {
+                let _ = reply.send(Err(reason()));
+            }
+            return;
+        }
+        let views = self.state.views.load_full();
+        let mut replies = Vec::with_capacity(batch.len());
+        match self.try_batch(&views, batch, &mut replies) {
+            Ok(()) => {}
+            Err(error) => {
+                self.journal.rollback();
+                tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
+                let told = describe(&error);
+                for (reply, _) in replies {
+                    let _ = reply.send(Err(told()));
+                }
+            }
+        }
+    }
+
+    /// A closure that makes the error for refused writes, when they are refused.
+    fn refusal(&self) -> Option<Box<dyn Fn() -> EngineError>> {
+        if let Some(reason) = self.state.read_only.lock().clone() {
+            return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
+        }
+        let reserve = self.state.options.reserve_bytes;
+        match self.state.disk.space(&self.state.dir) {
+            Ok(space) if space.available < reserve => Some(Box::new(move || {
+                let full = io::Error::from(io::ErrorKind::StorageFull);
+                DiskError::new("keep the reserve free on", "the data volume", full).into()
+            })),
+            _ => None,
+        }
+    }
+
+    fn try_batch(
+        &mut self,
+        views: &Arc<Views>,
+        batch: Vec<Waiting>,
+        replies: &mut Vec<(Sender<Result<Outcome>>, Outcome)>,
+    ) -> Result<()> {
+        let mut failed = None;
+        let txn = views.catalog.begin_write(Durability::None)?;
+        let (changes, events, staged, bytes) = {
+            let mut tables = Tables::open(&txn)?;
+            let applier = Applier::new(&mut tables)?;
+            let mut decider = Decider::new(&self.state, views, &mut self.journal, applier);
+            let mut batch = batch.into_iter();
+            for (command, reply) in batch.by_ref() {
+                match decider.decide(*command) {
+                    Ok(outcome) => replies.push((reply, outcome)),
+                    Err(Rejection::Command(error)) => {
+                        let _ = reply.send(Err(error));
+                    }
+                    Err(Rejection::Batch(error)) => {
+                        let _ = reply.send(Err(describe(&error)()));
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            for (_, reply) in batch {
+                let error = failed.as_ref().map_or(EngineError::Closed, |error| describe(error)());
+                let _ = reply.send(Err(error));
+            }
+            decider.finish()?
+        };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if staged == 0 {
+            for (reply, outcome) in replies.drain(..) {
+                let _ = reply.send(Ok(outcome));
+            }
+            return Ok(());
+        }
+        self.journal.commit()?;
+        // From here on the records are durable, whatever happens to the views.
+        if let Err(error) = txn.commit().map_err(|error| failure("commit to the catalog", error)) {
+            self.catch_up(views, &error);
+            return Err(error);
+        }
+        let seq = self.journal.head().seq;
+        views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
+        self.state.visible.store(seq.0, Ordering::Release);
+        self.dirty = true;
+        self.undurable_bytes += bytes;
+        for (reply, outcome) in replies.drain(..) {
+            let _ = reply.send(Ok(outcome));
+        }
+        self.announce(&events);
+        Ok(())
+    }
+
+    /// Brings the catalog up to the journal after it refused a durable batch.
+    fn catch_up(&mut self, views: &Arc<Views>, error: &EngineError) {
+        tracing::error!(scope = %self.state.key, %error, "the catalog refused durable records");
+        if let Err(error) = super::open::replay(&self.state, views, &crate::progress::NoProgress) {
+            self.state.refuse_writes(format!(
+                "the catalog does not follow the journal ({error}): run maintenance.rebuild, or \
+                 restart the server"
+            ));
+        }
+    }
+
+    fn announce(&self, events: &[ChangeEvent]) {
+        let listeners = self.state.listeners.read();
+        for event in events {
+            for listener in listeners.iter() {
+                listener(event);
+            }
+        }
+    }
+
+    fn make_durable(&mut self) {
+        let views = self.state.views.load_full();
+        match views.catalog.make_durable() {
+            Ok(()) => {
+                self.dirty = false;
+                self.undurable_bytes = 0;
+            }
+            Err(error) => {
+                // The journal has everything; the next attempt or the next start mends the view.
+                tracing::warn!(scope = %self.state.key, %error, "the catalog could not be synced");
+            }
+        }
+        self.durable_at = Instant::now();
+    }
+
+    fn finish(mut self) {
+        if self.dirty {
+            self.make_durable();
+        }
+        let views = self.state.views.load_full();
+        if let Err(error) = views.text.close() {
+            tracing::warn!(scope = %self.state.key, %error, "the text index could not be closed");
+        }
+    }
+}
+
+/// Makes the same error for several callers: errors own their sources and cannot be cloned.
+fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
+    let disk = match error {
+        EngineError::NoSpace { source } | EngineError::Disk(source) => {
+            Some((source.operation, source.path.clone(), source.source.kind()))
+        }
+        _ => None,
+    };
+    let message = match error {
+        EngineError::NoSpace { source } | EngineError::Disk(source) => source.source.to_string(),
+        other => other.to_string(),
+    };
+    move || match &disk {
+        Some((operation, path, kind)) => {
+            DiskError::new(operation, path, io::Error::new(*kind, message.clone())).into()
+        }
+        None => EngineError::ReadOnly { reason: message.clone() },
+    }
+}
