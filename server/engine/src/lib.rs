@@ -11,6 +11,7 @@ pub mod error;
 pub mod ids;
 pub mod item;
 pub mod journal;
+pub mod pack;
 pub mod progress;
 pub mod project;
 pub mod ranking;

@@ -5,9 +5,8 @@
 #[must_use]
 pub fn normalise_remote(remote: &str) -> String {
     let remote = remote.trim().to_lowercase();
-    let (host, path) = match split(&remote) {
-        Some((_, host, path)) => (host, path),
-        None => return trim_path(&remote).to_owned(),
+    let Some((_, host, path)) = split(&remote) else {
+        return trim_path(&remote).to_owned();
     };
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     // The port belongs to the way of access (2222 for SSH, 8443 for HTTPS), not to the
