@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! cargo run --release -p llm-memory-tests --example searchbench -- [--sizes 10000,100000,1000000]
-//!     [--queries 2000] [--dir FOLDER]
+//!     [--queries 2000] [--dir FOLDER] [--engine yes]
 //! ```
+//!
+//! With `--engine yes` items are written by 64 clients through the whole engine, durably, and
+//! queries run through its whole pipeline (bonuses, confidence, catalog, items of the page);
+//! without, they go straight into a text index.
 //!
 //! Items are generated from a fixed seed: words of a Zipf-distributed vocabulary of 200,000, a
 //! title of 3 to 8 and a text of 20 to 120 words, a third with code, tags from a set of 500.
@@ -17,12 +21,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use llm_memory_disk::{Disk, OsDisk};
-use llm_memory_engine::ids::{ItemId, Seq, Timestamp};
+use llm_memory_engine::api::{Caller, Detail, Filters, QueryRequest, UpsertRequest};
+use llm_memory_engine::ids::{ItemId, ProjectId, Scope, ScopeSelector, Seq, Timestamp};
 use llm_memory_engine::item::{ItemType, Sensitivity};
 use llm_memory_engine::ranking::Parameters;
 use llm_memory_engine::text::{
     Change, Filter, IndexDoc, SearchRequest, TextField, TextIndex, TextOptions, parse,
 };
+use llm_memory_engine::{Engine, Options};
 use tantivy::Term;
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, BoostQuery, Query, TermQuery};
@@ -126,6 +132,7 @@ fn main() -> Result<()> {
     let mut sizes = vec![10_000, 100_000, 1_000_000];
     let mut queries = 2_000;
     let mut dir = None;
+    let mut engine = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
@@ -134,14 +141,18 @@ fn main() -> Result<()> {
                 sizes = value.split(',').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
             }
             "--queries" => queries = value.parse()?,
+            "--engine" => engine = value == "yes",
             "--dir" => dir = Some(PathBuf::from(value)),
-            _ => bail!("unknown option {flag}: use --sizes, --queries or --dir"),
+            _ => bail!("unknown option {flag}: use --sizes, --queries, --dir or --engine"),
         }
     }
     let temporary = tempfile::tempdir()?;
     let dir = dir.unwrap_or_else(|| temporary.path().to_path_buf());
-    let index = TextIndex::open(Arc::new(OsDisk), &dir, TextOptions::default())?;
     let vocabulary = Vocabulary { size: 200_000.0 };
+    if engine {
+        return through_engine(&dir, &sizes, queries, &vocabulary);
+    }
+    let index = TextIndex::open(Arc::new(OsDisk), &dir, TextOptions::default())?;
     let mut next = index.applied().0 + 1;
     for size in sizes {
         let (mut applying, started, from) = (Duration::ZERO, Instant::now(), next);
@@ -173,6 +184,97 @@ fn main() -> Result<()> {
     }
     index.close()?;
     Ok(())
+}
+
+/// Writers that wait for durability at the same time.
+const CLIENTS: u64 = 64;
+
+fn through_engine(
+    dir: &std::path::Path,
+    sizes: &[u64],
+    queries: usize,
+    vocabulary: &Vocabulary,
+) -> Result<()> {
+    let engine = Engine::open(Arc::new(OsDisk), dir, Options::default())?;
+    let caller = Caller::unrestricted("bench", Some(ProjectId::new("bench")?));
+    let mut next = 1;
+    for &size in sizes {
+        let (started, from) = (Instant::now(), next);
+        std::thread::scope(|scope| -> Result<()> {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|client| {
+                    let (engine, caller) = (&engine, &caller);
+                    scope.spawn(move || -> Result<()> {
+                        for number in (from + client..=size).step_by(usize::try_from(CLIENTS)?) {
+                            engine.upsert(caller, upsert(item(number, vocabulary)?))?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+            }
+            Ok(())
+        })?;
+        next = size + 1;
+        let seconds = started.elapsed().as_secs_f64();
+        let status = engine.status()?;
+        let status = status.first().context("no scope is open")?;
+        say(&format!(
+            "{size} items: {:.0} durable upserts/s by {CLIENTS} clients; journal {} MB, catalog \
+             {} MB, index {} MB, resident {} MB",
+            (size + 1 - from) as f64 / seconds,
+            status.journal_bytes >> 20,
+            status.catalog_bytes >> 20,
+            status.index_bytes >> 20,
+            resident_bytes()? >> 20,
+        ));
+        let all = asked(size, queries, vocabulary)?;
+        for round in ["first", "cached"] {
+            let mut times = Vec::with_capacity(all.len());
+            for one in &all {
+                let request = QueryRequest {
+                    q: one.text.clone(),
+                    scope: ScopeSelector::Local,
+                    detail: Detail::Summary,
+                    filters: Filters {
+                        tags: one.tag.iter().cloned().collect(),
+                        ..Filters::default()
+                    },
+                    ..QueryRequest::default()
+                };
+                let before = Instant::now();
+                engine.query(&caller, request)?;
+                times.push(before.elapsed());
+            }
+            say(&format!("  {round:<10} {}", percentiles(times)));
+        }
+    }
+    engine.close()?;
+    Ok(())
+}
+
+fn upsert(doc: IndexDoc) -> UpsertRequest {
+    UpsertRequest {
+        id: Some(doc.id),
+        item_type: doc.item_type,
+        scope: Scope::Local,
+        title: doc.title,
+        text: doc.text,
+        code: doc.code,
+        language: doc.language,
+        tags: doc.tags,
+        files: doc.files,
+        symbols: doc.symbols,
+        confidence: None,
+        pinned: doc.pinned,
+        sensitivity: Some(doc.sensitivity),
+        context: None,
+        ttl_days: None,
+        links: None,
+        if_version: None,
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the report is this program's output")]

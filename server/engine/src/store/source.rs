@@ -65,7 +65,9 @@ impl ItemSource for Reader<'_> {
     }
 
     fn result_lifetime(&self) -> Duration {
-        Duration::from_secs(self.config.search.cache.result_cache_ttl)
+        let cache = &self.config.search.cache;
+        let wanted = cache.query_cache_size > 0;
+        Duration::from_secs(if wanted { cache.result_cache_ttl } else { 0 })
     }
 
     fn item(&self, id: &ItemId) -> Result<Option<Item>> {

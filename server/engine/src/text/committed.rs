@@ -8,7 +8,7 @@ use tantivy::query::{
     PhraseQuery, Query, TermQuery, Weight,
 };
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, DocId, DocSet, SegmentReader, TERMINATED, Term};
+use tantivy::{DocAddress, DocId, DocSet, SeekDangerResult, SegmentReader, TERMINATED, Term};
 
 use super::bm25::{TANTIVY_B, TANTIVY_K1, TermScoring, TunedTermQuery};
 use super::document::TextField;
@@ -97,19 +97,20 @@ impl Search<'_> {
             &self.view.searcher,
         ))?;
         let mut top: BinaryHeap<Reverse<Found>> = BinaryHeap::with_capacity(limit + 1);
-        let mut complete = true;
         for (segment, reader, columns) in self.view.segments() {
             let excluded = self.excluded(reader)?;
             let filter = SegmentFilter::new(self.filter, plan, reader, columns, excluded)?;
             let newness = |doc: DocId| (columns.updated_at.get_val(doc), columns.seq.get_val(doc));
             let threshold = worst_of_best(&top, limit);
             let mut consider = |doc: DocId, score: f32| -> f32 {
-                if self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc) {
-                    let address = DocAddress::new(segment, doc);
-                    let found = Found { score, newness: newness(doc), address };
+                let address = DocAddress::new(segment, doc);
+                let found = Found { score, newness: newness(doc), address };
+                let full = top.len() >= limit;
+                let belongs = !full || top.peek().is_some_and(|Reverse(worst)| found > *worst);
+                if belongs && self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc)
+                {
                     top.push(Reverse(found));
-                    if top.len() > limit {
-                        complete = false;
+                    if full {
                         top.pop();
                     }
                 }
@@ -126,9 +127,8 @@ impl Search<'_> {
                 weight.for_each_pruning(threshold, reader, &mut consider)?;
             }
         }
-        if top.len() >= limit {
-            complete = false;
-        }
+        // With a full house there may be others.
+        let complete = top.len() < limit;
         Ok(Best { found: top.into_iter().map(|Reverse(found)| found).collect(), complete })
     }
 
@@ -297,37 +297,49 @@ impl Search<'_> {
         Box::new(BooleanQuery::union(fields.collect()))
     }
 
-    /// For each of `docs` (rising, of one segment), whether a field of it contains the whole
-    /// query as a phrase.
-    pub(crate) fn whole_in(
+    /// The whole query as a phrase in one field; `None` when it cannot occur there.
+    pub(crate) fn whole_phrase(
         &self,
         field: TextField,
-        reader: &SegmentReader,
-        docs: &[DocId],
-    ) -> tantivy::Result<Vec<bool>> {
-        let mut contains = vec![false; docs.len()];
-        let Some(query) = phrase_query(self.fields, field, self.query.whole.parts(field)) else {
-            return Ok(contains);
+    ) -> tantivy::Result<Option<Box<dyn Weight>>> {
+        let parts = self.query.whole.parts(field);
+        let absent = |part: &String| {
+            self.query.terms.iter().enumerate().any(|(index, term)| {
+                term.field == field && term.term == *part && self.statistics.frequency(index) == 0
+            })
         };
-        let weight = query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher))?;
-        let Some(&first) = docs.first() else { return Ok(contains) };
-        // `seek_danger` looks at the documents asked for and never runs ahead to the next match.
-        let (mut outcome, mut scorer) = weight.scorer_danger(reader, first, 1.0)?;
-        let mut at = first;
-        for (slot, &doc) in contains.iter_mut().zip(docs) {
-            if let tantivy::SeekDangerResult::SeekLowerBound(next) = outcome
-                && next > doc
-            {
-                continue;
-            }
-            if doc > at || matches!(outcome, tantivy::SeekDangerResult::SeekLowerBound(_)) {
+        if parts.iter().any(absent) {
+            return Ok(None);
+        }
+        let Some(query) = phrase_query(self.fields, field, parts) else { return Ok(None) };
+        query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher)).map(Some)
+    }
+}
+
+/// For each of `docs` (rising), whether `phrase` occurs in it.
+pub(crate) fn occurs_in(
+    phrase: Option<&dyn Weight>,
+    reader: &SegmentReader,
+    docs: &[DocId],
+) -> tantivy::Result<Vec<bool>> {
+    let mut occurs = vec![false; docs.len()];
+    let (Some(phrase), Some(&first)) = (phrase, docs.first()) else { return Ok(occurs) };
+    // `seek_danger` looks at the documents asked for and never runs ahead to the next match. It
+    // must not be asked for what lies before the bound that it has answered.
+    let (mut outcome, mut scorer) = phrase.scorer_danger(reader, first, 1.0)?;
+    let mut at = first;
+    for (slot, &doc) in occurs.iter_mut().zip(docs) {
+        match outcome {
+            SeekDangerResult::SeekLowerBound(next) if next > doc => continue,
+            SeekDangerResult::Found if doc == at => {}
+            _ => {
                 outcome = scorer.seek_danger(doc);
                 at = doc;
             }
-            *slot = outcome == tantivy::SeekDangerResult::Found;
         }
-        Ok(contains)
+        *slot = outcome == SeekDangerResult::Found;
     }
+    Ok(occurs)
 }
 
 /// The score that a match must exceed to be among the best.

@@ -17,7 +17,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocId, DocSet, Term};
 
 use super::bm25::TermScoring;
-use super::committed::{Found, Search};
+use super::committed::{Found, Search, occurs_in};
 use super::document::{IndexDoc, TextField, id_hash, title_key};
 use super::facets::FacetCounter;
 use super::filter::Filter;
@@ -298,16 +298,19 @@ fn committed_candidates(
     wanted_title: u64,
 ) -> tantivy::Result<Vec<Candidate>> {
     found.sort_unstable_by_key(|found| found.address);
+    let [title, text, code] = [TextField::Title, TextField::Text, TextField::Code]
+        .map(|field| search.whole_phrase(field));
+    let (title, text, code) = (title?, text?, code?);
     let mut out = Vec::with_capacity(found.len());
     for (segment, reader, columns) in search.view.segments() {
         let here: Vec<Found> =
             found.iter().filter(|found| found.address.segment_ord == segment).copied().collect();
         let docs: Vec<DocId> = here.iter().map(|found| found.address.doc_id).collect();
-        let titles = search.whole_in(TextField::Title, reader, &docs)?;
-        let texts = search.whole_in(TextField::Text, reader, &docs)?;
-        let codes = search.whole_in(TextField::Code, reader, &docs)?;
+        let titles = occurs_in(title.as_deref(), reader, &docs)?;
+        let texts = occurs_in(text.as_deref(), reader, &docs)?;
+        let codes = occurs_in(code.as_deref(), reader, &docs)?;
         let flags = titles.into_iter().zip(texts).zip(codes);
-        for (found, ((title, text), code)) in here.into_iter().zip(flags) {
+        for (found, ((in_title, in_text), in_code)) in here.into_iter().zip(flags) {
             let doc = found.address.doc_id;
             let ttl_days = columns.ttl_days.get_val(doc);
             let expires_at = columns.expires_at.get_val(doc);
@@ -321,9 +324,9 @@ fn committed_candidates(
                 updated_at: Timestamp::from_millis(columns.updated_at.get_val(doc)),
                 seq: Seq(columns.seq.get_val(doc)),
                 title_equals: wanted_title != 0 && columns.title_key.get_val(doc) == wanted_title,
-                title_contains: title,
-                text_contains: text,
-                code_contains: code,
+                title_contains: in_title,
+                text_contains: in_text,
+                code_contains: in_code,
                 place: Place::Committed(found.address),
             });
         }

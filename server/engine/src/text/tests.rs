@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -413,21 +413,32 @@ proptest! {
     fn a_search_finds_exactly_what_a_scan_finds(
         steps in steps(),
         wanted in prop::collection::vec(0..9_u8, 1..3),
-        unwanted in prop::option::of(0..9_u8),
+        phrase in prop::option::of((0..9_u8, 0..9_u8)),
+        unwanted in prop::option::of(prop::collection::vec(0..9_u8, 1..3)),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let index = open(dir.path());
-        let mut model: std::collections::BTreeMap<u8, Vec<u8>> = Default::default();
+        let mut model: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
         let words = ["ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "oak", "pine"];
-        let word = |n: &u8| words[usize::from(*n)].to_owned();
-        let mut query: Vec<String> = wanted.iter().map(word).collect();
-        query.extend(unwanted.iter().map(|n| format!("-{}", word(n))));
-        let query = query.join(" ");
+        let spell = |ranks: &[u8]| -> String {
+            let spelled: Vec<&str> = ranks.iter().map(|rank| words[usize::from(*rank)]).collect();
+            spelled.join(" ")
+        };
+        let phrase = phrase.map(|(first, second)| vec![first, second]);
+        let mut query = spell(&wanted);
+        if let Some(phrase) = &phrase {
+            query += &format!(" \"{}\"", spell(phrase));
+        }
+        if let Some(unwanted) = &unwanted {
+            query += &format!(" -\"{}\"", spell(unwanted));
+        }
+        let has = |words: &[u8], phrase: &[u8]| {
+            words.windows(phrase.len()).any(|window| window == phrase)
+        };
         for (seq, step) in (1..).zip(steps) {
             match step {
                 Step::Put(id, words) => {
-                    let text: Vec<String> = words.iter().map(word).collect();
-                    index.apply(vec![put(doc(&format!("i{id}"), seq, &text.join(" ")))]);
+                    index.apply(vec![put(doc(&format!("i{id}"), seq, &spell(&words)))]);
                     model.insert(id, words);
                 }
                 Step::Remove(id) => {
@@ -438,11 +449,15 @@ proptest! {
             }
             let expected: BTreeSet<String> = model
                 .iter()
-                .filter(|(_, words)| wanted.iter().any(|word| words.contains(word)))
-                .filter(|(_, words)| unwanted.is_none_or(|word| !words.contains(&word)))
+                .filter(|(_, words)| {
+                    let any = wanted.iter().chain(phrase.iter().flatten());
+                    any.into_iter().any(|word| words.contains(word))
+                })
+                .filter(|(_, words)| phrase.as_ref().is_none_or(|phrase| has(words, phrase)))
+                .filter(|(_, words)| unwanted.as_ref().is_none_or(|phrase| !has(words, phrase)))
                 .map(|(id, _)| format!("i{id}"))
                 .collect();
-            prop_assert_eq!(found(&index, &query), expected);
+            prop_assert_eq!(found(&index, &query), expected, "{}", query);
         }
     }
 }
