@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod clients;
 pub mod corpus;
 pub mod crash;
 pub mod demo;
