@@ -8,8 +8,8 @@ use llm_memory_tests::server::TestServer;
 /// Runs the suite for `revision` and answers how many of its scored scenarios passed.
 fn conform(revision: &str) -> usize {
     let server = TestServer::builder()
-        .arg("--conformance")
-        .env("LLM_MEMORY_DEFAULT_PROJECT", "conformance")
+        .env("LLM_MEMORY_CONFORMANCE", "true")
+        .env("LLM_MEMORY_PROJECT", "conformance")
         .start()
         .unwrap();
     let url = format!("http://{}/mcp", server.addresses().unwrap().mcp);
