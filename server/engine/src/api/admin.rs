@@ -409,3 +409,17 @@ pub struct SampleResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_access_ms: Option<f64>,
 }
+
+/// Result of `maintenance.recover` for one scope.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoverResult {
+    /// Where the damaged file was put, relative to the scope's folder.
+    pub set_aside: String,
+    /// Last record before the damage.
+    pub last_sound: Seq,
+    /// Last record that the damaged file showed.
+    pub last_seen: Seq,
+    /// Records after the damage that were written again.
+    pub salvaged: u64,
+}

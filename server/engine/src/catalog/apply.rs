@@ -51,10 +51,6 @@ impl<'a, 't> Applier<'a, 't> {
         self.tables
     }
 
-    pub(crate) fn totals(&self) -> &Totals {
-        &self.totals
-    }
-
     /// Writes the totals back; nothing counts before.
     pub(crate) fn finish(self) -> Result<Totals> {
         self.tables.set_totals(&self.totals)?;

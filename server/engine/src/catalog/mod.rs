@@ -20,10 +20,9 @@ use redb::{Database, Durability, ReadableDatabase};
 pub(crate) use apply::{Applied, Applier, COUNTERS_META, ERASE_META};
 pub(crate) use backend::DiskBackend;
 pub(crate) use read::ReadView;
-pub(crate) use record::{
-    Blob, CATALOG_FORMAT, ItemRecord, Totals, VersionRecord, decode, encode, relation_of,
-};
-pub(crate) use tables::{ReadTables, Tables};
+use record::CATALOG_FORMAT;
+pub(crate) use record::{Blob, ItemRecord, relation_of};
+pub(crate) use tables::Tables;
 
 use crate::error::{EngineError, Result};
 
@@ -93,6 +92,7 @@ impl Catalog {
 }
 
 /// Sorts a redb error: a full or failing disk, damage, or something unexpected.
+#[expect(clippy::wildcard_enum_match_arm, reason = "redb's enum is not exhaustive")]
 pub(crate) fn failure(context: &'static str, error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
         // What is there is not a redb file.
@@ -105,6 +105,7 @@ pub(crate) fn failure(context: &'static str, error: impl Into<redb::Error>) -> E
         redb::Error::Corrupted(reason) => {
             EngineError::Corrupt { what: "catalog".to_owned(), reason }
         }
+        // redb may add kinds of failure; what is not known to be damage or the disk is unexpected.
         other => EngineError::Internal { context, message: other.to_string() },
     }
 }

@@ -13,6 +13,7 @@ use crate::journal::Location;
 pub(crate) const CATALOG_FORMAT: u8 = 1;
 
 /// The latest state of an item, without its texts.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, stored in one byte each")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ItemRecord {
     pub(crate) version: Version,

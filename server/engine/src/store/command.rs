@@ -193,6 +193,7 @@ impl<'a, 't> Decider<'a, 't> {
     /// Ends the batch: changes for the index, events, number of records, content bytes.
     pub(crate) fn finish(self) -> Result<(Vec<Change>, Vec<ChangeEvent>, usize, usize)> {
         self.applier.finish()?;
+        #[expect(clippy::iter_over_hash_type, reason = "a cache does not care about order")]
         for (hash, content) in self.fresh {
             let bytes = content.title.len() + content.text.len() + content.code.len();
             self.state.payloads.insert(hash, content, bytes);
@@ -391,7 +392,7 @@ impl<'a, 't> Decider<'a, 't> {
         let scope = self.state.key.scope;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
         let done = result(target.clone(), scope, version, seq);
-        Ok(WriteResult { created, expires_at, redactions, warnings, ..done })
+        Ok(WriteResult { created, redactions, warnings, expires_at, ..done })
     }
 
     fn import(

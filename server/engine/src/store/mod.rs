@@ -11,6 +11,7 @@ mod cursor;
 mod maintenance;
 mod open;
 mod payloads;
+mod query;
 mod read;
 mod routing;
 mod sample;
@@ -23,8 +24,6 @@ mod writer;
 
 #[cfg(test)]
 mod tests;
-
-mod query;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -234,7 +233,7 @@ impl Engine {
     /// `memory.get`.
     pub fn get(&self, caller: &Caller, request: GetRequest) -> Result<Item> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        self.first(&routes, &request.id, request.as_of, |reader| read::get(reader, &request))
+        Self::first(&routes, &request.id, request.as_of, |reader| read::get(reader, &request))
     }
 
     /// `memory.list`.
@@ -247,13 +246,13 @@ impl Engine {
     /// `memory.history`.
     pub fn history(&self, caller: &Caller, request: HistoryRequest) -> Result<HistoryResult> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        self.first(&routes, &request.id, request.as_of, |reader| read::history(reader, &request))
+        Self::first(&routes, &request.id, request.as_of, |reader| read::history(reader, &request))
     }
 
     /// `memory.graph`.
     pub fn graph(&self, caller: &Caller, request: GraphRequest) -> Result<GraphResult> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        self.first(&routes, &request.id, request.as_of, |reader| read::graph(reader, &request))
+        Self::first(&routes, &request.id, request.as_of, |reader| read::graph(reader, &request))
     }
 
     /// `memory.query`.
@@ -267,7 +266,6 @@ impl Engine {
 
     /// The first answer of the scopes in lookup order.
     fn first<T>(
-        &self,
         routes: &Routes,
         id: &ItemId,
         as_of: Option<Timestamp>,

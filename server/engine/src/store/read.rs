@@ -1,6 +1,6 @@
 //! Reading items: one, lists, histories, graphs. Every read takes "as of".
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::command::Visibility;
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         };
         // Reverse links of the past are not kept: those of now, minus what was written since,
         // plus what the items written since pointed at before.
-        let mut sources: HashSet<ItemId> =
+        let mut sources: BTreeSet<ItemId> =
             self.view.links_in(id)?.into_iter().map(|(_, from)| from).collect();
         for change in self.view.changes(at, Seq(u64::MAX))? {
             sources.insert(change?.2);

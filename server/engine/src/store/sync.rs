@@ -86,7 +86,7 @@ impl Engine {
             })?;
         }
         for id in ids {
-            match self.sync_one(caller, local, &target, &eyes, &id, request.force) {
+            match Self::sync_one(caller, local, &target, &eyes, &id, request.force) {
                 Ok(None) => result.merged.push(id),
                 Ok(Some(reason)) => result.skipped.push(Skipped { id, reason }),
                 Err(error) => return Err(error),
@@ -97,7 +97,6 @@ impl Engine {
 
     /// Copies one item; `Some` says why it was left out.
     fn sync_one(
-        &self,
         caller: &Caller,
         local: &Reader<'_>,
         target: &ScopeStore,

@@ -235,6 +235,34 @@ fn damaged_views_are_derived_again() {
 }
 
 #[test]
+fn damage_in_the_open_segment_refuses_writes_until_it_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..9 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.close().unwrap();
+    let path = dir.path().join("local/app/journal.ndjson");
+    let mut bytes = OsDisk.read(&path).unwrap();
+    let needle = word(4);
+    let at = bytes.windows(needle.len()).position(|w| w == needle.as_bytes()).unwrap();
+    bytes[at] = b'X';
+    OsDisk.durable_write(&path, &bytes).unwrap();
+    let engine = open(dir.path());
+    let error = engine.upsert(&caller(), note("new", "t", "x")).unwrap_err();
+    assert!(matches!(error, EngineError::ReadOnly { .. }), "{error}");
+    assert_eq!(found(&engine, &word(2)), ["n2"]);
+    let report = engine.journal_verify(&caller(), all(), &NoProgress).unwrap();
+    assert!(!report["local"].valid);
+    let recovered = engine.recover(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(recovered["local"].salvaged, 4, "{recovered:?}");
+    engine.upsert(&caller(), note("new", "t", "x")).unwrap();
+    assert_eq!(found(&engine, &word(8)), ["n8"]);
+    assert!(engine.get(&caller(), get("n4")).is_err());
+    assert!(engine.journal_verify(&caller(), all(), &NoProgress).unwrap()["local"].valid);
+}
+
+#[test]
 fn tenants_and_owners_do_not_see_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

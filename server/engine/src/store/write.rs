@@ -15,10 +15,10 @@ use crate::api::{
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Timestamp, Version};
-use crate::item::Content;
 use crate::item::edit::{Edited, Editor};
 use crate::item::redaction::Redactor;
 use crate::item::similarity::Sketch;
+use crate::item::{Content, Counters};
 use crate::journal::Op;
 
 /// Candidates looked at in each similarity band.
@@ -161,7 +161,7 @@ impl Engine {
             op: Op::Use,
             id,
             who: who(caller),
-            count: Box::new(|counters, now| counters.record_use(now)),
+            count: Box::new(Counters::record_use),
         })
     }
 

@@ -161,7 +161,7 @@ impl Writer {
                         bytes += command.weight();
                         batch.push((command, reply));
                     }
-                    other => {
+                    other @ (Message::Run(_) | Message::Stop) => {
                         after = Some(other);
                         break;
                     }
@@ -333,15 +333,12 @@ impl Writer {
 
 /// Makes the same error for several callers: errors own their sources and cannot be cloned.
 fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
-    let disk = match error {
-        EngineError::NoSpace { source } | EngineError::Disk(source) => {
-            Some((source.operation, source.path.clone(), source.source.kind()))
-        }
-        _ => None,
-    };
-    let message = match error {
-        EngineError::NoSpace { source } | EngineError::Disk(source) => source.source.to_string(),
-        other => other.to_string(),
+    let (disk, message) = if let EngineError::NoSpace { source } | EngineError::Disk(source) = error
+    {
+        let failed = (source.operation, source.path.clone(), source.source.kind());
+        (Some(failed), source.source.to_string())
+    } else {
+        (None, error.to_string())
     };
     move || match &disk {
         Some((operation, path, kind)) => {

@@ -74,7 +74,7 @@ impl Cursor {
             u64::from_str_radix(part, 16).map_err(|_| refused())
         };
         let cursor = Self {
-            now: Timestamp::from_millis(i64::from_ne_bytes(number()?.to_ne_bytes())),
+            now: Timestamp::from_millis(number()?.cast_signed()),
             offset: usize::try_from(number()?).map_err(|_| refused())?,
             order: f64::from_bits(number()?),
             source: usize::try_from(number()?).map_err(|_| refused())?,

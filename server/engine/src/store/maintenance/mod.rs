@@ -1,0 +1,319 @@
+//! Long work on a scope. Everything here runs beside reads and writes; the writer's thread is
+//! borrowed only for the steps that must see the journal at rest.
+//!
+//! Each operation is safe to stop at any point: new files are complete and durable before anything
+//! points at them, and what an interrupted run leaves behind is removed by the next start or by
+//! `maintenance.cleanup`.
+
+mod rebuild;
+mod recover;
+mod shrink;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Engine;
+use super::command::{Command, Visibility, Who};
+use super::routing::who;
+use super::scope::ScopeStore;
+use crate::api::{
+    Caller, CleanupResult, InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult,
+    MaintenanceResult, ProveRequest, PruneRequest, PruneResult, PrunedScope, ReplayRequest,
+    ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
+};
+use crate::catalog::Blob;
+use crate::error::{EngineError, Result};
+use crate::ids::{Seq, Timestamp};
+use crate::journal::{BodyState, Op};
+use crate::progress::Progress;
+use shrink::Leaving;
+use verify::{checksum, verify_views};
+
+impl Engine {
+    /// `journal.verify`: recomputes every hash, by scope.
+    pub fn journal_verify(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, JournalVerifyResult>> {
+        self.each(caller, request, |scope| {
+            let state = &scope.state;
+            let view = state.read()?;
+            let outside = |record: &crate::journal::Record| match state.blocks.read(&record.hash) {
+                Ok(Some(bytes)) => BodyState::Stored(bytes),
+                Ok(None) => match view.blob(record.hash) {
+                    Ok(Some(Blob::Erased)) => BodyState::Erased,
+                    _ => BodyState::Missing,
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a block could not be read");
+                    BodyState::Missing
+                }
+            };
+            Ok(state.journal.verify(&outside, progress)?)
+        })
+    }
+
+    /// `journal.stats`, by scope.
+    pub fn journal_stats(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+    ) -> Result<BTreeMap<String, JournalStats>> {
+        self.each(caller, request, |scope| {
+            let mut stats = scope.state.journal.stats()?;
+            stats.block_bytes = scope.state.blocks.bytes();
+            Ok(stats)
+        })
+    }
+
+    /// `journal.prove`: that one version of an item is in the journal.
+    pub fn journal_prove(&self, caller: &Caller, request: ProveRequest) -> Result<InclusionProof> {
+        let routes = self.readable(caller, request.scope.map(Into::into))?;
+        for reader in routes.readers(None)? {
+            if reader.find(&request.id)?.is_none() && request.version.is_none() {
+                continue;
+            }
+            for entry in reader.view.versions(&request.id, Seq(u64::MAX))? {
+                let (seq, version) = entry?;
+                if request.version.is_none_or(|wanted| wanted == version.version) {
+                    return Ok(reader.state.journal.prove(seq)?);
+                }
+            }
+        }
+        Err(EngineError::NotFound { id: request.id, scope: routes.names() })
+    }
+
+    /// `journal.migrate`: moves every body of the journal into blocks, by scope.
+    pub fn journal_migrate(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, JournalMigrateResult>> {
+        self.each(caller, request, |scope| {
+            let _alone = scope.alone()?;
+            let done = scope.shrink(Leaving::Everything, progress)?;
+            let saved = done.before.saturating_sub(done.after) as f64;
+            let percentage =
+                if done.before == 0 { 0.0 } else { 100.0 * saved / done.before as f64 };
+            Ok(JournalMigrateResult {
+                migrated: done.moved,
+                errors: done.errors,
+                size_reduction: SizeReduction {
+                    before: done.before,
+                    after: done.after,
+                    percentage,
+                },
+            })
+        })
+    }
+
+    /// `maintenance.rebuild`: derives every view again, by scope.
+    pub fn rebuild(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, MaintenanceResult>> {
+        self.each(caller, request, |scope| {
+            let _alone = scope.alone()?;
+            scope.rebuild(progress)
+        })
+    }
+
+    /// `maintenance.replay`: checks the whole journal, derives the views from it, and compacts
+    /// when asked, by scope.
+    pub fn replay(
+        &self,
+        caller: &Caller,
+        request: ReplayRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, MaintenanceResult>> {
+        let scopes = ScopeRequest { scope: request.scope };
+        let verified = self.journal_verify(caller, scopes.clone(), progress)?;
+        let mut results = self.rebuild(caller, scopes.clone(), progress)?;
+        if request.compact {
+            for (label, compacted) in self.compact(caller, scopes, progress)? {
+                if let Some(result) = results.get_mut(&label) {
+                    result.deleted = compacted.deleted;
+                    result.bytes_after = compacted.bytes_after;
+                    result.duration_ms += compacted.duration_ms;
+                }
+            }
+        }
+        for (label, report) in verified {
+            if let Some(result) = results.get_mut(&label) {
+                result.details.insert("checkedCount".to_owned(), json!(report.checked_count));
+                result.details.insert("corruptedItems".to_owned(), json!(report.corrupted_items));
+            }
+        }
+        Ok(results)
+    }
+
+    /// `maintenance.compact`: moves superseded bodies out of the journal into compressed blocks
+    /// and removes erased ones for good, by scope.
+    pub fn compact(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, MaintenanceResult>> {
+        let who = who(caller);
+        self.each(caller, request, |scope| {
+            let _alone = scope.alone()?;
+            let begun = Instant::now();
+            let done = scope.shrink(Leaving::Superseded, progress)?;
+            let erased = scope.erase(&who, progress)?;
+            let details = BTreeMap::from([
+                ("segments".to_owned(), json!(done.segments)),
+                ("erasedBodies".to_owned(), json!(erased)),
+                ("errors".to_owned(), json!(done.errors)),
+            ]);
+            Ok(MaintenanceResult {
+                items: scope.state.read()?.totals()?.items,
+                deleted: done.moved + erased,
+                bytes_before: done.before,
+                bytes_after: scope.stored_bytes(),
+                duration_ms: millis(begun),
+                details,
+            })
+        })
+    }
+
+    /// `maintenance.snapshot`: makes the views durable and records their checksum, by scope.
+    pub fn snapshot(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, SnapshotResult>> {
+        self.each(caller, request, |scope| {
+            let begun = Instant::now();
+            let state = Arc::clone(&scope.state);
+            let view = scope.writer.run(move |_| {
+                let views = state.views.load_full();
+                views.catalog.make_durable()?;
+                views.catalog.read()
+            })?;
+            scope.state.views.load().text.flush()?;
+            let totals = view.totals()?;
+            let result = SnapshotResult {
+                ok: true,
+                seq: Seq(totals.seq),
+                last_ts: (totals.seq > 0).then(|| Timestamp::from_millis(totals.ts)),
+                checksum: checksum(&view, progress)?,
+                duration_ms: millis(begun),
+            };
+            let bytes = serde_json::to_vec(&result).map_err(|error| EngineError::Internal {
+                context: "write snapshot.json",
+                message: error.to_string(),
+            })?;
+            scope.state.disk.durable_write(&scope.state.dir.join("snapshot.json"), &bytes)?;
+            Ok(result)
+        })
+    }
+
+    /// `maintenance.verify`: compares the views with the journal, by scope.
+    pub fn verify_views(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, ViewsVerifyResult>> {
+        self.each(caller, request, |scope| verify_views(&scope.state, progress))
+    }
+
+    /// `maintenance.prune`: deletes items whose time to live is over.
+    pub fn prune(
+        &self,
+        caller: &Caller,
+        request: PruneRequest,
+        progress: &dyn Progress,
+    ) -> Result<PruneResult> {
+        let subject = caller.subject.clone();
+        let scopes = ScopeRequest { scope: request.scope };
+        let by_scope = self.each(caller, scopes, |scope| {
+            let view = scope.state.read()?;
+            let expired = view.expired(Timestamp::now())?;
+            let mut kept = view.totals()?.items.saturating_sub(expired.len() as u64);
+            let mut gone = Vec::with_capacity(expired.len());
+            let total = expired.len() as u64;
+            for id in expired {
+                progress.report(gone.len() as u64, Some(total), "items pruned");
+                if !request.dry_run {
+                    let who = Who { subject: subject.clone(), visibility: Visibility::all() };
+                    let (op, if_version, erase) = (Op::Prune, None, false);
+                    let command = Command::Delete { op, id: id.clone(), if_version, erase, who };
+                    match scope.writer.write_waiting(command) {
+                        Ok(_) => {}
+                        // Renewed or deleted since the list was made.
+                        Err(EngineError::NotFound { .. }) => {
+                            kept += 1;
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                gone.push(id);
+            }
+            Ok(PrunedScope { expired: gone, kept })
+        })?;
+        Ok(PruneResult {
+            dry_run: request.dry_run,
+            total_expired: by_scope.values().map(|scope| scope.expired.len() as u64).sum(),
+            total_kept: by_scope.values().map(|scope| scope.kept).sum(),
+            by_scope,
+        })
+    }
+
+    /// `maintenance.cleanup`: removes temporary, partial and unreferenced files, by scope. Never
+    /// anything that is referenced.
+    pub fn cleanup(
+        &self,
+        caller: &Caller,
+        request: PruneRequest,
+        progress: &dyn Progress,
+    ) -> Result<BTreeMap<String, CleanupResult>> {
+        let scopes = ScopeRequest { scope: request.scope };
+        self.each(caller, scopes, |scope| {
+            let _alone = scope.alone()?;
+            scope.cleanup(request.dry_run, progress)
+        })
+    }
+
+    fn each<T>(
+        &self,
+        caller: &Caller,
+        request: ScopeRequest,
+        mut work: impl FnMut(&ScopeStore) -> Result<T>,
+    ) -> Result<BTreeMap<String, T>> {
+        let mut results = BTreeMap::new();
+        for (label, scope) in self.administered(caller, request.scope)? {
+            results.insert(label, work(&scope)?);
+        }
+        Ok(results)
+    }
+}
+
+impl ScopeStore {
+    /// The right to do long work on this scope, for one at a time.
+    fn alone(&self) -> Result<parking_lot::MutexGuard<'_, ()>> {
+        if let Some(reason) = self.state.read_only.lock().clone() {
+            return Err(EngineError::ReadOnly { reason });
+        }
+        self.state
+            .maintenance
+            .try_lock()
+            .ok_or(EngineError::Busy { waiting: 1, retry_after_ms: 1000 })
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

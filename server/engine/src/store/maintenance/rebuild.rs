@@ -1,0 +1,115 @@
+//! Deriving the views again beside the ones in use, and removing what is left over.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::millis;
+use crate::api::{CleanupResult, MaintenanceResult};
+use crate::error::Result;
+use crate::ids::Digest;
+use crate::progress::{NoProgress, Progress};
+use crate::store::open::{Source, derive, generations, remove_others, replay};
+use crate::store::scope::ScopeStore;
+use crate::store::status::folder_bytes;
+
+impl ScopeStore {
+    pub(super) fn rebuild(&self, progress: &dyn Progress) -> Result<MaintenanceResult> {
+        let begun = Instant::now();
+        let state = &self.state;
+        let root = state.dir.join("views");
+        let found = generations(&state.disk, &root)?;
+        let next = found.last().map_or(1, |(generation, _)| generation + 1);
+        let bytes_before = folder_bytes(&*state.disk, &root)?;
+        let source = Source { journal: &state.journal, blocks: &state.blocks };
+        let head = state.journal.head().seq;
+        let views = Arc::new(derive(
+            &state.disk,
+            &root,
+            next,
+            state.cache_bytes,
+            &state.options,
+            &source,
+            head,
+            progress,
+        )?);
+        let shared = Arc::clone(state);
+        let fresh = Arc::clone(&views);
+        let old = self.writer.run(move |_| {
+            // What was written while the views were derived; the writer is waiting.
+            replay(&shared, &fresh, &NoProgress)?;
+            Ok(shared.views.swap(fresh))
+        })?;
+        if let Err(error) = old.text.close() {
+            tracing::warn!(%error, "the old text index could not be closed");
+        }
+        drop(old);
+        remove_others(&state.disk, &root, &found, next);
+        Ok(MaintenanceResult {
+            items: views.catalog.read()?.totals()?.items,
+            deleted: 0,
+            bytes_before,
+            bytes_after: folder_bytes(&*state.disk, &root)?,
+            duration_ms: millis(begun),
+            details: BTreeMap::from([("generation".to_owned(), json!(next))]),
+        })
+    }
+
+    pub(super) fn cleanup(&self, dry_run: bool, progress: &dyn Progress) -> Result<CleanupResult> {
+        let state = &self.state;
+        let mut result = CleanupResult { dry_run, removed: Vec::new(), bytes: 0 };
+        let folders = [state.dir.clone(), state.dir.join("journal"), state.dir.join("blocks")];
+        for folder in &folders {
+            if !state.disk.exists(folder)? {
+                continue;
+            }
+            for entry in state.disk.list(folder)? {
+                let leftover = [".tmp", ".partial"].iter().any(|end| entry.name.ends_with(end));
+                if entry.is_dir || !leftover {
+                    continue;
+                }
+                let path = folder.join(&entry.name);
+                result.removed.push(relative(&state.dir, &path));
+                result.bytes += entry.len;
+                if !dry_run {
+                    state.disk.remove_file(&path)?;
+                }
+            }
+        }
+        let root = state.dir.join("views");
+        let current = state.views.load().generation;
+        for (generation, _) in generations(&state.disk, &root)? {
+            if generation != current {
+                let path = root.join(generation.to_string());
+                result.bytes += folder_bytes(&*state.disk, &path)?;
+                result.removed.push(relative(&state.dir, &path));
+                if !dry_run {
+                    state.disk.remove_dir_all(&path)?;
+                }
+            }
+        }
+        let view = state.read()?;
+        let mut known = HashSet::new();
+        for entry in view.all_versions()? {
+            known.insert(Digest::from(entry?.2.hash));
+        }
+        let unreferenced: HashSet<Digest> =
+            state.blocks.digests().filter(|digest| !known.contains(digest)).collect();
+        progress.report(0, Some(unreferenced.len() as u64), "unreferenced bodies");
+        result.removed.extend(unreferenced.iter().map(|digest| format!("blocks:{digest}")));
+        if !dry_run && !unreferenced.is_empty() {
+            let before = state.blocks.bytes();
+            state.blocks.rewrite_without(&|digest: &Digest| unreferenced.contains(digest))?;
+            result.bytes += before.saturating_sub(state.blocks.bytes());
+        }
+        result.removed.sort();
+        Ok(result)
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
