@@ -117,7 +117,9 @@ mod tests {
         fn every_leaf_has_a_path_to_the_grown_root(count in 1_usize..200, pick in any::<usize>()) {
             let heads = heads(count);
             let mut tree = MerkleTree::default();
-            heads.iter().for_each(|head| tree.push(head));
+            for head in &heads {
+                tree.push(head);
+            }
             let leaves: Vec<_> = heads.iter().map(leaf).collect();
             prop_assert_eq!(tree.root(), root_of(&leaves));
 

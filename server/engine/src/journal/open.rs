@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use llm_memory_disk::{Disk, OpenMode};
+use llm_memory_disk::{Disk, File, OpenMode, is_temporary_name};
 
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint, Loaded};
 use super::error::Result;
-use super::recovery::{look_at_rest, walk_sound};
+use super::recovery::{look_at_rest, unused_name, walk_sound};
 use super::scan::LineScanner;
 use super::segment_name::{ACTIVE, CHECKPOINTS, PARTIAL, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally, View};
@@ -25,12 +25,13 @@ pub(super) fn open(
     let mut notes = Vec::new();
     if !options.read_only {
         disk.create_dir_all(&dir.join(SEALED_DIR))?;
+        remove_unfinished(disk.as_ref(), dir, &mut notes)?;
     }
-    let files = list_sealed(disk.as_ref(), dir, &options, &mut notes)?;
+    let files = list_sealed(disk.as_ref(), dir)?;
     let loaded = checkpoint::load(disk.as_ref(), dir)?;
     let mut opening = Opening { disk, dir, options: &options, notes };
     let (sealed, head, checkpoints) = opening.sealed(&files, loaded)?;
-    let (active, tree, damage) = opening.active(head)?;
+    let (active, tree, damage) = opening.active(head, &sealed)?;
     let Opening { disk, notes, .. } = opening;
 
     let trusted = options.signing_key.as_ref().map(|key| key.verifying_key());
@@ -42,24 +43,32 @@ pub(super) fn open(
 /// Generations of each sealed segment and the length of their files.
 type Files = BTreeMap<Seq, BTreeMap<u32, u64>>;
 
-fn list_sealed(
-    disk: &dyn Disk,
-    dir: &Path,
-    options: &JournalOptions,
-    notes: &mut Vec<String>,
-) -> Result<Files> {
+/// Removes what a dead process did not finish. Nobody else writes here: the store's lock is ours.
+fn remove_unfinished(disk: &dyn Disk, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
+    for folder in ["", SEALED_DIR] {
+        let folder = Path::new(folder);
+        for entry in disk.list(&dir.join(folder))? {
+            let ours = folder == Path::new(SEALED_DIR)
+                || [ACTIVE, CHECKPOINTS].iter().any(|name| entry.name.contains(name));
+            let unfinished = entry.name.ends_with(PARTIAL) || is_temporary_name(&entry.name);
+            if !entry.is_dir && ours && unfinished {
+                let path = folder.join(entry.name);
+                disk.remove_file(&dir.join(&path))?;
+                notes.push(format!("removed {}, which was not complete", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn list_sealed(disk: &dyn Disk, dir: &Path) -> Result<Files> {
     let mut files = Files::new();
     let folder = dir.join(SEALED_DIR);
-    if !disk.exists(&folder)? {
-        return Ok(files);
-    }
-    for entry in disk.list(&folder)? {
-        if let Some(name) = SegmentName::parse(&entry.name) {
-            files.entry(name.first).or_default().insert(name.generation, entry.len);
-        } else if entry.name.ends_with(PARTIAL) && !options.read_only {
-            // Whoever wrote it is gone, since the store's lock is ours.
-            disk.remove_file(&folder.join(&entry.name))?;
-            notes.push(format!("removed {SEALED_DIR}/{}, which was not complete", entry.name));
+    if disk.exists(&folder)? {
+        for entry in disk.list(&folder)? {
+            if let Some(name) = SegmentName::parse(&entry.name) {
+                files.entry(name.first).or_default().insert(name.generation, entry.len);
+            }
         }
     }
     Ok(files)
@@ -98,21 +107,18 @@ impl Opening<'_> {
                     first.0.saturating_sub(1)
                 ));
             }
-            let segment = match seals.get(&first) {
-                Some(seal) => {
-                    head = Head { seq: seal.last_seq, hash: seal.head, ts: seal.last_ts };
-                    self.known(first, seal, files.get(&first))
-                }
-                None => {
-                    let (segment, checkpoint) = self.derive(first, head, files.get(&first))?;
-                    head = Head { seq: segment.last, hash: segment.head, ts: checkpoint.last_ts };
-                    derived.push(checkpoint);
-                    segment
-                }
+            let segment = if let Some(seal) = seals.get(&first) {
+                head = Head { seq: seal.last_seq, hash: seal.head, ts: seal.last_ts };
+                self.known(first, seal, files.get(&first))
+            } else {
+                let (segment, checkpoint) = self.derive(first, head, files.get(&first))?;
+                head = Head { seq: segment.last, hash: segment.head, ts: checkpoint.last_ts };
+                derived.push(checkpoint);
+                segment
             };
             sealed.push(segment);
         }
-        let checkpoints = self.mend_checkpoints(checkpoints, derived, damage, exists)?;
+        let checkpoints = self.mend_checkpoints(checkpoints, derived, damage.as_ref(), exists)?;
         Ok((sealed, head, checkpoints))
     }
 
@@ -211,7 +217,7 @@ impl Opening<'_> {
         &mut self,
         mut checkpoints: Vec<Checkpoint>,
         derived: Vec<Checkpoint>,
-        damage: Option<(usize, u64, super::LineError)>,
+        damage: Option<&(usize, u64, super::LineError)>,
         exists: bool,
     ) -> Result<Vec<Checkpoint>> {
         // A crash while sealing leaves exactly one segment, the last, without a checkpoint.
@@ -220,7 +226,7 @@ impl Opening<'_> {
             && derived.first().is_none_or(|last| {
                 checkpoints.iter().all(|checkpoint| checkpoint.first_seq < last.first_seq)
             });
-        if let Some((line, offset, fault)) = &damage {
+        if let Some((line, offset, fault)) = damage {
             self.notes
                 .push(format!("{CHECKPOINTS} is damaged in line {line} at byte {offset}: {fault}"));
         }
@@ -253,14 +259,8 @@ impl Opening<'_> {
     }
 
     fn set_checkpoints_aside(&mut self, exists: bool) -> Result<()> {
-        let mut n = 1;
-        let aside = loop {
-            let name = format!("{SEALED_DIR}/{DAMAGED_CHECKPOINTS}{n}");
-            if !self.disk.exists(&self.dir.join(&name))? {
-                break name;
-            }
-            n += 1;
-        };
+        let prefix = format!("{SEALED_DIR}/{DAMAGED_CHECKPOINTS}");
+        let aside = unused_name(self.disk.as_ref(), self.dir, &prefix)?;
         let bytes = if exists { self.disk.read(&self.dir.join(CHECKPOINTS))? } else { Vec::new() };
         self.disk.durable_write(&self.dir.join(&aside), &bytes)?;
         self.notes.push(format!(
@@ -270,9 +270,36 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Opens the active segment, which follows `before`.
-    fn active(&mut self, before: Head) -> Result<(Active, MerkleTree, Option<Damage>)> {
+    /// A crash in the middle of a rename may leave the file under both names, which is one file
+    /// with two names: the old name goes, the bytes must not be touched.
+    fn forget_old_name(&mut self, last: Option<&Sealed>) -> Result<()> {
         let path = self.dir.join(ACTIVE);
+        let Some(last) = last.filter(|last| last.present && last.generation == 0) else {
+            return Ok(());
+        };
+        if self.options.read_only || !self.disk.exists(&path)? {
+            return Ok(());
+        }
+        let active = self.disk.open(&path, OpenMode::Read)?;
+        let sealed = self.disk.open(&last.name().path(self.dir), OpenMode::Read)?;
+        if active.is_empty()? || !same_bytes(&active, &sealed)? {
+            return Ok(());
+        }
+        drop(active);
+        self.disk.remove_file(&path)?;
+        self.disk.sync_dir(self.dir)?;
+        self.notes.push(format!("{ACTIVE} was another name of {}", last.name().relative()));
+        Ok(())
+    }
+
+    /// Opens the active segment, which follows `before`.
+    fn active(
+        &mut self,
+        before: Head,
+        sealed: &[Sealed],
+    ) -> Result<(Active, MerkleTree, Option<Damage>)> {
+        let path = self.dir.join(ACTIVE);
+        self.forget_old_name(sealed.last())?;
         let first = before.seq.next();
         let empty = Active { first, file: None, len: 0, head: before, tally: Tally::default() };
         if !self.disk.exists(&path)? {
@@ -341,6 +368,28 @@ impl Opening<'_> {
         }
         Ok((active, walked.tree, None))
     }
+}
+
+fn same_bytes(one: &Arc<dyn File>, other: &Arc<dyn File>) -> Result<bool> {
+    const CHUNK: usize = 256 << 10;
+    let len = one.len()?;
+    if len != other.len()? {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut at = 0;
+    while at < len {
+        let want = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
+        let (left, right) =
+            (left.get_mut(..want).unwrap_or_default(), right.get_mut(..want).unwrap_or_default());
+        one.read_exact_at(at, left)?;
+        other.read_exact_at(at, right)?;
+        if left != right {
+            return Ok(false);
+        }
+        at += want as u64;
+    }
+    Ok(true)
 }
 
 /// Begins the name of a set-aside checkpoint file in the folder of sealed segments.

@@ -150,6 +150,6 @@ pub fn verify_proof(proof: &InclusionProof, content: Option<&[u8]>) -> Result<Si
     }
     match checkpoint.signed() {
         Signed::Wrong => Err(ProofError::Checkpoint("its signature is wrong".to_owned())),
-        signed => Ok(signed),
+        signed @ (Signed::No | Signed::By(_)) => Ok(signed),
     }
 }

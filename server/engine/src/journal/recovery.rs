@@ -13,6 +13,10 @@
 //! cannot tell; a view whose durable watermark is beyond the journal's head can, and the store
 //! compares the two.
 
+use std::path::Path;
+
+use llm_memory_disk::Disk;
+
 use super::chain::MerkleTree;
 use super::entry::{LineError, ParsedLine, parse_line};
 use super::error::{JournalError, Result};
@@ -162,10 +166,8 @@ impl Journal {
             salvaged.push(line_of(&raw, parsed, first, 0));
         }
 
-        let set_aside = (1_u32..)
-            .map(|n| format!("{SEALED_DIR}/{:020}.damaged-{n}", first.0))
-            .find(|name| !matches!(shared.disk.exists(&shared.dir.join(name)), Ok(true)))
-            .unwrap_or_default();
+        let prefix = format!("{SEALED_DIR}/{:020}.damaged-", first.0);
+        let set_aside = unused_name(shared.disk.as_ref(), &shared.dir, &prefix)?;
         let bytes = shared.disk.read(&shared.dir.join(ACTIVE))?;
         shared.disk.durable_write(&shared.dir.join(&set_aside), &bytes)?;
         drop(bytes);
@@ -175,6 +177,18 @@ impl Journal {
         let active = Active { first, file: Some(file), len: walked.len, head, tally: walked.tally };
         self.restart(active, walked.tree);
         Ok(Some(Recovered { set_aside, head, salvaged, last_seen }))
+    }
+}
+
+/// The first of `<prefix>1`, `<prefix>2`, ... that names nothing in `dir` yet.
+pub(crate) fn unused_name(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<String> {
+    let mut n = 1_u32;
+    loop {
+        let name = format!("{prefix}{n}");
+        if !disk.exists(&dir.join(&name))? {
+            return Ok(name);
+        }
+        n += 1;
     }
 }
 

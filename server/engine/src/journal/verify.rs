@@ -155,7 +155,7 @@ impl JournalReader {
         let open = match self.shared.open_sealed(name) {
             Ok(open) => open,
             Err(JournalError::Corrupt { file, expected, found, .. }) => {
-                check.missing_file(segment, &file, format!("expected {expected}, found {found}"));
+                check.missing_file(segment, &file, &format!("expected {expected}, found {found}"));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -334,7 +334,7 @@ impl<'a> Check<'a> {
         self.list(CorruptItem { id: None, version: None, seq: Some(from), file, issue });
     }
 
-    fn missing_file(&mut self, segment: &Sealed, file: &str, issue: String) {
+    fn missing_file(&mut self, segment: &Sealed, file: &str, issue: &str) {
         let count = segment.last.0.saturating_sub(segment.first.0).saturating_add(1);
         self.lost(file, segment.first, count, &format!("are gone: {issue}"));
         self.expected = segment.last.next();
@@ -364,7 +364,7 @@ impl<'a> Check<'a> {
         let mut scanner = LineScanner::new(open.file.clone(), 0, open.len);
         while let Some(raw) = scanner.next_line()? {
             self.line(raw, &open.label, &mut found);
-            if self.checked % PROGRESS_EVERY == 0 {
+            if self.checked.is_multiple_of(PROGRESS_EVERY) {
                 self.progress.report(self.checked, Some(self.total.0), WHAT);
             }
         }
@@ -408,7 +408,7 @@ impl<'a> Check<'a> {
         self.checked += 1;
         found.lines += 1;
         found.tree.push(&parsed.head_hash);
-        let who = Suspect {
+        let mut who = Suspect {
             seq: record.seq,
             id: Some(record.id.clone()),
             version: Some(record.version),
@@ -416,15 +416,25 @@ impl<'a> Check<'a> {
             offset: raw.offset,
         };
         if record.seq != self.expected {
-            if record.seq > self.expected {
+            let before = self.last.as_ref().map(|last| last.hash);
+            let linked = match before {
+                Some(hash) => record.prev == hash,
+                None => self.expected == Seq(1) && record.prev == Digest::ZERO,
+            };
+            if linked {
+                // It stands where it was written; only its number has changed.
+                who.seq = self.expected;
+                self.blame(who.clone(), &format!("it says that it is record {}", record.seq));
+            } else if record.seq > self.expected {
                 let count = record.seq.0 - self.expected.0;
                 self.lost(label, self.expected, count, "are missing");
+                self.last = None;
             } else {
                 self.blame(who.clone(), &format!("expected record {} here", self.expected));
+                self.last = None;
             }
-            self.last = None;
         }
-        self.expected = record.seq.next();
+        self.expected = who.seq.next();
 
         let broken = self.link(&parsed.record);
         if parsed.body.is_some() {

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llm_memory_disk::{Disk, DiskError, File, OpenMode};
+use llm_memory_disk::{Disk, File, OpenMode};
 
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint};
@@ -455,17 +455,12 @@ fn merged(before: Tally, more: Tally) -> Tally {
 }
 
 fn refused(what: &str, error: JournalError) -> JournalError {
-    let source: Option<DiskError> = match error {
-        JournalError::NoSpace(source) | JournalError::Disk(source) => Some(source),
-        other => {
-            return JournalError::Poisoned { reason: format!("{what}: {other}"), source: None };
-        }
-    };
-    let reason = source.as_ref().map_or_else(
-        || what.to_owned(),
-        |source| format!("{what} ({source}); it is tried again with each write"),
-    );
-    JournalError::Poisoned { reason, source }
+    if let JournalError::NoSpace(source) | JournalError::Disk(source) = error {
+        let reason = format!("{what} ({source}); it is tried again with each write");
+        JournalError::Poisoned { reason, source: Some(source) }
+    } else {
+        JournalError::Poisoned { reason: format!("{what}: {error}"), source: None }
+    }
 }
 
 fn unstorable(draft: &Draft<'_>) -> Option<String> {

@@ -1,0 +1,253 @@
+//! Bytes that changed on the disk.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Twelve items over several sealed segments and an active one.
+fn journal_of_twelve(disk: &FaultyDisk) -> Journal {
+    let mut journal = open_clean(disk);
+    fill(&mut journal, 1..=12, 1);
+    assert!(journal.reader().segments().len() >= 3);
+    journal
+}
+
+fn blamed(result: &JournalVerifyResult) -> Vec<u64> {
+    result.corrupted_items.iter().filter_map(|item| item.seq).map(|seq| seq.0).collect()
+}
+
+#[test]
+fn every_changed_byte_is_found_and_the_right_record_named() {
+    let disk = FaultyDisk::new();
+    let journal = journal_of_twelve(&disk);
+    let mut names = sealed_files(&disk);
+    names.push("journal.ndjson".to_owned());
+    let mut first = 1;
+    for name in names {
+        let bytes = disk.read(&path(&name)).unwrap();
+        let mut seq = first;
+        for (offset, byte) in (0..).zip(&bytes) {
+            flip(&disk, &name, offset);
+            let result = verify(&journal);
+            flip(&disk, &name, offset);
+            let what = format!("{name} byte {offset} (record {seq}): {result:?}");
+            assert!(!result.valid && result.integrity_score < 1.0, "{what}");
+            assert!(blamed(&result).contains(&seq), "{what}");
+            // A changed line feed costs the record after it too; nothing else spreads.
+            let spread = if *byte == b'\n' { 3 } else { 1 };
+            assert!(result.corrupted_items.len() <= spread, "{what}");
+            assert!(result.corrupted_items.iter().all(|item| item.file == name), "{what}");
+            seq += u64::from(*byte == b'\n');
+        }
+        first = seq;
+    }
+    assert_sound(&journal);
+}
+
+#[test]
+fn every_changed_byte_of_the_checkpoints_is_found() {
+    let disk = FaultyDisk::new();
+    let journal = journal_of_twelve(&disk);
+    let len = disk.read(&path("checkpoints.ndjson")).unwrap().len() as u64;
+    for offset in 0..len {
+        flip(&disk, "checkpoints.ndjson", offset);
+        let result = verify(&journal);
+        assert!(!result.valid, "byte {offset}");
+        assert!(
+            result.corrupted_items.iter().any(|item| item.file == "checkpoints.ndjson"),
+            "byte {offset}: {result:?}"
+        );
+        flip(&disk, "checkpoints.ndjson", offset);
+    }
+    assert_sound(&journal);
+}
+
+#[test]
+fn a_removed_record_is_missed() {
+    let disk = FaultyDisk::new();
+    let journal = journal_of_twelve(&disk);
+    let name = sealed_files(&disk).swap_remove(1);
+    let bytes = disk.read(&path(&name)).unwrap();
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let without = [&lines[..1], &lines[2..]].concat().concat();
+    disk.durable_write(&path(&name), &without).unwrap();
+    drop(journal);
+    let (journal, _) = open(&disk);
+    let result = verify(&journal);
+    assert!(!result.valid);
+    assert_eq!(result.checked_count, 12);
+    assert!((result.integrity_score - 11.0 / 12.0).abs() < 1e-9, "{result:?}");
+}
+
+#[test]
+fn a_missing_segment_costs_its_records_and_no_others() {
+    let disk = FaultyDisk::new();
+    let journal = journal_of_twelve(&disk);
+    let lost = journal.reader().segments()[1];
+    drop(journal);
+    disk.remove_file(&path(&sealed_files(&disk)[1])).unwrap();
+    let (mut journal, notes) = open(&disk);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    let result = verify(&journal);
+    assert_eq!(result.corrupted_items.len(), 1, "{result:?}");
+    assert_eq!(blamed(&result), [lost.first.0]);
+    assert_eq!(result.checked_count, 12);
+    // Writes touch none of it.
+    fill(&mut journal, 13..=13, 1);
+    let tail: Vec<u64> = journal
+        .reader()
+        .lines(lost.last.next())
+        .unwrap()
+        .map(|line| item_of(&line.unwrap().record))
+        .collect();
+    assert_eq!(tail, (lost.last.0 + 1..=13).collect::<Vec<_>>());
+    let mut lines = journal.reader().lines(Seq(1)).unwrap();
+    assert!(lines.any(|line| matches!(line, Err(JournalError::Corrupt { .. }))));
+}
+
+#[test]
+fn deleted_and_updated_items_are_sound() {
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    fill(&mut journal, 1..=3, 1);
+    for (op, version) in [(Op::Delete, 1), (Op::Prune, 1), (Op::Erase, 2)] {
+        journal.stage(&Draft {
+            ts: Timestamp::default(),
+            op,
+            id: &ItemId::new("item-1").unwrap(),
+            version: Version(version),
+            hash: Digest::of(&body(1)),
+            actor: "tester",
+            meta: Map::new(),
+            body: None,
+        });
+    }
+    journal.commit().unwrap();
+    assert_sound(&journal);
+}
+
+#[test]
+fn damage_in_the_middle_refuses_writes_serves_reads_and_ends_with_recover() {
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    let staged: Vec<Staged> = (1..=4)
+        .map(|n| {
+            let staged = stage(&mut journal, n);
+            journal.commit().unwrap();
+            staged
+        })
+        .collect();
+    let head = journal.head();
+    drop(journal);
+    let second = staged[1].body.unwrap().offset;
+    flip(&disk, "journal.ndjson", second + 20);
+    let damaged = disk.read(&path("journal.ndjson")).unwrap();
+
+    let (mut journal, notes) = open(&disk);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    let damage = journal.damage().unwrap();
+    assert_eq!(damage.last_sound, Seq(1));
+    assert_eq!(journal.head(), head);
+    assert_eq!(journal.reader().body(staged[3].body.unwrap()).unwrap(), body(4));
+    let mut lines = journal.reader().lines(Seq(1)).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap().record.seq, Seq(1));
+    assert!(matches!(lines.next(), Some(Err(JournalError::Corrupt { .. }))));
+    assert!(lines.next().is_none());
+    assert_eq!(blamed(&verify(&journal)), [2]);
+    stage(&mut journal, 5);
+    assert!(matches!(journal.commit(), Err(JournalError::Poisoned { source: None, .. })));
+    assert!(journal.seal().is_err());
+    assert_eq!(disk.read(&path("journal.ndjson")).unwrap(), damaged, "nothing was cut");
+
+    let recovered = journal.recover().unwrap().unwrap();
+    assert_eq!((recovered.head.seq, recovered.last_seen), (Seq(1), Seq(4)));
+    let salvaged: Vec<u64> = recovered.salvaged.iter().map(|line| item_of(&line.record)).collect();
+    assert_eq!(salvaged, [3, 4]);
+    assert_eq!(disk.read(&path(&recovered.set_aside)).unwrap(), damaged);
+    assert!(journal.recover().unwrap().is_none());
+    assert_eq!(stage(&mut journal, 3).seq, Seq(2));
+    journal.commit().unwrap();
+    assert_sound(&journal);
+    drop(journal);
+    let journal = open_clean(&disk.crash());
+    assert_eq!(items(&journal), [1, 3]);
+}
+
+#[test]
+fn a_sound_record_that_does_not_chain_is_damage_even_at_the_end() {
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    fill(&mut journal, 1..=3, 1);
+    drop(journal);
+    // The file of another journal in place of ours.
+    let other = FaultyDisk::new();
+    let mut foreign = open_clean(&other);
+    fill(&mut foreign, 1..=5, 1);
+    foreign.seal().unwrap();
+    fill(&mut foreign, 6..=6, 1);
+    let bytes = other.read(&path("journal.ndjson")).unwrap();
+    disk.durable_write(&path("journal.ndjson"), &bytes).unwrap();
+    let (journal, _) = open(&disk);
+    assert!(journal.damage().is_some());
+}
+
+#[test]
+fn damaged_checkpoints_are_derived_again_and_reported_until_looked_at() {
+    for remove in [false, true] {
+        let disk = FaultyDisk::new();
+        drop(journal_of_twelve(&disk));
+        if remove {
+            disk.remove_file(&path("checkpoints.ndjson")).unwrap();
+        } else {
+            flip(&disk, "checkpoints.ndjson", 30);
+        }
+        let (mut journal, notes) = open(&disk);
+        assert!(notes.len() >= 3, "{notes:?}");
+        assert_eq!(items(&journal), (1..=12).collect::<Vec<_>>());
+        fill(&mut journal, 13..=13, 1);
+        drop(journal);
+
+        let journal = open_clean(&disk);
+        let result = verify(&journal);
+        assert_eq!(result.corrupted_items.len(), 1, "{result:?}");
+        let aside = &result.corrupted_items[0].file;
+        assert_eq!(aside, "journal/checkpoints.damaged-1");
+        disk.remove_file(&path(aside)).unwrap();
+        assert_sound(&journal);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever happens to the bytes, opening does not fail, and what is served is what was
+    /// written.
+    #[test]
+    fn random_damage_never_turns_into_wrong_answers(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        garbage in proptest::collection::vec(any::<u8>(), 1..40),
+        insert in any::<bool>(),
+    ) {
+        let disk = FaultyDisk::new();
+        drop(journal_of_twelve(&disk));
+        let mut names = sealed_files(&disk);
+        names.extend(["journal.ndjson".to_owned(), "checkpoints.ndjson".to_owned()]);
+        let name = which.get(&names);
+        let mut bytes = disk.read(&path(name)).unwrap();
+        let at = at.index(bytes.len());
+        let end = if insert { at } else { (at + garbage.len()).min(bytes.len()) };
+        bytes.splice(at..end, garbage);
+        disk.durable_write(&path(name), &bytes).unwrap();
+
+        let (journal, _) = open(&disk);
+        let mut last = 0;
+        for line in journal.reader().lines(Seq(1)).unwrap() {
+            let Ok(line) = line else { break };
+            last += 1;
+            prop_assert_eq!(line.record.seq, Seq(last));
+            prop_assert_eq!(line.body.unwrap().1, body(item_of(&line.record)));
+        }
+        verify(&journal);
+    }
+}
