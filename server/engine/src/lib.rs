@@ -9,6 +9,7 @@ mod catalog;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod import;
 pub mod item;
 pub mod journal;
 pub mod pack;
