@@ -67,7 +67,7 @@ impl Search<'_> {
     /// The `limit` matches with the highest BM25, in no particular order.
     pub(crate) fn best(&self, limit: usize) -> tantivy::Result<Best> {
         let plan = self.filter.plan(&self.view.searcher, self.fields)?;
-        self.best_of(self.restricted(self.scored(), &plan), &plan, limit)
+        self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)
     }
 
     /// The best matches among pinned items.
@@ -86,10 +86,10 @@ impl Search<'_> {
         }
         let mut plan = self.filter.plan(&self.view.searcher, self.fields)?;
         plan.leading.push(Box::new(TermQuery::new(term, IndexRecordOption::Basic)));
-        Ok(self.best_of(self.restricted(self.scored(), &plan), &plan, limit)?.found)
+        Ok(self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)?.found)
     }
 
-    fn best_of(&self, query: Box<dyn Query>, plan: &Plan, limit: usize) -> tantivy::Result<Best> {
+    fn best_of(&self, query: &dyn Query, plan: &Plan, limit: usize) -> tantivy::Result<Best> {
         let provider =
             Provider { statistics: self.statistics, query: self.query, fields: self.fields };
         let weight = query.weight(EnableScoring::enabled_from_statistics_provider(
@@ -199,17 +199,15 @@ impl Search<'_> {
 
     /// Terms that occur anywhere, with their scoring.
     fn live_terms(&self) -> impl Iterator<Item = (Term, TextField, TermScoring)> {
-        self.query.terms.iter().zip(self.scoring).enumerate().filter_map(
-            move |(index, (term, scoring))| {
-                (self.statistics.frequency(index) > 0).then(|| {
-                    let field = self.fields.of(term.field);
-                    (Term::from_field_text(field, &term.term), term.field, *scoring)
-                })
+        let terms = self.query.terms.iter().zip(self.scoring).enumerate();
+        terms.filter(|(index, _)| self.statistics.frequency(*index) > 0).map(
+            |(_, (term, scoring))| {
+                let field = self.fields.of(term.field);
+                (Term::from_field_text(field, &term.term), term.field, *scoring)
             },
         )
     }
 
-    #[expect(clippy::float_cmp, reason = "the fast path needs exactly tantivy's constants")]
     #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
     fn scored(&self) -> Box<dyn Query> {
         if self.query.terms.is_empty() {
@@ -329,13 +327,14 @@ pub(crate) fn occurs_in(
     let (mut outcome, mut scorer) = phrase.scorer_danger(reader, first, 1.0)?;
     let mut at = first;
     for (slot, &doc) in occurs.iter_mut().zip(docs) {
-        match outcome {
+        let ask = match outcome {
             SeekDangerResult::SeekLowerBound(next) if next > doc => continue,
-            SeekDangerResult::Found if doc == at => {}
-            _ => {
-                outcome = scorer.seek_danger(doc);
-                at = doc;
-            }
+            SeekDangerResult::SeekLowerBound(_) => true,
+            SeekDangerResult::Found => doc != at,
+        };
+        if ask {
+            outcome = scorer.seek_danger(doc);
+            at = doc;
         }
         *slot = outcome == SeekDangerResult::Found;
     }

@@ -1,6 +1,7 @@
 //! What can go wrong in the text index. The index is a view: none of this loses a memory.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use llm_memory_disk::DiskError;
 use tantivy::TantivyError;
@@ -24,6 +25,8 @@ pub enum TextError {
     Io {
         /// Folder of the index.
         dir: PathBuf,
+        /// Kind of failure, where the library passed it on.
+        kind: ErrorKind,
         /// What the disk said.
         reason: String,
     },
@@ -45,39 +48,55 @@ pub enum TextError {
 
 impl TextError {
     /// Sorts what tantivy reports into damage, disk failure and defects.
-    pub(crate) fn from_tantivy(
-        dir: &std::path::Path,
-        context: &'static str,
-        error: &TantivyError,
-    ) -> Self {
-        let dir = dir.to_path_buf();
+    pub(crate) fn from_tantivy(dir: &Path, context: &'static str, error: &TantivyError) -> Self {
         let reason = format!("{context}: {error}");
-        match error {
-            TantivyError::DataCorruption(_)
+        let dir = dir.to_path_buf();
+        if is_damage(error) {
+            Self::Damaged { dir, reason }
+        } else if let Some(kind) = disk_failure(error) {
+            Self::Io { dir, kind, reason }
+        } else {
+            Self::Internal { context, message: error.to_string() }
+        }
+    }
+}
+
+fn is_damage(error: &TantivyError) -> bool {
+    if let TantivyError::IoError(error) = error {
+        return matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+    }
+    matches!(
+        error,
+        TantivyError::DataCorruption(_)
             | TantivyError::IncompatibleIndex(_)
             | TantivyError::SchemaError(_)
             | TantivyError::DeserializeError(_)
             | TantivyError::OpenReadError(
                 OpenReadError::FileDoesNotExist(_) | OpenReadError::IncompatibleIndex(_),
             )
-            | TantivyError::OpenDirectoryError(OpenDirectoryError::DoesNotExist(_)) => {
-                Self::Damaged { dir, reason }
-            }
-            TantivyError::IoError(error)
-                if error.kind() == std::io::ErrorKind::InvalidData
-                    || error.kind() == std::io::ErrorKind::UnexpectedEof =>
-            {
-                Self::Damaged { dir, reason }
-            }
-            TantivyError::IoError(_)
-            | TantivyError::OpenReadError(OpenReadError::IoError { .. })
-            | TantivyError::OpenWriteError(OpenWriteError::IoError { .. })
-            | TantivyError::OpenDirectoryError(_)
-            | TantivyError::ErrorInThread(_)
-            | TantivyError::LockFailure(..) => Self::Io { dir, reason },
-            other => Self::Internal { context, message: other.to_string() },
-        }
+            | TantivyError::OpenDirectoryError(OpenDirectoryError::DoesNotExist(_))
+    )
+}
+
+fn disk_failure(error: &TantivyError) -> Option<ErrorKind> {
+    if let TantivyError::IoError(error) = error {
+        return Some(error.kind());
     }
+    if let TantivyError::OpenReadError(OpenReadError::IoError { io_error, .. })
+    | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error, .. }) = error
+    {
+        return Some(io_error.kind());
+    }
+    matches!(
+        error,
+        TantivyError::OpenReadError(_)
+            | TantivyError::OpenWriteError(_)
+            | TantivyError::OpenDirectoryError(_)
+            // A thread of the writer ends with what the disk told it.
+            | TantivyError::ErrorInThread(_)
+            | TantivyError::LockFailure(..)
+    )
+    .then_some(ErrorKind::Other)
 }
 
 impl From<TextError> for crate::EngineError {
@@ -87,8 +106,9 @@ impl From<TextError> for crate::EngineError {
                 what: format!("text index in {}", dir.display()),
                 reason: format!("{reason}: run maintenance.rebuild"),
             },
-            TextError::Io { dir, reason } => {
-                DiskError::new("use the text index in", dir, std::io::Error::other(reason)).into()
+            TextError::Io { dir, kind, reason } => {
+                DiskError::new("use the text index in", dir, std::io::Error::new(kind, reason))
+                    .into()
             }
             TextError::Disk(error) => error.into(),
             TextError::ReadOnly => Self::ReadOnly { reason: error.to_string() },

@@ -352,7 +352,7 @@ impl Candidates {
         parameters: &Parameters,
     ) -> tantivy::Result<Vec<TermScore>> {
         let mut terms = Vec::new();
-        let mut lengths: HashMap<TextField, u8> = HashMap::new();
+        let mut norms: HashMap<TextField, u8> = HashMap::new();
         for (index, (term, scoring)) in
             query.terms.iter().zip(scoring(query, statistics, parameters)).enumerate()
         {
@@ -363,13 +363,12 @@ impl Candidates {
                 }
                 Place::Committed(address) => {
                     let frequency = self.term_frequency(*address, term.field, &term.term)?;
-                    let norm = match lengths.get(&term.field) {
-                        Some(norm) => *norm,
-                        None => {
-                            let norm = self.norm(*address, term.field)?;
-                            lengths.insert(term.field, norm);
-                            norm
-                        }
+                    let norm = if let Some(norm) = norms.get(&term.field) {
+                        *norm
+                    } else {
+                        let norm = self.norm(*address, term.field)?;
+                        norms.insert(term.field, norm);
+                        norm
                     };
                     (frequency, scoring.score_by_norm(frequency, norm))
                 }
