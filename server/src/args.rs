@@ -18,7 +18,7 @@ use llm_memory_engine::ids::Timestamp;
 use crate::answer::{self, Answer, Failure};
 use crate::config::{self, ConfigError, Effective, Sources, settings, value::Kind};
 use crate::exit::Exit;
-use crate::{auth, cli, tools};
+use crate::{auth, cli, serve, tools};
 
 /// Shape of what a command prints on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +47,17 @@ impl Common {
     pub fn load(
         &self,
         disk: &dyn Disk,
-        mut flags: Vec<(&'static str, String)>,
+        flags: Vec<(&'static str, String)>,
     ) -> Result<Effective, ConfigError> {
+        config::load(disk, &self.sources(flags))
+    }
+
+    /// Everything a configuration is made from.
+    pub fn sources(&self, mut flags: Vec<(&'static str, String)>) -> Sources {
         if let Some(folder) = &self.data_dir {
             flags.push(("dataDir", folder.to_string_lossy().into_owned()));
         }
-        config::load(disk, &Sources::of_process(self.config.clone(), flags))
+        Sources::of_process(self.config.clone(), flags)
     }
 }
 
@@ -100,6 +105,23 @@ pub fn command() -> Command {
                 ),
         )
         .subcommands([
+            Command::new("serve")
+                .about("Serves a store over MCP, with health and metrics")
+                .long_about(
+                    "Serves a store over MCP (Streamable HTTP at /mcp and JSON lines, one port), \
+                     with health and metrics on ports of their own. SIGTERM and SIGINT finish \
+                     running calls, close the store and exit 0; SIGHUP reads the configuration, \
+                     tokens and secret patterns again.",
+                )
+                .args(setting_flags()),
+            Command::new("stdio")
+                .about("Serves a store over MCP on standard input and output")
+                .long_about(
+                    "Serves a store over MCP on standard input and output, for clients that start \
+                     their server themselves. When a server already has the store open, lines are \
+                     handed on to it.",
+                )
+                .args(setting_flags()),
             Command::new("config")
                 .about("Shows and checks the configuration")
                 .subcommand_required(true)
@@ -161,12 +183,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let common = common(&matches, dotted, io::stdout().is_terminal());
     let outcome = match matches.subcommand() {
+        Some(("serve", arguments)) => serve(&common, arguments),
+        Some(("stdio", arguments)) => common
+            .load(&OsDisk, given_settings(arguments))
+            .map_err(Failure::usage)
+            .and_then(|effective| serve::stdio::run(&effective)),
         Some(("config", arguments)) => show_config(&common, arguments),
         Some(("token", arguments)) => change_tokens(&common, arguments),
         Some((name, arguments)) => return cli::run(&common, name, arguments),
         None => return Exit::Usage,
     };
     answer::print(outcome, common.output)
+}
+
+fn serve(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
+    let sources = common.sources(given_settings(arguments));
+    let effective = config::load(&OsDisk, &sources).map_err(Failure::usage)?;
+    serve::run(effective, sources)
 }
 
 fn show_config(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {

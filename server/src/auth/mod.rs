@@ -149,6 +149,15 @@ impl Authenticator {
     }
 }
 
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("tokens", &self.len())
+            .field("open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Authenticate for Authenticator {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Verdict<'a> {
         let verdict =

@@ -80,12 +80,14 @@ impl Metrics {
     }
 
     /// Counts a finished call. `operation` is the name of a known tool, or one word for all that
-    /// is not a tool: never a text the caller chose, or labels would grow without bound.
+    /// is not a tool: never a text the caller chose, or labels would grow without bound. `failed`
+    /// says whether it counts as an error of the server in [`Metrics::lately`].
     pub fn call_finished(
         &self,
         operation: &str,
         error: Option<&'static str>,
         duration: Duration,
+        failed: bool,
         is_search: bool,
     ) {
         let seconds = duration.as_secs_f64();
@@ -97,7 +99,7 @@ impl Metrics {
         if is_search {
             self.search.observe(seconds);
         }
-        self.window.lock().record(Instant::now(), duration, error.is_some(), is_search);
+        self.window.lock().record(Instant::now(), duration, failed, is_search);
     }
 
     /// Counts a caller who was not let in.
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn a_scrape_of_a_busy_server_has_exactly_the_metrics_of_the_table() {
         let metrics = Metrics::new(fixtures::busy_board());
-        metrics.call_finished("memory.query", None, Duration::from_millis(3), true);
+        metrics.call_finished("memory.query", None, Duration::from_millis(3), false, true);
         metrics.denied("invalid");
         metrics.connections("http", 2);
         metrics.synced(Duration::from_millis(1));
@@ -193,8 +195,14 @@ mod tests {
     #[test]
     fn calls_are_counted_by_operation_and_outcome() {
         let metrics = Metrics::new(fixtures::fresh_board());
-        metrics.call_finished("memory.query", None, Duration::from_millis(3), true);
-        metrics.call_finished("memory.get", Some("not_found"), Duration::from_millis(1), false);
+        metrics.call_finished("memory.query", None, Duration::from_millis(3), false, true);
+        metrics.call_finished(
+            "memory.get",
+            Some("not_found"),
+            Duration::from_millis(1),
+            true,
+            false,
+        );
         let scrape = metrics.render();
         for line in [
             "llm_memory_operations_total{operation=\"memory.query\",status=\"ok\"} 1",

@@ -1,0 +1,292 @@
+//! `/health`, `/livez` and `/readyz`, and `/metrics` on its own port.
+//!
+//! Both are served by a thread of their own with a runtime of its own, from the last snapshot, so
+//! that they answer while every other thread is busy.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{Router, get};
+use llm_memory_engine::ids::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{self, Metrics};
+use crate::status::{Board, Phase, Snapshot};
+
+/// Share of the data volume above which the server is degraded.
+pub const MAX_DISK_PERCENT: f64 = 85.0;
+/// Share of failed calls above which the server is degraded.
+pub const MAX_ERROR_RATE: f64 = 0.05;
+/// Calls below which the share of failed ones says nothing.
+const MIN_CALLS: u64 = 20;
+/// Age of the snapshot beyond which the store is taken to hang.
+const MAX_SNAPSHOT_AGE_SECONDS: f64 = 30.0;
+
+/// How the server is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// Everything works.
+    Ok,
+    /// It answers, but a person should look; the reasons say why.
+    Degraded,
+    /// It is opening the store.
+    Starting,
+    /// It is about to end.
+    Draining,
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    board: Arc<Board>,
+    metrics: Arc<Metrics>,
+}
+
+/// Starts the thread that serves both listeners until `cancel`.
+pub fn spawn(
+    health: TcpListener,
+    metrics_listener: TcpListener,
+    board: Arc<Board>,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    health.set_nonblocking(true)?;
+    metrics_listener.set_nonblocking(true)?;
+    let shared = Shared { board, metrics };
+    std::thread::Builder::new().name("health".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let health = serve(health, health_routes(shared.clone()), cancel.clone());
+            let metrics = serve(metrics_listener, metrics_routes(shared), cancel);
+            tokio::join!(health, metrics);
+        });
+    })
+}
+
+async fn serve(listener: TcpListener, routes: Router, cancel: CancellationToken) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let stop = cancel.clone();
+    let server =
+        axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await });
+    tokio::select! {
+        result = server => if let Err(error) = result {
+            tracing::error!(%error, "the health or metrics listener ended");
+        },
+        // A scraper that keeps its connection open does not keep the process.
+        () = async { cancel.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
+    }
+}
+
+fn health_routes(shared: Shared) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(shared)
+}
+
+fn metrics_routes(shared: Shared) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(shared)
+}
+
+async fn scrape(State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.metrics.render()).into_response()
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    match shared.board.phase() {
+        Phase::Ready => (StatusCode::OK, "ready\n").into_response(),
+        Phase::Starting => {
+            (StatusCode::SERVICE_UNAVAILABLE, "starting: opening the store\n").into_response()
+        }
+        Phase::Draining => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining: about to end\n").into_response()
+        }
+    }
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
+    let (status, body) = report(&shared.board, &shared.metrics, Timestamp::now());
+    let code = match status {
+        Status::Ok | Status::Degraded => StatusCode::OK,
+        Status::Starting | Status::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, Json(body)).into_response()
+}
+
+/// The document of `/health`.
+fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
+    let snapshot = board.snapshot();
+    let calls = metrics.lately(metrics::window::LENGTH);
+    let failing =
+        calls.error_rate.filter(|rate| calls.calls >= MIN_CALLS && *rate > MAX_ERROR_RATE);
+    let mut reasons = reasons(&snapshot, now);
+    reasons.extend(failing.map(|rate| {
+        format!("{:.1} % of {} calls failed in the last 5 minutes", rate * 100.0, calls.calls)
+    }));
+    let status = match board.phase() {
+        Phase::Starting => Status::Starting,
+        Phase::Draining => Status::Draining,
+        Phase::Ready if reasons.is_empty() => Status::Ok,
+        Phase::Ready => Status::Degraded,
+    };
+    let disk = snapshot.disk.map(|disk| {
+        json!({
+            "totalBytes": disk.total,
+            "availableBytes": disk.available,
+            "usedPercent": used_percent(disk.total, disk.available),
+        })
+    });
+    let body = json!({
+        "status": status,
+        "reasons": reasons,
+        "version": env!("CARGO_PKG_VERSION"),
+        "startedAt": board.started_at(),
+        "uptimeSeconds": (board.uptime_seconds() * 10.0).round() / 10.0,
+        "safeMode": board.safe_mode(),
+        "asOf": snapshot.at,
+        "scopes": snapshot.scopes,
+        "encoder": { "available": false, "reason": "this store has no video archive" },
+        "disk": disk,
+        "process": {
+            "residentBytes": snapshot.process.resident_bytes,
+            "cpuSeconds": snapshot.process.cpu_seconds,
+            "threads": snapshot.process.threads,
+            "openFiles": snapshot.process.open_fds,
+        },
+        "caches": snapshot.caches,
+        "calls": calls,
+        "verified": snapshot.verified,
+        "lockedOut": snapshot.locked_out,
+    });
+    (status, body)
+}
+
+/// Everything in the snapshot that a person should look at.
+fn reasons(snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+    let mut reasons = snapshot.problems.clone();
+    if let Some(at) = snapshot.at {
+        let age = at.days_since(now).abs() * 86_400.0;
+        if age > MAX_SNAPSHOT_AGE_SECONDS {
+            reasons.push(format!("the store has not answered for {age:.0} s"));
+        }
+    }
+    for scope in &snapshot.scopes {
+        if let Some(reason) = &scope.read_only {
+            reasons.push(format!("scope {} refuses writes: {reason}", scope.scope));
+        }
+    }
+    if let Some(disk) = snapshot.disk {
+        let used = used_percent(disk.total, disk.available);
+        if used > MAX_DISK_PERCENT {
+            reasons.push(format!(
+                "the data volume is {used:.1} % full: enlarge it, or prune and compact"
+            ));
+        }
+    }
+    reasons
+}
+
+/// Share of a volume that is used, percent.
+pub fn used_percent(total: u64, available: u64) -> f64 {
+    if total == 0 {
+        return 0.0;
+    }
+    let used = total.saturating_sub(available) as f64 / total as f64 * 100.0;
+    (used * 10.0).round() / 10.0
+}
+
+/// An address on which the listener of `bound` can be reached from this machine.
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
+    let mut address = bound;
+    if bound.ip().is_unspecified() {
+        address.set_ip(match bound {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use llm_memory_disk::Space;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::status::fixtures;
+
+    async fn get(board: &Arc<Board>, path: &str) -> (StatusCode, String) {
+        let metrics = Arc::new(Metrics::new(Arc::clone(board)));
+        let shared = Shared { board: Arc::clone(board), metrics };
+        let routes = health_routes(shared.clone()).merge(metrics_routes(shared));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = routes.oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_server_is_ready_only_between_start_and_drain() {
+        let board = fixtures::fresh_board();
+        for (phase, ready, health) in
+            [(Phase::Starting, 503, 503), (Phase::Ready, 200, 200), (Phase::Draining, 503, 503)]
+        {
+            board.set_phase(phase);
+            assert_eq!(get(&board, "/readyz").await.0, ready);
+            assert_eq!(get(&board, "/health").await.0, health);
+            assert_eq!(get(&board, "/livez").await.0, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn health_names_scopes_watermarks_and_reasons() {
+        let board = fixtures::busy_board();
+        let mut snapshot = fixtures::busy_snapshot();
+        snapshot.at = Some(Timestamp::now());
+        snapshot.scopes[0].read_only = Some("the disk failed".to_owned());
+        snapshot.disk = Some(Space { total: 1000, available: 100 });
+        board.post(snapshot);
+        let (status, body) = get(&board, "/health").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, 200);
+        assert_eq!(body["status"], "degraded");
+        assert_eq!(
+            body["reasons"],
+            json!([
+                "scope local/web refuses writes: the disk failed",
+                "the data volume is 90.0 % full: enlarge it, or prune and compact",
+            ])
+        );
+        assert_eq!(body["scopes"][0]["watermarks"]["text"], 20);
+        assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_open_metrics() {
+        let (status, body) = get(&fixtures::busy_board(), "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(body.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_old_means_that_the_store_hangs() {
+        let mut snapshot = fixtures::busy_snapshot();
+        snapshot.at = Some(Timestamp::from_millis(0));
+        let found = reasons(&snapshot, Timestamp::from_millis(60_000));
+        assert_eq!(found, ["the store has not answered for 60 s"]);
+        assert!(reasons(&snapshot, Timestamp::from_millis(10_000)).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! Who may come in at all: the tokens at start, and the rule that only a loopback address may be
+//! served without any.
+
+use std::path::Path;
+use std::time::Duration;
+
+use llm_memory_disk::Disk;
+use thiserror::Error;
+
+use crate::auth::lockout::Lockout;
+use crate::auth::token_file::{self, TokenEntry, TokenFileError};
+use crate::auth::{Authenticator, OnLockout};
+use crate::config::Config;
+
+/// A server that must not start.
+#[derive(Debug, Error)]
+pub enum AdmissionError {
+    /// The token file cannot be read.
+    #[error("cannot read the token file: {source}")]
+    Unreadable {
+        /// What the disk said.
+        #[source]
+        source: llm_memory_disk::DiskError,
+    },
+    /// The token file makes no sense.
+    #[error("token file {path}: {source}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: TokenFileError,
+    },
+    /// Everybody on the network would be let in.
+    #[error(
+        "refusing to serve {address} without tokens, since everybody who reaches it could read \
+         and change everything: create a token with `llm-memory token create NAME`, or serve a \
+         loopback address (--bind 127.0.0.1), or let everybody in with --allow-anonymous"
+    )]
+    Anonymous {
+        /// The address.
+        address: std::net::IpAddr,
+    },
+}
+
+/// The tokens in the file at `path`; none when there is no file.
+pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<Vec<TokenEntry>, AdmissionError> {
+    match disk.read(path) {
+        Ok(bytes) => token_file::parse(&bytes)
+            .map_err(|source| AdmissionError::Invalid { path: path.display().to_string(), source }),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(source) => Err(AdmissionError::Unreadable { source }),
+    }
+}
+
+/// Whether callers without a token are let in, or that the server must not start.
+pub fn open_to_all(config: &Config, tokens: &[TokenEntry]) -> Result<bool, AdmissionError> {
+    let address = config.listen.address;
+    if !tokens.is_empty() {
+        return Ok(false);
+    }
+    if address.is_loopback() || config.auth.allow_anonymous {
+        return Ok(true);
+    }
+    Err(AdmissionError::Anonymous { address })
+}
+
+/// The authenticator of a server with this configuration.
+pub fn authenticator(
+    config: &Config,
+    tokens: Vec<TokenEntry>,
+    admin: Option<TokenEntry>,
+    on_lockout: OnLockout,
+) -> Result<Authenticator, AdmissionError> {
+    let open = open_to_all(config, &tokens)?;
+    let lockout = Lockout::new(config.auth.lockout_failures, lockout_time(config));
+    Ok(Authenticator::new(tokens, open, admin, lockout, on_lockout))
+}
+
+/// How long a lockout lasts.
+pub const fn lockout_time(config: &Config) -> Duration {
+    Duration::from_secs(config.auth.lockout_minutes * 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_disk::OsDisk;
+
+    use super::*;
+    use crate::auth::own_admin;
+    use crate::config::{Sources, load};
+
+    fn config(environment: &[(&str, &str)]) -> Config {
+        let environment =
+            environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        load(&OsDisk, &Sources { environment, ..Sources::default() }).unwrap().config
+    }
+
+    #[test]
+    fn only_loopback_is_open_without_tokens_unless_told_so() {
+        let anywhere = ("LLM_MEMORY_BIND_ADDRESS", "0.0.0.0");
+        assert!(open_to_all(&config(&[]), &[]).unwrap());
+        let message = open_to_all(&config(&[anywhere]), &[]).unwrap_err().to_string();
+        assert!(message.contains("llm-memory token create"), "{message}");
+        let told = config(&[anywhere, ("LLM_MEMORY_ALLOW_ANONYMOUS", "true")]);
+        assert!(open_to_all(&told, &[]).unwrap());
+        let (entry, _) = own_admin();
+        assert!(!open_to_all(&config(&[anywhere]), &[entry]).unwrap());
+    }
+
+    #[test]
+    fn a_broken_token_file_stops_the_start_and_a_missing_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        assert_eq!(tokens(&OsDisk, &path).unwrap(), []);
+        OsDisk.durable_write(&path, b"[{]").unwrap();
+        let message = tokens(&OsDisk, &path).unwrap_err().to_string();
+        assert!(message.starts_with("token file "), "{message}");
+    }
+}

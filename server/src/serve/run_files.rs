@@ -1,0 +1,114 @@
+//! `run/server.json` and `run/admin.token`: how the command line finds and enters the server that
+//! holds the data folder. They exist from readiness to the end; after a crash they are left over,
+//! which is why readers look at the lock first.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llm_memory_disk::{Disk, DiskError};
+use llm_memory_engine::ids::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Folder in the data folder.
+pub const FOLDER: &str = "run";
+const SERVER: &str = "server.json";
+const TOKEN: &str = "admin.token";
+
+/// What the server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerFile {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Where MCP is served, as HTTP at `/mcp` and as JSON lines.
+    pub mcp: SocketAddr,
+    /// Where health is served.
+    pub health: SocketAddr,
+    /// Where metrics are served.
+    pub metrics: SocketAddr,
+    /// Whether it serves reads only.
+    pub safe_mode: bool,
+}
+
+/// The files of a running server; removed when dropped.
+#[derive(Debug)]
+pub struct RunFiles {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+}
+
+impl RunFiles {
+    /// Writes both files into the data folder `root`; the token first, so that whoever sees the
+    /// addresses can use them.
+    pub fn write(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        server: &ServerFile,
+        token: &str,
+    ) -> Result<Self, DiskError> {
+        let folder = root.join(FOLDER);
+        disk.create_dir_all(&folder)?;
+        disk.durable_write_private(&folder.join(TOKEN), format!("{token}\n").as_bytes())?;
+        let bytes = serde_json::to_vec_pretty(server).unwrap_or_default();
+        disk.durable_write(&folder.join(SERVER), &bytes)?;
+        Ok(Self { disk, folder })
+    }
+}
+
+impl Drop for RunFiles {
+    fn drop(&mut self) {
+        for name in [SERVER, TOKEN] {
+            if let Err(error) = self.disk.remove_file(&self.folder.join(name))
+                && !error.is_not_found()
+            {
+                tracing::warn!(%error, "cannot remove a file of the running server");
+            }
+        }
+    }
+}
+
+/// What the server that has the data folder `root` open says about itself, and its token.
+pub fn read(disk: &dyn Disk, root: &Path) -> Option<(ServerFile, Option<String>)> {
+    let folder = root.join(FOLDER);
+    let server = serde_json::from_slice(&disk.read(&folder.join(SERVER)).ok()?).ok()?;
+    let token = disk.read(&folder.join(TOKEN)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    Some((server, token.map(|token| token.trim().to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_disk::OsDisk;
+
+    use super::*;
+
+    #[test]
+    fn the_files_say_where_the_server_is_and_go_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 3000));
+        let server = ServerFile {
+            pid: 7,
+            version: "1".to_owned(),
+            started_at: Timestamp::from_millis(0),
+            mcp: address,
+            health: address,
+            metrics: address,
+            safe_mode: false,
+        };
+        let files = RunFiles::write(Arc::new(OsDisk), folder.path(), &server, "secret").unwrap();
+        assert_eq!(read(&OsDisk, folder.path()), Some((server, Some("secret".to_owned()))));
+        let modes: Vec<(String, u32)> = OsDisk
+            .list(&folder.path().join(FOLDER))
+            .unwrap()
+            .into_iter()
+            .map(|entry| (entry.name, entry.mode))
+            .collect();
+        assert_eq!(modes, [(TOKEN.to_owned(), 0o600), (SERVER.to_owned(), 0o640)]);
+        drop(files);
+        assert_eq!(read(&OsDisk, folder.path()), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Looks at the store every two seconds and hangs what it sees on the board; writes a line of
+//! history every minute.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llm_memory_disk::Disk;
+use llm_memory_engine::Engine;
+use llm_memory_engine::ids::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Audit;
+use crate::auth::Authenticator;
+use crate::metrics::Metrics;
+use crate::metrics::history::{History, Line};
+use crate::process;
+use crate::status::{Board, Snapshot};
+use crate::telemetry::Telemetry;
+use crate::verified::Verified;
+
+/// How often the store is looked at.
+pub const EVERY: Duration = Duration::from_secs(2);
+/// Looks between two lines of history.
+const LOOKS_PER_LINE: u32 = 30;
+/// What a line of history covers.
+const LINE_COVERS: Duration = Duration::from_secs(60);
+
+/// Everything a look needs.
+#[derive(Debug)]
+pub struct Sampler {
+    /// The store.
+    pub engine: Arc<Engine>,
+    /// The disk below it.
+    pub disk: Arc<dyn Disk>,
+    /// Its folder.
+    pub root: PathBuf,
+    /// Where the snapshot goes.
+    pub board: Arc<Board>,
+    /// Where the figures of calls come from.
+    pub metrics: Arc<Metrics>,
+    /// Who is locked out.
+    pub auth: Arc<Authenticator>,
+    /// Lines lost.
+    pub audit: Audit,
+    /// Lines lost.
+    pub telemetry: Arc<Telemetry>,
+    /// Verifications.
+    pub verified: Arc<Verified>,
+    /// The history; none in safe mode, which writes nothing.
+    pub history: Option<History>,
+}
+
+impl Sampler {
+    /// One look.
+    pub fn look(&self) {
+        let mut problems = Vec::new();
+        let mut note = |what: &str, error: &dyn std::fmt::Display| {
+            problems.push(format!("{what}: {error}"));
+        };
+        let scopes = self.engine.status().unwrap_or_else(|error| {
+            note("the store does not say what it holds", &error);
+            Vec::new()
+        });
+        let disk = match self.disk.space(&self.root) {
+            Ok(space) => Some(space),
+            Err(error) => {
+                note("the data volume cannot be measured", &error);
+                None
+            }
+        };
+        if self.history.is_some()
+            && let Err(error) = self.verified.save(&*self.disk, &self.root)
+        {
+            note("the time of the last verification cannot be kept", &error);
+        }
+        self.board.post(Snapshot {
+            at: Some(Timestamp::now()),
+            scopes,
+            caches: Vec::new(),
+            disk,
+            process: process::sample(&*self.disk),
+            locked_out: self.auth.locked_out(),
+            audit_dropped: self.audit.dropped(),
+            log_dropped: self.telemetry.dropped(),
+            verified: self.verified.times(),
+            problems,
+        });
+    }
+
+    /// Writes a line of history.
+    fn write_line(&self) {
+        if let Some(history) = &self.history {
+            let snapshot = self.board.snapshot();
+            let calls = self.metrics.lately(LINE_COVERS);
+            let uptime = self.board.uptime_seconds();
+            history.record(&Line::new(Timestamp::now(), uptime, calls, &snapshot));
+        }
+    }
+
+    /// Looks again and again until `cancel`.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks: u32 = 0;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            looks = looks.wrapping_add(1);
+            let line_due = looks.is_multiple_of(LOOKS_PER_LINE);
+            let sampler = Arc::clone(&self);
+            let look = tokio::task::spawn_blocking(move || {
+                sampler.look();
+                if line_due {
+                    sampler.write_line();
+                }
+            });
+            if let Err(error) = look.await {
+                tracing::error!(%error, "looking at the store failed");
+            }
+        }
+    }
+}
