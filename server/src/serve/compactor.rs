@@ -21,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(60);
 type After = BTreeMap<String, u64>;
 
 /// Looks every minute whether a scope needs compaction, until `cancel`.
-pub async fn run(
+pub(super) async fn run(
     engine: Arc<Engine>,
     board: Arc<Board>,
     config: Arc<ArcSwap<Config>>,

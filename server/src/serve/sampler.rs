@@ -21,7 +21,7 @@ use crate::telemetry::Telemetry;
 use crate::verified::Verified;
 
 /// How often the store is looked at.
-pub const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(2);
 /// Looks between two lines of history.
 const LOOKS_PER_LINE: u32 = 30;
 /// What a line of history covers.
@@ -29,32 +29,32 @@ const LINE_COVERS: Duration = Duration::from_secs(60);
 
 /// Everything a look needs.
 #[derive(Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     /// The store.
-    pub engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     /// The disk below it.
-    pub disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     /// Its folder.
-    pub root: PathBuf,
+    pub(super) root: PathBuf,
     /// Where the snapshot goes.
-    pub board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     /// Where the figures of calls come from.
-    pub metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// Who is locked out.
-    pub auth: Arc<Authenticator>,
+    pub(super) auth: Arc<Authenticator>,
     /// Lines lost.
-    pub audit: Audit,
+    pub(super) audit: Audit,
     /// Lines lost.
-    pub telemetry: Arc<Telemetry>,
+    pub(super) telemetry: Arc<Telemetry>,
     /// Verifications.
-    pub verified: Arc<Verified>,
+    pub(super) verified: Arc<Verified>,
     /// The history; none in safe mode, which writes nothing.
-    pub history: Option<History>,
+    pub(super) history: Option<History>,
 }
 
 impl Sampler {
     /// One look.
-    pub fn look(&self) {
+    pub(super) fn look(&self) {
         let mut problems = Vec::new();
         let mut note = |what: &str, error: &dyn std::fmt::Display| {
             problems.push(format!("{what}: {error}"));
@@ -100,7 +100,7 @@ impl Sampler {
     }
 
     /// Looks again and again until `cancel`.
-    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+    pub(super) async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks: u32 = 0;
