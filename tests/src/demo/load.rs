@@ -31,9 +31,7 @@ pub(super) fn all(server: &TestServer, items: &[Value], clients: usize) -> Resul
     times.sort_unstable();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     Ok(format!(
-        "{} memories ({}) in {:.1} s over {clients} connections: {:.0} a second, median answer \
-         {};\n  ",
-        items.len(),
+        "{} in {:.1} s over {clients} connections: {:.0} memories a second, median answer {}",
         bytes(content as u64),
         took.as_secs_f64(),
         items.len() as f64 / took.as_secs_f64(),

@@ -61,8 +61,9 @@ pub fn run(options: &Options) -> Result<()> {
 
     step("Load README, CHANGELOG, sources and manifests of this workspace's dependencies");
     let (items, crates) = corpus::load(options.items)?;
-    let stored = load::all(&server, &items, options.clients)?;
-    println!("   {stored} of {crates} crates; each was on disk (fsync) before its answer");
+    println!("   {} memories of {crates} crates", items.len());
+    println!("   {}", load::all(&server, &items, options.clients)?);
+    println!("   each was in the journal and synced to disk before its answer");
 
     let mut client = server.client(Wire::Http)?;
     step("Ask");
