@@ -546,3 +546,130 @@ pub(crate) fn excerpt_bytes(bytes: &[u8]) -> String {
         Some(begin) => format!("{:?}...", String::from_utf8_lossy(begin)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines() -> (String, String) {
+        let id = ItemId::new("item \"1\"").unwrap();
+        let body = br#"{"id":"item \"1\"","text":"a memory"}"#;
+        let mut draft = Draft {
+            ts: Timestamp::from_millis(1_700_000_000_000),
+            op: Op::Upsert,
+            id: &id,
+            version: Version(1),
+            hash: Digest::of(body),
+            actor: "agent-7",
+            meta: Map::new(),
+            body: Some(body),
+        };
+        let mut out = Vec::new();
+        let first = write_line(&mut out, &draft, Seq(1), &Digest::ZERO, false);
+        let split = out.len();
+        assert_eq!(first.len, split);
+        draft.op = Op::Use;
+        draft.meta.insert("reuseCount".to_owned(), Value::from(1));
+        draft.body = None;
+        write_line(&mut out, &draft, Seq(2), &first.head_hash, true);
+        let mut first = String::from_utf8(out).unwrap();
+        let second = first.split_off(split);
+        (first, second)
+    }
+
+    /// The format page shows these bytes, so neither can change alone.
+    #[test]
+    fn the_format_page_shows_lines_as_they_are_written() {
+        const PAGE: &str = include_str!("../../FORMAT.md");
+        let (first, second) = lines();
+        assert!(PAGE.contains(&format!("\n{first}{second}")), "{first}{second}");
+    }
+
+    #[test]
+    fn a_line_gives_back_record_head_and_body() {
+        let (first, second) = lines();
+        let one = parse_line(first.trim_end().as_bytes()).unwrap();
+        assert_eq!(one.record.id.as_str(), "item \"1\"");
+        assert_eq!(one.body, Some(br#"{"id":"item \"1\"","text":"a memory"}"#.as_slice()));
+        assert!(!one.continued);
+        one.check_body().unwrap();
+        let head = String::from_utf8(one.head()).unwrap();
+        assert!(head.starts_with("{\"seq\":1,") && head.ends_with(",\"meta\":{}}"));
+        assert_eq!(one.head_hash, Digest::of(head.as_bytes()));
+
+        let two = parse_line(second.trim_end().as_bytes()).unwrap();
+        assert!(two.continued && second.starts_with(" {"));
+        assert_eq!(two.record.prev, one.head_hash);
+        assert_eq!((two.record.op, two.body), (Op::Use, None));
+        assert_eq!(two.record.meta.get("reuseCount"), Some(&Value::from(1)));
+        two.check_chain(Seq(1), &one.head_hash).unwrap();
+        assert!(two.check_chain(Seq(2), &one.head_hash).is_err());
+        assert!(two.check_chain(Seq(1), &Digest::ZERO).is_err());
+    }
+
+    #[test]
+    fn only_the_one_spelling_is_accepted() {
+        let (first, _) = lines();
+        let line = first.trim_end();
+        parse_line(line.as_bytes()).unwrap();
+        for (part, instead) in [
+            ("{\"seq\":1", "{\"seq\":01"),
+            ("{\"seq\":1", "{\"seq\":-1"),
+            ("{\"seq\":1", "{\"seq\":99999999999999999999"),
+            ("{\"seq\":1", "{\"seq\":1,\"seq\":1"),
+            ("{\"seq\":1", "{ \"seq\":1"),
+            ("{\"seq\":1", "  {\"seq\":1"),
+            ("\"op\":\"upsert\"", "\"op\":\"obliterate\""),
+            ("\"op\":\"upsert\"", "\"op\": \"upsert\""),
+            ("\"ts\":\"2023", "\"ts\":\"then"),
+            ("\"version\":1", "\"version\":1.0"),
+            ("\"actor\":\"agent-7\"", "\"actor\":7"),
+            ("\"actor\":\"agent-7\"", "\"actor\":\"\t\""),
+            ("\"meta\":{}", "\"meta\":[]"),
+            ("\"meta\":{}", "\"meta\":{"),
+            ("\"meta\":{}", "\"note\":{},\"meta\":{}"),
+            ("\"meta\":{},\"body\"", "\"body\""),
+            ("\"body\":{", "\"body\":[{"),
+            ("memory\"}}", "memory\"}}}x"),
+            ("memory\"}}", "memory\"}} "),
+        ] {
+            let changed = line.replacen(part, instead, 1);
+            assert_ne!(changed, line, "{part}");
+            assert!(parse_line(changed.as_bytes()).is_err(), "{changed}");
+        }
+        let upper = line.replacen(&Digest::ZERO.to_hex(), &"A".repeat(64), 1);
+        assert!(parse_line(upper.as_bytes()).is_err());
+        // A longer body is a body, with another hash.
+        let longer = line.replacen("memory\"}}", "memory\"}}}", 1);
+        assert!(parse_line(longer.as_bytes()).unwrap().check_body().is_err());
+    }
+
+    #[test]
+    fn operations_read_back() {
+        for op in Op::ALL {
+            assert_eq!(op.as_str().parse::<Op>().unwrap(), op);
+        }
+        assert!("".parse::<Op>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(
+            at in any::<prop::sample::Index>(),
+            garbage in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let (first, _) = lines();
+            let mut line = first.trim_end().as_bytes().to_vec();
+            let at = at.index(line.len());
+            let end = (at + garbage.len()).min(line.len());
+            line.splice(at..end, garbage);
+            if let Ok(parsed) = parse_line(&line) {
+                let head = parsed.head();
+                prop_assert_eq!(parse_line(&head).unwrap().record, parsed.record);
+            }
+            let _ = salvage_id(&line);
+        }
+    }
+}
