@@ -67,6 +67,8 @@ const SHARED_FLAGS: [&str; 3] = ["--data-dir", "--config", "--output"];
 /// The whole command tree, for parsing, completions, the man page and the reference pages.
 pub fn command() -> Command {
     Command::new("llm-memory")
+        // Usage lines name the program, not the path it was started by.
+        .bin_name("llm-memory")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A durable memory server for LLM agents")
         .after_help(

@@ -1,3 +1,5 @@
 //! Tests across crates and processes.
 
+mod cli;
 mod crash;
+mod docs;

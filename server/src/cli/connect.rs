@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use llm_memory_disk::{Disk, OsDisk};
@@ -23,6 +23,7 @@ use super::mcp_client::McpClient;
 use super::printer::TerminalProgress;
 use crate::access::Principal;
 use crate::args::Common;
+use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
 use crate::tools::{self, Call, Tool};
 
@@ -100,22 +101,6 @@ impl Target {
         RunFile::read(&OsDisk, &self.root)
     }
 
-    /// Whether another process holds the directory's lock.
-    pub(crate) fn is_locked(&self) -> Result<bool, CliError> {
-        let path = self.root.join("lock");
-        if !OsDisk.exists(&path)? {
-            return Ok(false);
-        }
-        match OsDisk.lock(&path) {
-            Ok(guard) => {
-                drop(guard);
-                Ok(false)
-            }
-            Err(error) if error.is_locked() => Ok(true),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Connects to the store. `create` says whether an empty directory may become one.
     pub(crate) fn open(&self, create: bool) -> Result<Backend, CliError> {
         if let Some(url) = &self.server {
@@ -124,14 +109,15 @@ impl Target {
         if !create && !OsDisk.exists(&self.root)? {
             return Err(CliError::NoStore { root: self.root.clone() });
         }
-        match Engine::open(Arc::new(OsDisk), &self.root, self.settings.options()?) {
+        match self.settings.open_engine() {
             Ok(engine) => Ok(Backend::Directory {
                 engine: Arc::new(engine),
                 principal: Principal::local_owner(),
                 project: self.project.clone(),
+                audit: self.settings.audit(),
             }),
-            Err(EngineError::Disk(error)) if error.is_locked() => self.holder(),
-            Err(error) => Err(error.into()),
+            Err(CliError::Engine(EngineError::Disk(error))) if error.is_locked() => self.holder(),
+            Err(error) => Err(error),
         }
     }
 
@@ -169,8 +155,8 @@ pub(crate) struct RunFile {
     pub(crate) mcp: Option<String>,
     /// Where it serves health.
     pub(crate) health: Option<String>,
-    /// Where it serves metrics.
-    pub(crate) metrics: Option<String>,
+    /// When it started, as its health document also says.
+    pub(crate) started_at: Option<String>,
 }
 
 impl RunFile {
@@ -180,12 +166,12 @@ impl RunFile {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(bytes).ok()?;
-        let address = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
+        let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
         Some(Self {
             pid: document.get("pid")?.as_u64()?,
-            mcp: address("mcp"),
-            health: address("health"),
-            metrics: address("metrics"),
+            mcp: text("mcp"),
+            health: text("health"),
+            started_at: text("startedAt"),
         })
     }
 }
@@ -209,6 +195,8 @@ pub(crate) enum Backend {
         principal: Principal,
         /// The project calls are made in.
         project: Option<ProjectId>,
+        /// What is done to the store is on record whichever way it is done.
+        audit: Audit,
     },
 }
 
@@ -249,10 +237,29 @@ impl Backend {
     ) -> Result<Value, CliError> {
         match self {
             Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
-            Self::Directory { engine, principal, project } => {
+            Self::Directory { engine, principal, project, audit } => {
+                let begun = Instant::now();
+                let entry = Entry::new(Kind::Call, "ok").with_arguments(&arguments);
                 let call = Call { tool, principal, default_project: project.clone(), arguments };
-                Ok(tools::call(engine, call, progress)?)
+                let result = tools::call(engine, call, progress);
+                let mut entry = match &result {
+                    Ok(result) => entry.with_result(result),
+                    Err(error) => Entry { outcome: error.code().to_owned(), ..entry },
+                };
+                entry.tool = Some(tool.dotted.to_owned());
+                entry.subject = Some(principal.subject.clone());
+                entry.write = !tool.read_only;
+                audit.record(&entry.took(begun.elapsed()).from_peer("cli", None));
+                Ok(result?)
             }
+        }
+    }
+
+    /// The store itself, when this process has it open.
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match self {
+            Self::Server(_) => None,
+            Self::Directory { engine, .. } => Some(engine),
         }
     }
 
@@ -268,7 +275,10 @@ impl Backend {
     pub(crate) fn close(self) -> Result<(), CliError> {
         match self {
             Self::Server(_) => Ok(()),
-            Self::Directory { engine, .. } => Ok(engine.close()?),
+            Self::Directory { engine, audit, .. } => {
+                audit.close();
+                Ok(engine.close()?)
+            }
         }
     }
 }

@@ -47,6 +47,14 @@ pub(crate) enum CliError {
         /// Who holds it.
         holder: String,
     },
+    /// A command that only works on a directory nobody else has open.
+    #[error("{what} needs {} for itself: stop the server that has it open", root.display())]
+    NotAlone {
+        /// The command.
+        what: &'static str,
+        /// The folder.
+        root: PathBuf,
+    },
     /// A running server failed or refused.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -83,6 +91,7 @@ impl CliError {
             | Self::Call(CallError::Http(super::http::HttpError::Address { .. })) => Exit::Usage,
             Self::NoStore { .. }
             | Self::Locked { .. }
+            | Self::NotAlone { .. }
             | Self::Call(_)
             | Self::Tool(_)
             | Self::Engine(_)

@@ -2,14 +2,18 @@
 //! same configuration that the server would run with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use llm_memory_disk::OsDisk;
-use llm_memory_engine::Options;
+use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::Engine;
 use llm_memory_engine::ids::ProjectId;
 
 use super::error::CliError;
+use super::printer::tell;
 use crate::args::Common;
+use crate::audit::Audit;
 use crate::config::{self, Config, Sources};
+use crate::serve::signing_key;
 
 /// Where the store is and how it is opened.
 #[derive(Debug)]
@@ -20,9 +24,32 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The engine's options.
-    pub(crate) fn options(&self) -> Result<Options, CliError> {
-        Ok(self.config.engine_options())
+    /// Opens the store in the directory, under its lock.
+    pub(crate) fn open_engine(&self) -> Result<Engine, CliError> {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let mut options = self.config.engine_options();
+        if let Some(path) = &self.config.journal.signing_key_file {
+            let key = signing_key::read(&*disk, path);
+            options.signing_key = Some(key.map_err(|message| CliError::Usage { message })?);
+        }
+        Ok(Engine::open(disk, &self.data_dir, options)?)
+    }
+
+    /// The audit log of the directory; one that swallows everything when it is off, in safe mode,
+    /// or cannot be opened (the store's own state decides what may be done, not the log's).
+    pub(crate) fn audit(&self) -> Audit {
+        let settings = &self.config.audit;
+        if !settings.enabled || self.config.safe_mode {
+            return Audit::default();
+        }
+        let max_bytes = settings.max_mb << 20;
+        match Audit::open(Arc::new(OsDisk), &self.data_dir, max_bytes, settings.keep_days) {
+            Ok(audit) => audit,
+            Err(error) => {
+                tell(format_args!("warning: this is not audited: {error}"));
+                Audit::default()
+            }
+        }
     }
 
     /// The project of calls that name none.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-/// Columns in the order in which a reader wants them; the rest follow as the document has them.
-const COLUMNS: [&str; 22] = [
+/// Members in the order in which a reader wants them; the rest follow as the document has them.
+const ORDER: [&str; 22] = [
     "score",
     "id",
     "version",
@@ -30,6 +30,8 @@ const COLUMNS: [&str; 22] = [
     "pinned",
     "updatedAt",
 ];
+/// Members that a table leaves out: too long for a line, and of no use to the eye.
+const NOT_IN_TABLES: [&str; 3] = ["hash", "createdAt", "text"];
 /// Longest cell of a table, in characters.
 const CELL: usize = 60;
 /// Rows of a table; the JSON form has all.
@@ -70,7 +72,8 @@ fn object_block(object: &Map<String, Value>, indent: usize, width: usize, out: &
         Value::String(text) => !text.contains('\n'),
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     };
-    let lines: Vec<(String, String)> = object
+    let members = ordered(object);
+    let lines: Vec<(String, String)> = members
         .iter()
         .filter(|(_, value)| simple(value))
         .map(|(name, value)| (words(name), scalar(name, value)))
@@ -79,7 +82,7 @@ fn object_block(object: &Map<String, Value>, indent: usize, width: usize, out: &
     for (name, value) in lines {
         line(indent, &format!("{name:longest$}  {value}"), out);
     }
-    for (name, value) in object.iter().filter(|(_, value)| !simple(value)) {
+    for (name, value) in members.into_iter().filter(|(_, value)| !simple(value)) {
         match value {
             Value::Array(items) if items.is_empty() => {
                 line(indent, &format!("{}: none", words(name)), out);
@@ -103,6 +106,15 @@ fn object_block(object: &Map<String, Value>, indent: usize, width: usize, out: &
     }
 }
 
+/// The members of an object, best known ones first.
+fn ordered(object: &Map<String, Value>) -> Vec<(&str, &Value)> {
+    let mut members: Vec<(&str, &Value)> =
+        object.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    let rank = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
+    members.sort_by_key(|(name, _)| rank(name));
+    members
+}
+
 fn line(indent: usize, text: &str, out: &mut String) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{:indent$}{}", "", text.trim_end());
@@ -112,10 +124,12 @@ fn line(indent: usize, text: &str, out: &mut String) {
 fn table(items: &[Value], indent: usize, width: usize, out: &mut String) {
     let rows: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
     let mut names: Vec<&str> = Vec::new();
-    for name in
-        COLUMNS.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str)))
+    for name in ORDER.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str)))
     {
         let shown = |row: &&Map<String, Value>| row.get(name).is_some_and(is_cell);
+        if NOT_IN_TABLES.contains(&name) {
+            continue;
+        }
         if !names.contains(&name) && rows.iter().any(shown) {
             names.push(name);
         }

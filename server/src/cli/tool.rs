@@ -57,7 +57,9 @@ fn find(words: &[&str]) -> Option<&'static Tool> {
 /// Whether a verification says that something is wrong, for one scope or any of several.
 fn found_damage(result: &Value) -> bool {
     let says = |value: &Value| {
-        ["valid", "ok"].iter().any(|key| value.get(*key).and_then(Value::as_bool) == Some(false))
+        let no = |key: &str| value.get(key).and_then(Value::as_bool) == Some(false);
+        let corrupted = value.get("corruptedItems").and_then(Value::as_array);
+        no("valid") || no("ok") || corrupted.is_some_and(|items| !items.is_empty())
     };
     says(result) || result.as_object().is_some_and(|members| members.values().any(says))
 }
@@ -114,6 +116,8 @@ mod tests {
         assert!(found_damage(&json!({"valid": false})));
         assert!(found_damage(&json!({"global": {"ok": true}, "local/a": {"ok": false}})));
         assert!(!found_damage(&json!({"valid": true, "overall": {"valid": true}})));
+        assert!(found_damage(&json!({"checked": 9, "corruptedItems": [{"id": "a"}]})));
+        assert!(!found_damage(&json!({"checked": 9, "corruptedItems": []})));
         assert!(!found_damage(&json!([1])));
     }
 }

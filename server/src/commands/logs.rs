@@ -137,7 +137,10 @@ fn calls_text(calls: &CallSummary) -> String {
     let rate = calls
         .error_rate
         .map_or_else(|| "no data".to_owned(), |rate| format!("{} %", float_text(rate * 100.0)));
-    let mut out = format!("calls: {}, failed {} ({rate})\n", calls.calls, calls.failed);
+    let mut out = format!(
+        "calls: {}, failed {}, of these {} faults of the server ({rate} of all calls)\n",
+        calls.calls, calls.failed, calls.faults
+    );
     if let Some(latency) = &calls.latency {
         out.push_str(&format!(
             "  mean {} ms, p95 {} ms, p99 {} ms\n",

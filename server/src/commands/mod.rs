@@ -4,6 +4,7 @@
 mod about;
 mod bench;
 mod health;
+mod import;
 mod lines;
 mod logs;
 mod recover;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[Row] = &[
     Row { name: "logs", command: logs::command, run: logs::run },
     Row { name: "security", command: security::command, run: security::run },
     Row { name: "recover", command: recover::command, run: recover::run },
+    Row { name: "import", command: import::command, run: import::run },
     Row { name: "completions", command: about::completions, run: about::print_completions },
     Row { name: "man", command: about::man, run: about::print_man },
     Row { name: "docs", command: about::docs, run: about::generate_docs },

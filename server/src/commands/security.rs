@@ -92,7 +92,9 @@ fn review(summary: &SecuritySummary, findings: &mut Vec<Finding>) {
     for (who, counts) in
         [("address", &summary.auth_failures_by_address), ("subject", &summary.auth_failures)]
     {
-        for (name, count) in counts.iter().filter(|(_, count)| **count >= MANY_FAILURES) {
+        // A caller without a readable token has no subject; its address says who it was.
+        let named = counts.iter().filter(|(name, _)| *name != "unknown");
+        for (name, count) in named.filter(|(_, count)| **count >= MANY_FAILURES) {
             findings.push(Finding::warning(
                 "authentication",
                 format!("{count} failed authentications of {who} {name}"),

@@ -17,6 +17,7 @@ pub(crate) const PAGES: &[Page] = &[
     Page { file: "tools.md", text: tools::markdown },
     Page { file: "command-line.md", text: command_line::markdown },
     Page { file: "configuration.md", text: crate::config::docs::markdown },
+    Page { file: "metrics.md", text: crate::metrics::table::markdown },
 ];
 
 /// Text that can stand in a cell of a table.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::latency::{Latency, round};
 use super::log_lines::percent;
 use crate::audit::{Entry, Kind};
+use crate::observer::is_server_fault;
 
 /// Entries listed one by one.
 const LISTED: usize = 20;
@@ -38,6 +39,7 @@ pub(crate) struct AuditAnalysis {
     limits: Limits,
     calls: u64,
     failures: u64,
+    faults: u64,
     by_tool: BTreeMap<String, ToolCounts>,
     by_subject: Counts,
     durations: Vec<f64>,
@@ -108,9 +110,12 @@ pub(crate) struct Event {
 pub(crate) struct CallSummary {
     /// Calls finished.
     pub(crate) calls: u64,
-    /// Calls that failed.
+    /// Calls that failed, for whatever reason.
     pub(crate) failed: u64,
-    /// Failed over finished, 0 to 1; absent without calls.
+    /// Calls that failed through no fault of the caller.
+    pub(crate) faults: u64,
+    /// Faults over calls, 0 to 1; absent without calls. A question for an item that does not
+    /// exist is no error of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error_rate: Option<f64>,
     /// Durations; absent without calls.
@@ -165,6 +170,7 @@ impl AuditAnalysis {
             limits,
             calls: 0,
             failures: 0,
+            faults: 0,
             by_tool: BTreeMap::new(),
             by_subject: Counts::new(),
             durations: Vec::new(),
@@ -230,6 +236,7 @@ impl AuditAnalysis {
         }
         if failed {
             self.failures = self.failures.saturating_add(1);
+            self.faults = self.faults.saturating_add(u64::from(is_server_fault(&entry.outcome)));
         }
         if entry.outcome == "forbidden" {
             add(&mut self.denied, subject, 1);
@@ -303,7 +310,8 @@ impl AuditAnalysis {
         CallSummary {
             calls: self.calls,
             failed: self.failures,
-            error_rate: (self.calls > 0).then(|| self.failures as f64 / self.calls as f64),
+            faults: self.faults,
+            error_rate: (self.calls > 0).then(|| self.faults as f64 / self.calls as f64),
             latency: Latency::of(&self.durations),
             failed_tools,
             slow_calls: self.slow_calls,
@@ -392,7 +400,8 @@ mod tests {
             call("memory.get", "ok", 150.0),
         ])
         .calls();
-        assert_eq!((calls.calls, calls.failed, calls.error_rate), (4, 2, Some(0.5)));
+        assert_eq!((calls.calls, calls.failed, calls.faults), (4, 2, 1));
+        assert_eq!(calls.error_rate, Some(0.25));
         assert_eq!(calls.failed_tools[0].tool, "memory.get");
         assert_eq!(calls.failed_tools[0].failed_percent, 50.0);
         assert_eq!(calls.slow_calls, 2);

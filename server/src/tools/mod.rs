@@ -11,6 +11,7 @@ mod memory;
 mod project;
 mod reply;
 pub mod schema;
+mod segments;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -110,6 +111,7 @@ static TABLE: LazyLock<Vec<Tool>> = LazyLock::new(|| {
     table.extend(project::tools());
     table.extend(journal::tools());
     table.extend(maintenance::tools());
+    table.extend(segments::tools());
     table
 });
 

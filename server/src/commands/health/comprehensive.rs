@@ -4,15 +4,18 @@
 use clap::{ArgMatches, Command};
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{MonitorReport, keep_log, system};
 use crate::args::Common;
 use crate::cli::connect::Target;
 use crate::cli::error::CliError;
-use crate::cli::printer::Printer;
+use crate::cli::printer::{Printer, width};
+use crate::cli::render::render;
 use crate::commands::scope_flag;
 use crate::commands::storage_health::StorageReport;
 use crate::exit::Exit;
+use crate::reports::by_scope::{documents, entries};
 use crate::reports::finding;
 use crate::reports::score::SystemScore;
 
@@ -45,6 +48,8 @@ struct Comprehensive {
     status: &'static str,
     monitor: MonitorReport,
     storage: Section<StorageReport>,
+    /// `segments.verify` over a tenth of the stored bodies.
+    segments: Section<Value>,
     system: SystemScore,
     /// Parts that this store has not, and why.
     #[serde(rename = "noData")]
@@ -59,12 +64,17 @@ pub(super) fn run(
     let target = Target::new(common, arguments)?;
     let monitor = MonitorReport::collect(&target, arguments);
     keep_log(&target, &monitor);
-    let storage = Section::of(storage(&target, &crate::commands::scope(arguments)));
+    let (storage, segments) = stored(&target, &crate::commands::scope(arguments));
     let system = system::collect(&target);
     let exit = [
         finding::exit(&monitor.findings),
         match &storage {
             Section::Had(report) => finding::exit(&report.findings),
+            Section::Missing { .. } => Exit::Finding,
+        },
+        match &segments {
+            Section::Had(sample) if damaged(sample) => Exit::Failed,
+            Section::Had(_) => Exit::Done,
             Section::Missing { .. } => Exit::Finding,
         },
         system::exit(&system),
@@ -82,6 +92,7 @@ pub(super) fn run(
         status,
         monitor,
         storage,
+        segments,
         system,
         no_data: [("jobs", "this server runs no job queue"), ("cluster", "not run in a cluster")],
     };
@@ -89,13 +100,31 @@ pub(super) fn run(
     Ok(exit)
 }
 
-fn storage(target: &Target, scope: &str) -> Result<StorageReport, CliError> {
-    let backend = target.open(false)?;
-    let report = StorageReport::collect(&backend, scope);
-    let closed = backend.close();
-    let report = report?;
-    closed?;
-    Ok(report)
+/// Share of the stored bodies that is read.
+const SAMPLE: f64 = 0.1;
+
+/// The parts that ask the store.
+fn stored(target: &Target, scope: &str) -> (Section<StorageReport>, Section<Value>) {
+    let backend = match target.open(false) {
+        Ok(backend) => backend,
+        Err(error) => {
+            let missing = error.to_string();
+            return (Section::Missing { missing: missing.clone() }, Section::Missing { missing });
+        }
+    };
+    let storage = Section::of(StorageReport::collect(&backend, scope));
+    let sample = json!({"scope": scope, "sample": SAMPLE});
+    let segments = Section::of(backend.call_named("segments.verify", sample));
+    match backend.close() {
+        Ok(()) => (storage, segments),
+        Err(error) => (Section::Missing { missing: error.to_string() }, segments),
+    }
+}
+
+/// Whether a sample found a body that is not what it must be.
+fn damaged(sample: &Value) -> bool {
+    let scopes = documents(sample, "all", "checked");
+    scopes.iter().any(|(_, document)| entries(document, "corruptedItems") > 0)
 }
 
 fn text(report: &Comprehensive) -> String {
@@ -104,6 +133,11 @@ fn text(report: &Comprehensive) -> String {
     out.push_str("\nstorage\n");
     match &report.storage {
         Section::Had(storage) => out.push_str(&storage.text()),
+        Section::Missing { missing } => out.push_str(&format!("no data: {missing}\n")),
+    }
+    out.push_str("\nsegments (a tenth of the stored bodies)\n");
+    match &report.segments {
+        Section::Had(sample) => out.push_str(&render(sample, width())),
         Section::Missing { missing } => out.push_str(&format!("no data: {missing}\n")),
     }
     out.push('\n');

@@ -40,6 +40,9 @@ pub(super) fn service(target: &Target, health_url: Option<&str>) -> (ServiceSeen
     };
     match mcp_client::get_json(&address, PROBE_LIMIT) {
         Err(error) => (down(error.to_string()), None),
+        Ok((_, document, _)) if health_url.is_none() && is_another(target, &document) => {
+            (down(format!("another server answers at {}", address.authority())), None)
+        }
         Ok((status, document, took)) => {
             let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
             let seen = ServiceSeen {
@@ -77,22 +80,22 @@ fn health_address(target: &Target) -> Option<String> {
         let host = address.authority().rsplit_once(':')?.0;
         return Some(format!("http://{host}:{DEFAULT_HEALTH_PORT}{PATH}"));
     }
-    // Only the lock says whether what server.json describes is still there.
-    if !target.is_locked().unwrap_or(false) {
-        return None;
-    }
     target.running()?.health
 }
 
-fn not_running(target: &Target) -> String {
-    match target.is_locked() {
-        Ok(true) => format!(
-            "{} is in use by a process that serves no health endpoint",
-            target.root.display()
-        ),
-        Ok(false) => format!("no server holds {}", target.root.display()),
-        Err(error) => error.to_string(),
+/// Whether an answer comes from another server than the one that wrote `run/server.json`: after a
+/// crash the file is left over, and somebody else may have got its port.
+fn is_another(target: &Target, document: &Value) -> bool {
+    if target.server.is_some() {
+        return false;
     }
+    let expected = target.running().and_then(|running| running.started_at);
+    let found = document.get("startedAt").and_then(Value::as_str);
+    expected.as_deref().zip(found).is_some_and(|(expected, found)| expected != found)
+}
+
+fn not_running(target: &Target) -> String {
+    format!("no server is running on {}", target.root.display())
 }
 
 /// The reasons a server gives for being degraded, as texts or as objects with a text.
@@ -134,7 +137,7 @@ fn calls(target: &Target, document: Option<&Value>, now: Timestamp) -> Option<Ca
             return Some(CallsSeen {
                 window: "last hour".to_owned(),
                 calls: calls.calls,
-                failed: calls.failed,
+                failed: calls.faults,
             });
         }
     }

@@ -107,7 +107,11 @@ fn parts(
     ]
 }
 
-/// How many scopes have every view at the journal's head.
+/// Records a view may be behind its journal: views are made durable in batches, and so many are
+/// replayed in moments at the next start.
+const VIEW_LAG: u64 = 10_000;
+
+/// How many scopes have every view near the journal's head.
 fn views(document: Option<&Value>) -> Part {
     let scopes = document.and_then(|document| document.get("scopes")).and_then(Value::as_array);
     let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) else {
@@ -116,13 +120,15 @@ fn views(document: Option<&Value>) -> Part {
     let current = scopes.iter().filter(|scope| {
         let head = scope.get("headSeq").and_then(Value::as_u64).unwrap_or(0);
         let marks = scope.get("watermarks").and_then(Value::as_object);
-        marks.is_some_and(|marks| marks.values().all(|mark| mark.as_u64().unwrap_or(0) >= head))
+        marks.is_some_and(|marks| {
+            marks.values().all(|mark| head.saturating_sub(mark.as_u64().unwrap_or(0)) <= VIEW_LAG)
+        })
     });
     let (current, all) = (current.count(), scopes.len());
     Part::share(
         "views",
         current as f64 / all as f64,
-        format!("{current} of {all} scopes have durable views of the whole journal"),
+        format!("{current} of {all} scopes have views within {VIEW_LAG} records of the journal"),
     )
 }
 
@@ -177,10 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn a_view_behind_its_journal_costs() {
+    fn a_view_far_behind_its_journal_costs() {
         let document = json!({"scopes": [
-            {"headSeq": 9, "watermarks": {"catalog": 9, "text": 9}},
-            {"headSeq": 9, "watermarks": {"catalog": 9, "text": 4}}]});
+            {"headSeq": 20_000, "watermarks": {"catalog": 19_999, "text": 20_000}},
+            {"headSeq": 20_000, "watermarks": {"catalog": 20_000, "text": 4}}]});
         assert_eq!(views(Some(&document)).score, Some(50.0));
         assert_eq!(views(None).score, None);
     }

@@ -1,0 +1,253 @@
+//! Monitoring, reports and recovery, on a data folder that no server holds.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Cli, assert_answer};
+
+/// The active journal of the global scope.
+fn journal(cli: &Cli) -> PathBuf {
+    cli.data().join("global").join("journal.ndjson")
+}
+
+/// Damages the text of one stored item, the length of its line unchanged.
+fn damage(cli: &Cli, text: &str) {
+    let path = journal(cli);
+    let journal = std::fs::read_to_string(&path).unwrap();
+    let damaged = journal.replacen(text, &"X".repeat(text.len()), 1);
+    assert_ne!(journal, damaged, "{text} is not in the journal");
+    std::fs::write(path, damaged).unwrap();
+}
+
+fn three_items() -> Cli {
+    let cli = Cli::new();
+    for (id, text) in [("a", "alpha"), ("b", "bravo"), ("c", "charlie")] {
+        cli.store(id, id, text);
+    }
+    cli
+}
+
+#[test]
+fn without_a_server_the_monitor_is_critical_and_keeps_a_log() {
+    let cli = three_items();
+    let answer = cli.run("health --max-disk-percent=100 --output=json");
+    assert_eq!(answer.code, 2);
+    let report = answer.json_whatever_the_code();
+    assert_eq!(report["status"], "critical");
+    assert_eq!(report["findings"][0]["check"], "service");
+    let log = std::fs::read_to_string(cli.data().join("logs/health.log")).unwrap();
+    let entry: Value = serde_json::from_str(log.trim()).unwrap();
+    assert_eq!(entry["findings"], report["findings"]);
+}
+
+#[test]
+fn a_sound_store_is_reported_healthy() {
+    let cli = three_items();
+    let report = cli.json("storage-health --scope=all --output=json");
+    assert_eq!(report["status"], "healthy");
+    assert_eq!(report["integrityScore"], 1.0);
+    let kept = std::fs::read_dir(cli.data().join("reports")).unwrap().count();
+    assert_eq!(kept, 1, "the report is kept");
+}
+
+#[test]
+fn a_damaged_item_is_named_by_every_check() {
+    let cli = three_items();
+    damage(&cli, "alpha");
+    let verify = cli.run("journal.verify --scope=global");
+    assert_eq!(verify.code, 1, "{verify:?}");
+    let verify = verify.json_whatever_the_code();
+    assert_eq!(verify["valid"], false);
+    assert_eq!(verify["corruptedItems"][0]["id"], "a");
+
+    let storage = cli.run("storage-health --scope=global --output=json");
+    assert_eq!(storage.code, 2, "{storage:?}");
+    assert_eq!(storage.json_whatever_the_code()["status"], "critical");
+}
+
+#[test]
+fn a_recovery_plan_changes_nothing_and_says_what_a_restore_needs() {
+    let cli = three_items();
+    damage(&cli, "alpha");
+    let before = std::fs::read(journal(&cli)).unwrap();
+    let answer = cli.run("recover --plan");
+    assert_ne!(answer.code, 0);
+    assert!(answer.stdout.contains("restore global [by hand]"), "{answer:?}");
+    assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
+    let unasked = cli.run("recover");
+    assert!(matches!(unasked.code, 1 | 2 | 64), "{unasked:?}");
+}
+
+#[test]
+fn nothing_to_recover_is_said_so() {
+    let cli = three_items();
+    assert_answer!(cli, cli.run("recover --plan"), @r"
+    exit 0
+    ----- stdout
+    nothing is damaged (0 corrupted items, integrity 1)
+    ");
+    assert_eq!(cli.run("recover --auto").code, 0);
+}
+
+#[test]
+fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
+    let cli = three_items();
+    let first = cli.run("bench --iterations 3 --query alpha --save first.json --output json");
+    let document = first.json_whatever_the_code();
+    let results = document["benchmark"]["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    assert!(results.iter().all(|result| result["result_count"] == 1), "{results:?}");
+    assert_eq!(document["benchmark"]["summary"]["success_rate"], 100.0);
+    assert!(document["benchmark"]["summary"]["latency"]["p95_ms"].as_f64().unwrap() > 0.0);
+
+    let second = cli.run(
+        "bench --iterations 3 --query alpha --compare first.json \
+         --max-regression-percent 1000000 --output json",
+    );
+    let comparison = &second.json_whatever_the_code()["benchmark"]["comparison"];
+    assert_eq!(comparison["regressed"], false);
+    assert_eq!(comparison["earlier"], document["benchmark"]["timestamp"]);
+
+    let wrong = cli.run("bench --iterations 1 --compare nowhere.json");
+    assert_eq!(wrong.code, 2);
+}
+
+#[test]
+fn logs_are_analyzed_whatever_the_time_zone() {
+    let cli = Cli::new();
+    let lines = [
+        r#"{"timestamp":"2026-11-22T08:00:00.1Z","level":"INFO","message":"Tool called: memory.query"}"#,
+        r#"{"timestamp":"2026-11-22T08:00:01Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 12 writes are waiting"}"#,
+        r#"{"timestamp":"2026-11-22T08:00:02Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 7 writes are waiting"}"#,
+        r#"{"timestamp":"2026-11-21T07:59:59Z","level":"ERROR","message":"long ago"}"#,
+        "torn",
+    ];
+    std::fs::write(cli.scratch().join("some.log"), lines.join("\n")).unwrap();
+    let answer = cli.run("logs analyze --file some.log --timeframe 2026-11-21T08:00:00Z");
+    assert_answer!(cli, answer, @r"
+    exit 1
+    ----- stdout
+    logs since [time] (1 files)
+    entries: 3
+      ERROR  2 (66.67 %)
+      INFO   1 (33.33 %)
+      unreadable lines: 1
+    top errors:
+      2 x Tool execution failed: memory.query: busy: # writes are waiting (last [time])
+    calls: no data (no audit log)
+    ");
+    assert_eq!(cli.run("logs analyze --since yesterday").code, 64);
+}
+
+#[test]
+fn the_audit_log_says_who_did_what() {
+    let cli = Cli::new();
+    let folder = cli.data().join("audit");
+    std::fs::create_dir_all(&folder).unwrap();
+    let entry = |rest: &str| format!(r#"{{"ts":"2026-11-22T08:00:00.000Z",{rest}}}"#);
+    let mut lines = vec![
+        entry(
+            r#""kind":"call","subject":"ada","tool":"memory.list","outcome":"ok","durationMs":3.0,"items":500"#,
+        ),
+        entry(
+            r#""kind":"call","subject":"ada","tool":"memory.delete","outcome":"ok","durationMs":2.0,"write":true"#,
+        ),
+        entry(
+            r#""kind":"call","subject":"bob","tool":"maintenance.compact","outcome":"forbidden","durationMs":0.1"#,
+        ),
+    ];
+    for port in 0..5 {
+        lines.push(entry(&format!(
+            r#""kind":"authFailure","outcome":"invalid","peer":"10.0.0.9:{port}""#
+        )));
+    }
+    std::fs::write(folder.join("audit-20261122.ndjson"), lines.join("\n")).unwrap();
+    assert_answer!(cli, cli.run("security analyze --since 2026-11-22T00:00:00Z"), @r"
+    exit 1
+    ----- stdout
+    security review: warning
+    WARNING: 5 failed authentications of address 10.0.0.9
+    INFO: bob was denied 1 calls it has no right to
+    INFO: ada made 1 reads of 100 items or more
+    since [time]
+    calls by subject:
+      ada  2
+      bob  1
+    secrets redacted by subject: none
+    bulk reads by subject:
+      ada  1
+    deletes by subject:
+      ada  1
+    maintenance calls by tool:
+      maintenance.compact  1
+    calls denied by subject:
+      bob  1
+    authentication failures by subject:
+      unknown  5
+    authentication failures by address:
+      10.0.0.9  5
+    configuration changes: none
+    lockouts: none
+    ");
+    let nothing = cli.run("security analyze --since 2026-11-23T00:00:00Z --output json");
+    assert_eq!(nothing.code, 0);
+    assert_eq!(nothing.json()["summary"], Value::Null);
+}
+
+/// A folder as the reference server leaves it: two items, one of them with a secret.
+fn reference_folder(cli: &Cli) -> PathBuf {
+    let folder = cli.scratch().join("reference");
+    std::fs::create_dir_all(folder.join("items")).unwrap();
+    let item = |id: &str, text: &str| {
+        serde_json::json!({
+            "id": id, "type": "insight", "scope": "global", "title": id, "text": text,
+            "facets": {"tags": ["old"], "files": [], "symbols": []},
+            "context": {}, "links": [],
+            "quality": {"confidence": 0.5, "reuseCount": 3, "pinned": false},
+            "security": {"sensitivity": "private", "secretHashRefs": []},
+            "createdAt": "2025-01-02T03:04:05.000Z", "updatedAt": "2025-02-03T04:05:06.000Z",
+            "version": 4,
+        })
+    };
+    let secret = format!("the key is sk-{}", "a1B2".repeat(8));
+    for (id, text) in [("one", "plain words"), ("two", secret.as_str())] {
+        let path = folder.join("items").join(format!("{id}.json"));
+        std::fs::write(path, item(id, text).to_string()).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn the_reference_servers_items_are_taken_over_and_redacted() {
+    let cli = Cli::new();
+    let folder = reference_folder(&cli);
+    let line = format!("import reference --from {} --scope global --output json", folder.display());
+    let rehearsal = cli.run(&format!("{line} --dry-run")).json();
+    assert_eq!(rehearsal["read"]["items"], 2);
+    assert!(!cli.data().exists(), "a dry run must not create a store");
+
+    assert_eq!(cli.run(&line).json()["written"], 2);
+    let one = cli.json("memory.get --id=one");
+    assert_eq!(one["createdAt"], "2025-01-02T03:04:05.000Z");
+    assert_eq!(one["quality"]["reuseCount"], 3);
+    let two = cli.json("memory.get --id=two");
+    assert_eq!(two["text"], "the key is <redacted-secret>");
+    assert_eq!(cli.json("memory.query --scope=global --q=plain")["total"], 1);
+
+    let nowhere = cli.run("import reference --from nowhere --scope global");
+    assert_ne!(nowhere.code, 0);
+}
+
+#[test]
+fn a_sample_of_the_bodies_is_read_and_timed() {
+    let cli = three_items();
+    let result = cli.json("segments.verify --scope=global --sample=1");
+    assert_eq!((&result["stored"], &result["checked"]), (&3.into(), &3.into()));
+    assert!(result["meanAccessMs"].as_f64().unwrap() > 0.0);
+    damage(&cli, "bravo");
+    let damaged = cli.run("segments.verify --scope=global --sample=1");
+    assert_eq!(damaged.code, 1, "{damaged:?}");
+    assert_eq!(damaged.json_whatever_the_code()["corruptedItems"][0]["id"], "b");
+    assert_eq!(cli.run("segments verify --scope global --sample 2").code, 64);
+}
