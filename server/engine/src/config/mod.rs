@@ -217,7 +217,7 @@ pub struct DuplicatesConfig {
 
 impl Default for DuplicatesConfig {
     fn default() -> Self {
-        Self { enabled: true, threshold: 0.7 }
+        Self { enabled: true, threshold: 0.8 }
     }
 }
 

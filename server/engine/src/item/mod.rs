@@ -8,6 +8,8 @@ pub mod edit;
 pub(crate) mod fixtures;
 pub mod gate;
 pub mod guardrail;
+#[cfg(test)]
+mod measurements;
 mod present;
 pub mod redaction;
 pub mod similarity;

@@ -130,7 +130,7 @@ pub(super) const SECRETS: &[Secret] = &[
         concat!(
             r#"(?i)\b(?P<key>[a-z0-9_.-]*(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key"#,
             r#"|secret|token|password|passwd|passphrase|pwd))["']?(?P<op>\s*(?::=|=>|[:=])\s*)"#,
-            r#"(?:b?["'](?P<quoted>[^"'\s]{8,})["']|(?P<bare>[^\s"'`,;()\[\]]{8,}))"#,
+            r#"(?:b?["'](?P<quoted>[^"'\s]{8,})["']|(?P<bare>[^\s"'`,;()\[\]]{8,})(?P<call>[(\[]?))"#,
         ),
         assignment,
     ),

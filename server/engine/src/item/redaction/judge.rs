@@ -42,22 +42,29 @@ pub(super) fn assignment(captures: &Captures<'_>) -> Option<Range<usize>> {
     let op = captures.name("op")?.as_str();
     if let Some(quoted) = captures.name("quoted") {
         let value = quoted.as_str();
-        let secret = !is_placeholder(value) && (looks_chosen(value) || looks_generated(value));
+        // People choose passwords; tokens and keys are generated, and a short one is a name.
+        let is_token = key.to_ascii_lowercase().ends_with("token");
+        let secret = !is_placeholder(value)
+            && (looks_generated(value) || (looks_chosen(value) && !is_token));
         return secret.then(|| quoted.range());
     }
     let bare = captures.name("bare")?;
     let value = bare.as_str();
-    if is_placeholder(value) {
+    let is_call = captures.name("call").is_some_and(|call| !call.is_empty());
+    let is_constant =
+        value.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    if is_placeholder(value) || is_call || is_constant || value.starts_with("0x") {
         return None;
     }
     // `DB_PASSWORD=value` without spaces is an environment file or a shell line, where a bare
     // word is a value and not a name.
     let is_environment = op == "=" && !key.chars().any(|c| c.is_ascii_lowercase());
-    let is_constant = value.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     let plain_word = value.chars().all(|c| c.is_ascii_alphanumeric());
-    let secret = (is_environment && !is_constant && plain_word && value.len() >= 12)
+    // Without quotes, letters alone are the name of something.
+    let has_digit = value.chars().any(|c| c.is_ascii_digit());
+    let secret = (is_environment && plain_word && value.len() >= 12)
         || looks_mixed(value)
-        || (looks_generated(value) && !looks_like_path(value));
+        || (has_digit && looks_generated(value) && !looks_like_path(value));
     secret.then(|| bare.range())
 }
 
@@ -138,8 +145,17 @@ fn looks_chosen(value: &str) -> bool {
     let has_letter = value.chars().any(char::is_alphabetic);
     let has_digit = value.chars().any(|c| c.is_ascii_digit());
     let has_sign = value.chars().any(|c| matches!(c, '!' | '@' | '#' | '^' | '&' | '*' | '?'));
-    let is_name = value.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '-' | '.'));
-    has_letter && !is_name && (has_digit || has_sign)
+    has_letter && (has_digit || has_sign) && !looks_like_name(value)
+}
+
+/// Words and numbers joined by dashes, underscores or dots (`test-m2m-client`, `retry_2`).
+fn looks_like_name(value: &str) -> bool {
+    let is_word = |part: &str| {
+        part.len() <= 3
+            || part.chars().all(|c| c.is_ascii_lowercase())
+            || part.chars().all(|c| c.is_ascii_digit())
+    };
+    value.contains(['-', '_', '.']) && value.split(['-', '_', '.']).all(is_word)
 }
 
 /// As [`looks_chosen`], and unlike any name in code.

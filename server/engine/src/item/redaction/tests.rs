@@ -131,6 +131,12 @@ fn ordinary_source_and_prose_stay_as_they_are() {
         "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "secret_key = SecretKey::from_bytes(&bytes)?",
         "token: TokenKind::IdentifierOrKeyword1",
+        "\"progressToken\": \"progress-1\",",
+        "client_secret: \"test-m2m-client\".to_string()",
+        "ResourceReturnTypeToken: D3D10_SB_RESOURCE_RETURN_TYPE,",
+        "E_UNRECOGNIZED_TOKEN = 0x8004400a,",
+        "let secret = vld1q_u64(secret_base.add(i * 2));",
+        "pub DestroySecret: BCryptDestroySecretFn,",
     ] {
         let redacted = redactor.redact(text);
         assert_eq!(redacted.text, text);
