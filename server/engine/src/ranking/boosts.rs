@@ -100,19 +100,28 @@ pub fn score_boosts(
     .filter(|(_, value)| *value != 0.0)
 }
 
+/// What an item that nobody has looked at may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MayBe {
+    /// Its title may be the query.
+    pub titled: bool,
+    /// It may contain the query as a phrase.
+    pub phrased: bool,
+    /// It may be pinned.
+    pub pinned: bool,
+}
+
 impl Parameters {
-    /// The most that bonuses can add to an item of `scope` that is not pinned and whose title is
-    /// not the query. `phrases` says whether it might contain the query as a phrase.
+    /// The most that bonuses can add to an item of `scope`.
     #[must_use]
-    pub fn boost_bound(&self, scope: Scope, phrases: bool) -> f64 {
+    pub fn boost_bound(&self, scope: Scope, may_be: MayBe) -> f64 {
         let factors = &self.boosts;
-        let phrase = if phrases {
-            (factors.title * TITLE_CONTAINS).max(0.0)
-                + (factors.phrase * (TEXT_CONTAINS + CODE_CONTAINS)).max(0.0)
-        } else {
-            0.0
-        };
-        phrase
+        let when = |may: bool, most: f64| if may { most.max(0.0) } else { 0.0 };
+        let title = when(may_be.phrased, factors.title * TITLE_CONTAINS)
+            .max(when(may_be.titled, factors.exact_match * TITLE_EQUALS));
+        title
+            + when(may_be.phrased, factors.phrase * (TEXT_CONTAINS + CODE_CONTAINS))
+            + when(may_be.pinned, factors.pinned * PINNED)
             + (factors.recent * RECENT).max(0.0)
             + factors.scope * Self::scope_bonus(scope)
             + (factors.confidence * CONFIDENCE).max(0.0)
@@ -164,7 +173,7 @@ mod tests {
         fn no_item_rises_above_the_bound(
             age in 0.0..1e4_f64,
             confidence in 0.0..=1.0_f64,
-            phrase in any::<[bool; 3]>(),
+            phrase in any::<[bool; 5]>(),
         ) {
             let now = Timestamp::from_millis(1_700_000_000_000);
             let signals = Signals {
@@ -173,9 +182,16 @@ mod tests {
                 title_contains: phrase[0],
                 text_contains: phrase[1],
                 code_contains: phrase[2],
+                title_equals: phrase[3],
+                pinned: phrase[4],
                 ..plain(now)
             };
-            let bound = Parameters::default().boost_bound(Scope::Committed, phrase.contains(&true));
+            let may_be = MayBe {
+                titled: phrase[3],
+                phrased: phrase[..3].contains(&true),
+                pinned: phrase[4],
+            };
+            let bound = Parameters::default().boost_bound(Scope::Committed, may_be);
             prop_assert!(sum(&signals, now) <= bound + 1e-12);
         }
     }

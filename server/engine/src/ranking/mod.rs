@@ -3,5 +3,5 @@
 mod boosts;
 mod parameters;
 
-pub use boosts::{Boost, Signals, score_boosts};
+pub use boosts::{Boost, MayBe, Signals, score_boosts};
 pub use parameters::{BoostFactors, FieldWeights, Parameters};

@@ -14,7 +14,7 @@ use super::bm25::{TANTIVY_B, TANTIVY_K1, TermScoring, TunedTermQuery};
 use super::document::TextField;
 use super::facets::FacetCounter;
 use super::filter::{DocBits, Filter, Plan, SegmentFilter};
-use super::query::{ParsedQuery, Phrase};
+use super::query::{ParsedQuery, Phrase, QueryTerm};
 use super::schema::Fields;
 use super::statistics::{Provider, Statistics};
 use super::view::View;
@@ -63,6 +63,15 @@ pub(crate) struct Best {
     pub(crate) complete: bool,
 }
 
+impl Best {
+    const fn nothing() -> Self {
+        Self { found: Vec::new(), complete: true }
+    }
+}
+
+/// Phrases are looked up on their own when their rarest word is in at most so many items.
+const CHEAP_PHRASE: u64 = 4_096;
+
 impl Search<'_> {
     /// The `limit` matches with the highest BM25, in no particular order.
     pub(crate) fn best(&self, limit: usize) -> tantivy::Result<Best> {
@@ -71,22 +80,53 @@ impl Search<'_> {
     }
 
     /// The best matches among pinned items.
-    pub(crate) fn best_pinned(&self, limit: usize) -> tantivy::Result<Vec<Found>> {
-        self.best_with(Term::from_field_u64(self.fields.pinned, 1), limit)
+    pub(crate) fn best_pinned(&self, limit: usize) -> tantivy::Result<Best> {
+        self.best_with_term(Term::from_field_u64(self.fields.pinned, 1), limit)
     }
 
     /// The best matches among items whose title is the query.
-    pub(crate) fn best_titled(&self, title_key: u64, limit: usize) -> tantivy::Result<Vec<Found>> {
-        self.best_with(Term::from_field_u64(self.fields.title_key, title_key), limit)
+    pub(crate) fn best_titled(&self, title_key: u64, limit: usize) -> tantivy::Result<Best> {
+        self.best_with_term(Term::from_field_u64(self.fields.title_key, title_key), limit)
     }
 
-    fn best_with(&self, term: Term, limit: usize) -> tantivy::Result<Vec<Found>> {
-        if self.view.searcher.doc_freq(&term)? == 0 {
-            return Ok(Vec::new());
+    /// The best matches among items with the whole query as a phrase in `field`; `None` when its
+    /// words are too frequent for that to be cheap.
+    pub(crate) fn best_phrased(
+        &self,
+        field: TextField,
+        limit: usize,
+    ) -> tantivy::Result<Option<Best>> {
+        let parts = self.query.whole.parts(field);
+        let rarest = parts.iter().filter_map(|part| self.frequency_of(field, part)).min();
+        match rarest {
+            Some(0) => return Ok(Some(Best::nothing())),
+            Some(rarest) if rarest <= CHEAP_PHRASE => {}
+            _ => return Ok(None),
         }
+        let Some(query) = phrase_query(self.fields, field, parts) else {
+            return Ok(Some(Best::nothing()));
+        };
+        self.best_with(query, limit).map(Some)
+    }
+
+    fn best_with_term(&self, term: Term, limit: usize) -> tantivy::Result<Best> {
+        if self.view.searcher.doc_freq(&term)? == 0 {
+            return Ok(Best::nothing());
+        }
+        self.best_with(Box::new(TermQuery::new(term, IndexRecordOption::Basic)), limit)
+    }
+
+    fn best_with(&self, condition: Box<dyn Query>, limit: usize) -> tantivy::Result<Best> {
         let mut plan = self.filter.plan(&self.view.searcher, self.fields)?;
-        plan.leading.push(Box::new(TermQuery::new(term, IndexRecordOption::Basic)));
-        Ok(self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)?.found)
+        plan.leading.push(condition);
+        self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)
+    }
+
+    /// Items with a term of the query in `field`; `None` when it is not among those scored.
+    fn frequency_of(&self, field: TextField, part: &str) -> Option<u64> {
+        let known = |term: &QueryTerm| term.field == field && term.term == part;
+        let index = self.query.terms.iter().position(known)?;
+        Some(self.statistics.frequency(index))
     }
 
     fn best_of(&self, query: &dyn Query, plan: &Plan, limit: usize) -> tantivy::Result<Best> {
@@ -301,12 +341,7 @@ impl Search<'_> {
         field: TextField,
     ) -> tantivy::Result<Option<Box<dyn Weight>>> {
         let parts = self.query.whole.parts(field);
-        let absent = |part: &String| {
-            self.query.terms.iter().enumerate().any(|(index, term)| {
-                term.field == field && term.term == *part && self.statistics.frequency(index) == 0
-            })
-        };
-        if parts.iter().any(absent) {
+        if parts.iter().any(|part| self.frequency_of(field, part) == Some(0)) {
             return Ok(None);
         }
         let Some(query) = phrase_query(self.fields, field, parts) else { return Ok(None) };

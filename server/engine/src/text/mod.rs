@@ -34,7 +34,7 @@ pub use facets::FacetCounter;
 pub use filter::Filter;
 pub use index::{TextIndex, TextOptions};
 pub use query::{MAX_QUERY_CHARS, MAX_QUERY_TERMS, ParsedQuery, WordMatch, parse, word_matches};
-pub use search::{Candidate, Candidates, Overlay, SearchRequest};
+pub use search::{Candidate, Candidates, Overlay, SearchRequest, Unseen};
 pub use statistics::Statistics;
 
 #[cfg(test)]

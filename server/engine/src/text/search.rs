@@ -2,11 +2,12 @@
 //!
 //! # What is guaranteed about candidates
 //!
-//! A search answers the best matches by BM25, every pinned match and every match whose title is
-//! the query (as many of each as the limit allows), and [`Candidates::unseen`]: no match that was
-//! left out has a higher BM25. Bonuses other than those two are bounded
+//! A search answers the best matches by BM25, and beside them the best that are pinned, whose title
+//! is the query, or that contain it as a phrase (unless its words are so frequent that looking for
+//! the phrase would be slow). [`Candidates::unseen`] says that no match left out has a higher BM25,
+//! and which of these properties it may still have. All bonuses are bounded
 //! ([`Parameters::boost_bound`]), so a caller that finds its k-th final score above `unseen` plus
-//! the bound has the true best k; otherwise it asks again with a larger limit. (tantivy stores the
+//! the bound has the true best k; otherwise it may ask again with a larger limit. (tantivy stores the
 //! maximum of a block for the average length at the time the segment was written; where averages
 //! have drifted far, a match may be passed over that exceeds the threshold by a hair.)
 
@@ -17,7 +18,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocId, DocSet, Term};
 
 use super::bm25::TermScoring;
-use super::committed::{Found, Search, occurs_in};
+use super::committed::{Best, Found, Search, occurs_in};
 use super::document::{IndexDoc, TextField, id_hash, title_key};
 use super::facets::FacetCounter;
 use super::filter::Filter;
@@ -28,7 +29,7 @@ use super::tail::{Tail, TailHit, contains_phrase, occurrences};
 use super::view::View;
 use crate::api::TermScore;
 use crate::ids::{Seq, Timestamp};
-use crate::ranking::Parameters;
+use crate::ranking::{MayBe, Parameters};
 
 /// What to search for.
 #[derive(Debug, Clone, Copy)]
@@ -119,10 +120,19 @@ pub struct Candidates {
     pub total: u64,
     /// Counts, when asked for.
     pub facets: Option<FacetCounter>,
-    /// No match outside `hits` has a higher BM25; `None` when `hits` are all matches.
-    pub unseen: Option<f64>,
+    /// What is known of matches outside `hits`; `None` when there are none.
+    pub unseen: Option<Unseen>,
     pub(super) view: Arc<View>,
     pub(super) fields: Arc<Fields>,
+}
+
+/// What a match that was left out can be at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unseen {
+    /// No match left out has a higher BM25.
+    pub bm25: f64,
+    /// What it may be besides.
+    pub may_be: MayBe,
 }
 
 impl std::fmt::Debug for Candidates {
@@ -186,17 +196,11 @@ impl Snapshot {
         let limit = request.limit.max(1);
         let wanted_title = title_key_of(request.query);
 
-        let best = search.best(limit)?;
-        let complete = best.complete;
-        let mut found = best.found;
+        let Best { mut found, complete } = search.best(limit)?;
         let committed_worst = found.iter().map(|found| found.score).min_by(f32::total_cmp);
+        let mut may_be = MayBe::default();
         if !complete && !request.query.terms.is_empty() {
-            let mut extra = search.best_pinned(limit)?;
-            if wanted_title != 0 {
-                extra.extend(search.best_titled(wanted_title, limit)?);
-            }
-            let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
-            found.extend(extra.into_iter().filter(|more| known.insert(more.address)));
+            may_be = add_others(&search, wanted_title, limit, &mut found)?;
         }
 
         let tail_total = self.tail_hits.len() as u64;
@@ -220,6 +224,7 @@ impl Snapshot {
         let mut unseen = if complete { None } else { committed_worst };
         if let Some(worst) = tail_worst {
             unseen = Some(unseen.map_or(worst, |other| other.max(worst)));
+            may_be.phrased = true;
         }
 
         let mut hits: Vec<Candidate> = tail_kept
@@ -237,11 +242,36 @@ impl Snapshot {
             hits,
             total: committed_total.saturating_add(tail_total),
             facets,
-            unseen: unseen.map(f64::from),
+            unseen: unseen.map(|worst| Unseen { bm25: f64::from(worst), may_be }),
             view: self.view,
             fields: self.fields,
         })
     }
+}
+
+/// Adds the best matches that bonuses may lift, and says what those left out may still be.
+fn add_others(
+    search: &Search<'_>,
+    wanted_title: u64,
+    limit: usize,
+    found: &mut Vec<Found>,
+) -> tantivy::Result<MayBe> {
+    let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
+    let mut add = |best: Best| {
+        found.extend(best.found.into_iter().filter(|more| known.insert(more.address)));
+        !best.complete
+    };
+    let mut may_be = MayBe { pinned: add(search.best_pinned(limit)?), ..MayBe::default() };
+    if wanted_title != 0 {
+        may_be.titled = add(search.best_titled(wanted_title, limit)?);
+    }
+    for field in [TextField::Title, TextField::Text, TextField::Code] {
+        may_be.phrased |= match search.best_phrased(field, limit)? {
+            Some(best) => add(best),
+            None => true,
+        };
+    }
+    Ok(may_be)
 }
 
 fn title_key_of(query: &ParsedQuery) -> u64 {

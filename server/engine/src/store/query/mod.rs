@@ -41,7 +41,7 @@ const MAX_K: usize = 200;
 /// Matches are counted exactly up to here.
 const EXACT_TOTAL: u64 = 10_000;
 /// Most candidates taken from one scope.
-pub(crate) const MAX_CANDIDATES: usize = 4_096;
+pub(crate) const MAX_CANDIDATES: usize = 1_024;
 /// Furthest hit that pages reach.
 const MAX_DEPTH: usize = 10_000;
 

@@ -9,7 +9,7 @@ use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Seq, Timestamp};
 use crate::item::Counters;
 use crate::item::confidence::{Basis, NEUTRAL_CONTEXT};
-use crate::ranking::{Boost, Parameters, Signals, score_boosts};
+use crate::ranking::{Boost, MayBe, Parameters, Signals, score_boosts};
 use crate::text::{
     Candidate, Candidates, FacetCounter, Filter, Overlay, ParsedQuery, SearchRequest, Statistics,
     TextError,
@@ -209,7 +209,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
         let settled = found.iter().enumerate().all(|(source, candidates)| {
             let Some(unseen) = candidates.unseen else { return true };
-            best.len() >= needed && (by_newness || unseen + self.bound(source) <= worst)
+            let most = unseen.bm25 + self.bound(source, unseen.may_be);
+            best.len() >= needed && (by_newness || most <= worst)
         });
 
         let mut hits = Vec::with_capacity(best.len());
@@ -270,14 +271,11 @@ impl<'a, S: ItemSource> Search<'a, S> {
         })
     }
 
-    /// The most that bonuses add to a match that is neither pinned nor titled as the query.
-    fn bound(&self, source: usize) -> f64 {
+    /// The most that bonuses add to a match that was left out.
+    fn bound(&self, source: usize, may_be: MayBe) -> f64 {
         let scope = self.sources.get(source).map(ItemSource::scope);
-        let parameters = self.parameters.get(source);
-        match (scope, parameters) {
-            (Some(scope), Some(parameters)) => {
-                parameters.boost_bound(scope, !self.query.whole.is_empty())
-            }
+        match (scope, self.parameters.get(source)) {
+            (Some(scope), Some(parameters)) => parameters.boost_bound(scope, may_be),
             _ => 0.0,
         }
     }
