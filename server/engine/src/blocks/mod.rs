@@ -79,8 +79,4 @@ mod tests;
 mod verify;
 mod writer;
 
-pub(crate) use error::BlockError;
-pub(crate) use rewrite::Rewritten;
-pub(crate) use store::{BlockStore, Leftover};
-pub(crate) use verify::BlocksCheck;
-pub(crate) use writer::{BlockWriter, SegmentSummary};
+pub(crate) use store::BlockStore;

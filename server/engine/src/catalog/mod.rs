@@ -92,7 +92,6 @@ impl Catalog {
 }
 
 /// Sorts a redb error: a full or failing disk, damage, or something unexpected.
-#[expect(clippy::wildcard_enum_match_arm, reason = "redb's enum is not exhaustive")]
 pub(crate) fn failure(context: &'static str, error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
         // What is there is not a redb file.

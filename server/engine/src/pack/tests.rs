@@ -166,7 +166,6 @@ fn cropped(code: &str, edit: impl FnOnce(&mut Content), window: Option<SnippetWi
     pack(&request, &[item(content)]).snippets.remove(0)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "compared with optional ranges")]
 fn lines(start: u32, end: u32) -> Option<LineRange> {
     Some(LineRange { start, end })
 }

@@ -172,6 +172,7 @@ impl Engine {
             let erased = scope.erase(&who, progress)?;
             let details = BTreeMap::from([
                 ("segments".to_owned(), json!(done.segments)),
+                ("blockSegments".to_owned(), json!(scope.state.blocks.segments())),
                 ("erasedBodies".to_owned(), json!(erased)),
                 ("errors".to_owned(), json!(done.errors)),
             ]);

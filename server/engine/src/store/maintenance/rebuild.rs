@@ -61,7 +61,7 @@ impl ScopeStore {
     pub(super) fn cleanup(&self, dry_run: bool, progress: &dyn Progress) -> Result<CleanupResult> {
         let state = &self.state;
         let mut result = CleanupResult { dry_run, removed: Vec::new(), bytes: 0 };
-        let folders = [state.dir.clone(), state.dir.join("journal"), state.dir.join("blocks")];
+        let folders = [state.dir.clone(), state.dir.join("journal")];
         for folder in &folders {
             if !state.disk.exists(folder)? {
                 continue;
@@ -78,6 +78,12 @@ impl ScopeStore {
                     state.disk.remove_file(&path)?;
                 }
             }
+        }
+        let leftovers =
+            if dry_run { state.blocks.leftovers()? } else { state.blocks.remove_leftovers()? };
+        for leftover in leftovers {
+            result.removed.push(format!("blocks/{}", leftover.name));
+            result.bytes += leftover.len;
         }
         let root = state.dir.join("views");
         let current = state.views.load().generation;

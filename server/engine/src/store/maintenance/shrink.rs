@@ -14,6 +14,8 @@ use crate::progress::Progress;
 use crate::store::command::{Command, Who};
 use crate::store::scope::ScopeStore;
 
+/// A block segment is finished at this size, so that rewriting one stays cheap.
+const BLOCK_SEGMENT_BYTES: u64 = 256 << 20;
 /// An open segment is sealed for compaction once it holds this much that can go.
 const WORTH_SEALING: u64 = 1 << 20;
 
@@ -74,6 +76,7 @@ impl ScopeStore {
                 Err(error) => done.errors.push(format!("segment {}: {error}", segment.first)),
             }
         }
+        self.state.blocks.merge_small()?;
         done.after = self.stored_bytes();
         Ok(done)
     }
@@ -141,6 +144,10 @@ impl ScopeStore {
             if leaving.get(&line.record.hash) == Some(&false)
                 && !self.state.blocks.contains(&line.record.hash)?
             {
+                if writer.bytes() >= BLOCK_SEGMENT_BYTES {
+                    writer.finish()?;
+                    writer = self.state.blocks.writer()?;
+                }
                 writer.add(&line.record.id, line.record.hash, &body)?;
                 moved += 1;
             }
