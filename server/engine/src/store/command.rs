@@ -16,8 +16,9 @@ use crate::catalog::{Applied, Applier, Blob, COUNTERS_META, ERASE_META, ItemReco
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, Seq, Timestamp, Version};
 use crate::item::edit::Edited;
+use crate::item::redaction::remember_hashes;
 use crate::item::similarity::Sketch;
-use crate::item::{Content, Counters, Sensitivity, canonical};
+use crate::item::{Content, Counters, Sensitivity, canonical, gate};
 use crate::journal::{Draft, Journal, Op, Record};
 use crate::text::Change;
 
@@ -96,6 +97,8 @@ pub(crate) struct Upsert {
 /// Parts of a stored item that an upsert leaves as they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
+    /// Hashes of redacted secrets: kept while the new content still shows where they were.
+    pub(crate) secrets: bool,
     pub(crate) links: bool,
     pub(crate) life: bool,
     pub(crate) sensitivity: bool,
@@ -279,12 +282,20 @@ impl<'a, 't> Decider<'a, 't> {
             if keep.links && !live.links.is_empty() {
                 content.links.clone_from(&self.content(&content.id, live)?.links);
             }
+            if keep.secrets {
+                let before = self.content(&content.id, live)?;
+                remember_hashes(&mut content, &before.secret_hash_refs);
+            }
             if keep.life {
                 content.ttl_days = live.ttl_days;
                 content.expires_at = live.expires_at.map(Timestamp::from_millis);
             }
             if keep.sensitivity {
+                // The scope may have come to accept less since the item was stored.
                 content.sensitivity = live.sensitivity();
+                let ceiling = self.state.config.load().sharing.sensitivity;
+                gate::admit(content.scope, content.sensitivity, ceiling)
+                    .map_err(EngineError::from)?;
             }
         }
         if content.expires_at.is_none_or(|end| end <= self.clock) {

@@ -168,7 +168,8 @@ impl Engine {
     }
 
     /// Takes items over from another system into one scope, with their times and counters.
-    /// Answers how many were written and what was skipped.
+    /// Answers how many were written and what was skipped. An item that is stored just so is
+    /// neither; one that was changed here since is skipped.
     pub fn import(
         &self,
         caller: &Caller,
@@ -179,22 +180,35 @@ impl Engine {
         let config = store.state.config.load_full();
         let redactor = self.redactor.load_full();
         let rules = self.rules(caller, &config, &redactor);
+        let eyes = visibility(caller);
         let mut written = 0;
         let mut skipped = Vec::new();
         for (mut content, counters) in items {
             content.scope = scope;
-            let edited = match rules.at(Timestamp::now()).import(None, &content) {
+            let reader = Reader::new(&store.state, None, &eyes)?;
+            let stored = match reader.find(&content.id)? {
+                Some(seen) => Some(store.state.stored(&reader.view, &content.id, seen.hash)?),
+                None => None,
+            };
+            drop(reader);
+            let edited = match rules.at(Timestamp::now()).import(stored.as_deref(), &content) {
                 Ok(edited) => edited,
                 Err(error) => {
                     skipped.push(Skipped { id: content.id, reason: error.to_string() });
                     continue;
                 }
             };
-            let version = content.version;
-            let content = Content { version, ..edited.content };
+            if !edited.changed {
+                continue;
+            }
+            if stored.is_some_and(|stored| stored.updated_at > content.updated_at) {
+                let reason = "the stored item was written later: delete it first to import it";
+                skipped.push(Skipped { id: content.id, reason: reason.to_owned() });
+                continue;
+            }
             store.writer.write_waiting(Command::Import {
                 op: Op::Import,
-                content: Box::new(content),
+                content: Box::new(edited.content),
                 counters,
                 who: who(caller),
             })?;

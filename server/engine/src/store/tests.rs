@@ -418,3 +418,61 @@ fn hit_id(hit: &crate::api::Hit) -> String {
         HitBody::Snippet { summary, .. } | HitBody::Summary(summary) => summary.id.to_string(),
     }
 }
+
+#[test]
+fn importing_again_writes_only_what_changed_there_and_nothing_that_changed_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let then = Timestamp::from_millis(1_790_000_000_000);
+    let import = |texts: [&str; 2]| {
+        let items = texts.into_iter().enumerate().map(|(n, text)| {
+            let content = crate::item::fixtures::note(&format!("n{n}"), text, then);
+            (content, crate::item::Counters::default())
+        });
+        engine.import(&caller(), Scope::Local, items).unwrap()
+    };
+    assert_eq!(import(["one", "two"]).0, 2);
+    assert_eq!(import(["one", "two"]), (0, vec![]));
+    assert_eq!(import(["one", "2"]).0, 1);
+    assert_eq!(engine.get(&caller(), get("n1")).unwrap().text, "2");
+
+    engine.upsert(&caller(), note("n0", "", "mine")).unwrap();
+    let (written, skipped) = import(["one", "2"]);
+    assert_eq!((written, skipped.len()), (0, 1));
+    assert_eq!(engine.get(&caller(), get("n0")).unwrap().text, "mine");
+}
+
+#[test]
+fn what_a_reader_got_can_be_written_back_with_its_secrets_hashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let secret = format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+    let written = engine.upsert(&caller(), note("a", "", &format!("use {secret}"))).unwrap();
+    assert_eq!(written.redactions, 1);
+    let read = engine.get(&caller(), get("a")).unwrap();
+    assert_eq!(read.text, "use <redacted-secret>");
+    assert!(!engine.upsert(&caller(), note("a", "", &read.text)).unwrap().changed);
+    assert_eq!(engine.get(&caller(), get("a")).unwrap().security.secret_hash_refs.len(), 1);
+    engine.upsert(&caller(), note("a", "", "nothing left")).unwrap();
+    assert!(engine.get(&caller(), get("a")).unwrap().security.secret_hash_refs.is_empty());
+}
+
+#[test]
+fn a_sensitivity_kept_from_before_still_passes_the_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let accept = |most: &str| {
+        let config = json!({"sharing": {"sensitivity": most}});
+        let config = crate::config::ScopeConfig::from_json(&config).unwrap();
+        engine.set_scope_config(&caller(), Scope::Committed, &config).unwrap();
+    };
+    accept("private");
+    let mut request = UpsertRequest { scope: Scope::Committed, ..note("a", "", "x") };
+    request.sensitivity = Some(Sensitivity::Private);
+    engine.upsert(&caller(), request.clone()).unwrap();
+    accept("team");
+    request.sensitivity = None;
+    request.text = "y".into();
+    let error = engine.upsert(&caller(), request).unwrap_err().to_string();
+    assert!(error.contains("private exceeds team"), "{error}");
+}

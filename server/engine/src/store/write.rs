@@ -31,7 +31,8 @@ impl Engine {
     pub fn upsert(&self, caller: &Caller, mut request: UpsertRequest) -> Result<WriteResult> {
         let scope = self.writable(caller, request.scope)?;
         let config = scope.state.config.load_full();
-        let keep = Keep {
+        let mut keep = Keep {
+            secrets: false,
             links: request.links.is_none(),
             life: request.ttl_days.is_none(),
             sensitivity: request.sensitivity.is_none(),
@@ -41,6 +42,7 @@ impl Engine {
         // As if the item were new; what is kept of a stored one, the writer fills in.
         let rules = self.rules(caller, &config, &redactor);
         let edited = rules.at(Timestamp::now()).upsert(None, request)?;
+        keep.secrets = edited.marked;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
         let content = edited.content;
         let sketch = Sketch::of(&content);

@@ -10,7 +10,7 @@ mod merge;
 mod tests;
 
 use super::guardrail;
-use super::redaction::Redactor;
+use super::redaction::{Cleaned, Redactor};
 use super::{Content, Counters, Link, Provenance, confidence, gate, validate};
 use crate::api::{
     AppendField, AppendRequest, LinkRequest, PatchField, PatchRequest, TagRequest, UpsertRequest,
@@ -46,6 +46,9 @@ pub struct Edited {
     pub changed: bool,
     /// Secrets taken out.
     pub redactions: usize,
+    /// Whether a replacement text stands in the content, so that the hashes of what it replaced
+    /// must stay with it.
+    pub marked: bool,
     /// What the caller should know.
     pub warnings: Vec<String>,
 }
@@ -321,7 +324,7 @@ impl Editor<'_> {
         mut warnings: Vec<String>,
     ) -> Result<Edited> {
         validate::normalise(&mut draft);
-        let redactions = self.redactor.redact_content(&mut draft);
+        let Cleaned { redactions, marked } = self.redactor.redact_content(&mut draft);
         if redactions > 0 {
             // Several redacted entries are one entry now.
             validate::normalise_facets(&mut draft.facets);
@@ -335,7 +338,7 @@ impl Editor<'_> {
         let Some(stored) = stored else {
             draft.version = Version(1);
             self.actor.clone_into(&mut draft.provenance.updated_by);
-            return Ok(Edited { content: draft, changed: true, redactions, warnings });
+            return Ok(Edited { content: draft, changed: true, redactions, marked, warnings });
         };
         draft.version = stored.version;
         draft.updated_at = stored.updated_at;
@@ -347,7 +350,7 @@ impl Editor<'_> {
             draft.updated_at = self.now.max(stored.updated_at);
             self.actor.clone_into(&mut draft.provenance.updated_by);
         }
-        Ok(Edited { content: draft, changed, redactions, warnings })
+        Ok(Edited { content: draft, changed, redactions, marked, warnings })
     }
 }
 

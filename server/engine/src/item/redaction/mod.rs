@@ -48,6 +48,15 @@ pub struct Redacted {
     pub hashes: Vec<Digest>,
 }
 
+/// What redaction did to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Secrets replaced.
+    pub redactions: usize,
+    /// Whether a replacement text stands in the item now, made just now or earlier.
+    pub marked: bool,
+}
+
 /// Finds and replaces secrets. Immutable: to change patterns, build another one.
 #[derive(Debug, Clone)]
 pub struct Redactor {
@@ -159,10 +168,10 @@ impl Redactor {
     }
 
     /// Redacts every string of `content` except its id and the subjects of its provenance, and
-    /// adds the hashes to `secret_hash_refs`. Answers how many replacements were made.
+    /// adds the hashes to `secret_hash_refs`.
     ///
     /// Hashes that `content` had before are kept only while a replacement text is left in it.
-    pub fn redact_content(&self, content: &mut Content) -> usize {
+    pub fn redact_content(&self, content: &mut Content) -> Cleaned {
         let mut hashes = Vec::new();
         let mut marked = false;
         for field in strings_of(content) {
@@ -173,15 +182,12 @@ impl Redactor {
             }
             marked = marked || self.markers().any(|marker| field.contains(marker));
         }
-        let count = hashes.len();
+        let cleaned = Cleaned { redactions: hashes.len(), marked };
         if !marked {
             content.secret_hash_refs.clear();
         }
-        content.secret_hash_refs.extend(hashes);
-        content.secret_hash_refs.sort_unstable();
-        content.secret_hash_refs.dedup();
-        content.secret_hash_refs.truncate(MAX_HASHES);
-        count
+        remember_hashes(content, &hashes);
+        cleaned
     }
 
     /// Secrets in `text`, in order, without overlap.
@@ -244,6 +250,14 @@ impl Redactor {
             .into_iter()
             .filter(|marker| !marker.is_empty())
     }
+}
+
+/// Adds hashes of secrets to those that `content` keeps.
+pub fn remember_hashes(content: &mut Content, hashes: &[Digest]) {
+    content.secret_hash_refs.extend(hashes);
+    content.secret_hash_refs.sort_unstable();
+    content.secret_hash_refs.dedup();
+    content.secret_hash_refs.truncate(MAX_HASHES);
 }
 
 struct Found {

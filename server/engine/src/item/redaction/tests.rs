@@ -214,7 +214,7 @@ fn every_string_of_an_item_is_redacted() {
         field.clone_from(&secret);
         places += 1;
     }
-    assert_eq!(redactor.redact_content(&mut content), places);
+    assert_eq!(redactor.redact_content(&mut content).redactions, places);
     assert_eq!(content.secret_hash_refs, [Digest::of(secret.as_bytes())]);
     assert!(!serde_json::to_string(&content).unwrap().contains(&secret));
 }
@@ -224,7 +224,8 @@ fn old_hashes_stay_only_while_a_replacement_is_left() {
     let redactor = redactor();
     let mut content = fixtures::note("x", "key <redacted-secret>", Timestamp::from_millis(0));
     content.secret_hash_refs = vec![Digest::of(b"old")];
-    assert_eq!(redactor.redact_content(&mut content), 0);
+    let cleaned = redactor.redact_content(&mut content);
+    assert_eq!(cleaned, Cleaned { redactions: 0, marked: true });
     assert_eq!(content.secret_hash_refs.len(), 1);
     content.text = "nothing here".into();
     redactor.redact_content(&mut content);
