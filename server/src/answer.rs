@@ -37,11 +37,13 @@ pub struct Failure {
 
 impl Failure {
     /// The command line or the configuration is wrong.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     pub fn usage(error: impl ToString) -> Self {
         Self { message: error.to_string(), exit: Exit::Usage }
     }
 
     /// The work was tried and failed.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     pub fn failed(error: impl ToString) -> Self {
         Self { message: error.to_string(), exit: Exit::Failed }
     }

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
@@ -18,7 +19,7 @@ use llm_memory_engine::ids::Timestamp;
 use crate::answer::{self, Answer, Failure};
 use crate::config::{self, ConfigError, Effective, Sources, settings, value::Kind};
 use crate::exit::Exit;
-use crate::{auth, cli, serve, tools};
+use crate::{auth, cli, doctor, serve, tools};
 
 /// Shape of what a command prints on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,15 @@ pub fn command() -> Command {
                      running calls, close the store and exit 0; SIGHUP reads the configuration, \
                      tokens and secret patterns again.",
                 )
+                .arg(
+                    Arg::new("test-mode")
+                        .long("test-mode")
+                        .action(ArgAction::SetTrue)
+                        .help("Check everything, open and close the store, exit 0 or 2"),
+                )
+                .args(setting_flags()),
+            Command::new("doctor")
+                .about("Checks everything a server needs and says how to mend what is wrong")
                 .args(setting_flags()),
             Command::new("stdio")
                 .about("Serves a store over MCP on standard input and output")
@@ -190,6 +200,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             .load(&OsDisk, given_settings(arguments))
             .map_err(Failure::usage)
             .and_then(|effective| serve::stdio::run(&effective)),
+        Some(("doctor", arguments)) => {
+            let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+            let loaded = common.load(&*disk, given_settings(arguments));
+            Ok(doctor::answer(&doctor::examine(&disk, loaded)))
+        }
         Some(("config", arguments)) => show_config(&common, arguments),
         Some(("token", arguments)) => change_tokens(&common, arguments),
         Some((name, arguments)) => return cli::run(&common, name, arguments),
@@ -201,6 +216,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn serve(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
     let sources = common.sources(given_settings(arguments));
     let effective = config::load(&OsDisk, &sources).map_err(Failure::usage)?;
+    if arguments.get_flag("test-mode") {
+        return Ok(serve::test(effective));
+    }
     serve::run(effective, sources)
 }
 

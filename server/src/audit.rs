@@ -118,6 +118,7 @@ impl Entry {
 
     /// Takes from the arguments of a call what says where it went: scope, project and item. Only
     /// short texts; an argument that is none of these is not looked at.
+    #[must_use]
     pub fn with_arguments(mut self, arguments: &Map<String, Value>) -> Self {
         let short = |name: &str| {
             let text = arguments.get(name).and_then(Value::as_str)?;
@@ -130,15 +131,15 @@ impl Entry {
     }
 
     /// Takes from the result of a call the item it concerned and counts.
+    #[must_use]
     pub fn with_result(mut self, result: &Value) -> Self {
         let text = |name: &str| {
             let text = result.get(name).and_then(Value::as_str)?;
             (text.len() <= MAX_NAME).then(|| text.to_owned())
         };
         self.id = text("id").or(self.id);
-        self.items = result.get("items").and_then(|items| match items {
-            Value::Array(list) => Some(list.len() as u64),
-            other => other.as_u64(),
+        self.items = result.get("items").and_then(|items| {
+            items.as_array().map(|list| list.len() as u64).or_else(|| items.as_u64())
         });
         let redactions = result.get("redactions").and_then(Value::as_u64);
         self.redactions = redactions.filter(|count| *count > 0);
@@ -146,12 +147,14 @@ impl Entry {
     }
 
     /// Sets the time spent.
+    #[must_use]
     pub fn took(mut self, duration: Duration) -> Self {
         self.duration_ms = Some((duration.as_secs_f64() * 1e6).round() / 1e3);
         self
     }
 
     /// Sets where the caller came from.
+    #[must_use]
     pub fn from_peer(mut self, transport: &str, peer: Option<SocketAddr>) -> Self {
         self.transport = Some(transport.to_owned());
         self.peer = peer.map(|peer| peer.to_string());

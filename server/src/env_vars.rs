@@ -47,7 +47,8 @@ env_vars! {
     /// Port of `/metrics`; 0 takes a free one.
     METRICS_PORT = "LLM_MEMORY_METRICS_PORT";
     /// Host names that the `Host` header may carry, besides loopback names and the bound address;
-    /// comma-separated. `*` allows any.
+    /// comma-separated. `*` allows any; so does none, when tokens guard an address that is not
+    /// loopback.
     ALLOWED_HOSTS = "LLM_MEMORY_ALLOWED_HOSTS";
     /// Origins from which browsers may call, such as `https://console.example.org`;
     /// comma-separated.

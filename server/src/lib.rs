@@ -10,6 +10,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 mod docs;
+pub mod doctor;
 pub mod env_vars;
 pub mod exit;
 pub mod health;

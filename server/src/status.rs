@@ -166,7 +166,8 @@ pub(crate) mod fixtures {
                 catalog_bytes: 1000,
                 index_bytes: 500,
                 block_bytes: 100,
-                content_bytes: 1500,
+                content_bytes: 2000,
+                archived_bytes: 1500,
                 watermarks: BTreeMap::from([
                     ("catalog".to_owned(), Seq(18)),
                     ("text".to_owned(), Seq(20)),

@@ -66,13 +66,12 @@ fn accepts(kind: Kind) -> String {
 
 fn preset(setting: &Setting) -> String {
     match setting.preset {
-        Preset::Text("") => "none".to_owned(),
+        Preset::Text("") | Preset::Unset => "none".to_owned(),
         Preset::Text(text) => format!("`{text}`"),
         Preset::InDataDir(name) => format!("`{name}` in the data folder"),
         Preset::UserDataDir => "`$XDG_DATA_HOME/llm-memory`, `~/.local/share/llm-memory`, or \
                                 `/var/lib/llm-memory` without a home"
             .to_owned(),
-        Preset::Unset => "none".to_owned(),
     }
 }
 

@@ -125,32 +125,21 @@ pub fn load(disk: &dyn Disk, sources: &Sources) -> Result<Effective, ConfigError
     Ok(Effective { config, values, file: path })
 }
 
-fn read_file(
-    disk: &dyn Disk,
-    sources: &Sources,
-) -> Result<Option<(PathBuf, Map<String, Value>)>, ConfigError> {
+type ConfigFile = (PathBuf, Map<String, Value>);
+
+fn read_file(disk: &dyn Disk, sources: &Sources) -> Result<Option<ConfigFile>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { source };
     let named = sources
         .config
         .clone()
         .or_else(|| sources.variable(env_vars::CONFIG.name).map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => {
-            let candidates = [sources.data_dir().join(FILE_NAME), PathBuf::from(SYSTEM_FILE)];
-            let mut found = None;
-            for candidate in candidates {
-                if disk.exists(&candidate).map_err(unreadable)? {
-                    found = Some(candidate);
-                    break;
-                }
-            }
-            match found {
-                Some(path) => path,
-                None => return Ok(None),
-            }
+    let mut path = named;
+    for candidate in [sources.data_dir().join(FILE_NAME), PathBuf::from(SYSTEM_FILE)] {
+        if path.is_none() && disk.exists(&candidate).map_err(unreadable)? {
+            path = Some(candidate);
         }
-    };
+    }
+    let Some(path) = path else { return Ok(None) };
     let bytes = disk.read(&path).map_err(unreadable)?;
     parse(&path, &bytes).map(|object| Some((path, object)))
 }

@@ -78,12 +78,12 @@ impl Kind {
     }
 
     fn bounded(self, number: u64) -> Result<Value, String> {
-        match self {
-            Self::Number { min, max } if !(min..=max).contains(&number) => {
-                Err(format!("{number} is not {}", self.expected()))
-            }
-            _ => Ok(Value::from(number)),
+        if let Self::Number { min, max } = self
+            && !(min..=max).contains(&number)
+        {
+            return Err(format!("{number} is not {}", self.expected()));
         }
+        Ok(Value::from(number))
     }
 
     fn word(self, text: &str) -> Result<Value, String> {
@@ -99,8 +99,9 @@ impl Kind {
             Self::Address => {
                 text.parse::<IpAddr>().map(|ip| Value::from(ip.to_string())).map_err(|_| wrong())
             }
-            _ if text.is_empty() => Err(wrong()),
-            _ => Ok(Value::from(text)),
+            Self::Switch | Self::Number { .. } | Self::Path | Self::Text | Self::List => {
+                if text.is_empty() { Err(wrong()) } else { Ok(Value::from(text)) }
+            }
         }
     }
 

@@ -128,7 +128,7 @@ fn of_scopes(snapshot: &Snapshot, out: &mut Samples) {
             out.add(definition, label(), value as f64);
         }
         if scope.block_bytes > 0 {
-            let ratio = scope.content_bytes as f64 / scope.block_bytes as f64;
+            let ratio = scope.archived_bytes as f64 / scope.block_bytes as f64;
             out.add(table::COMPRESSION_RATIO, label(), ratio);
         }
         for (view, bytes) in [

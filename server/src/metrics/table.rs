@@ -73,8 +73,8 @@ metrics! {
     CACHE_HIT_RATE = Gauge "llm_memory_cache_hit_rate" ["cache"];
     /// Bytes held by a cache.
     CACHE_SIZE = Gauge "llm_memory_cache_size_bytes" ["cache"];
-    /// Bytes of all stored versions as compact JSON, over the bytes on disk of the blocks that
-    /// hold them; absent while there are no blocks.
+    /// Bytes, as compact JSON, of the versions whose bodies lie in blocks, over the bytes on disk
+    /// of the blocks; absent while there are none.
     COMPRESSION_RATIO = Gauge "llm_memory_compression_ratio" ["scope"];
     /// Live items.
     ITEMS = Gauge "llm_memory_items" ["scope"];

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 use llm_memory_engine::{Engine, EngineError};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -36,6 +37,8 @@ use crate::answer::{Answer, Failure};
 use crate::audit::{Audit, Entry, Kind};
 use crate::auth::{Authenticator, own_admin, token_file};
 use crate::config::{Config, Effective, Sources};
+use crate::doctor::{self, Finding};
+use crate::exit::Exit;
 use crate::health;
 use crate::mcp::{McpOptions, McpService, serve_listener};
 use crate::metered_disk::MeteredDisk;
@@ -111,13 +114,32 @@ pub(crate) fn open_engine(disk: &Arc<dyn Disk>, config: &Config) -> Result<Engin
     if let Some(path) = &config.journal.signing_key_file {
         options.signing_key = Some(signing_key::read(&**disk, path).map_err(Failure::usage)?);
     }
-    Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
+    let redactor = match &config.redaction.patterns_file {
+        Some(path) => {
+            let bytes = disk.read(path).map_err(Failure::usage)?;
+            let redactor = parse_patterns(&bytes);
+            Some(redactor.map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
+        }
+        None => None,
+    };
+    let opened = Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
         let message = match &error {
             EngineError::Disk(disk_error) if disk_error.is_locked() => in_use(&config.data_dir),
             _ => format!("cannot open the store in {}: {error}", config.data_dir.display()),
         };
         Failure::failed(message)
-    })
+    });
+    if let (Ok(engine), Some(redactor)) = (&opened, redactor) {
+        engine.set_redactor(redactor);
+    }
+    opened
+}
+
+/// The patterns in the content of a pattern file, ready for use.
+pub(crate) fn parse_patterns(bytes: &[u8]) -> Result<Redactor, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let file = PatternFile::parse(text).map_err(|error| error.to_string())?;
+    Redactor::new(&file).map_err(|error| error.to_string())
 }
 
 fn in_use(root: &Path) -> String {
@@ -167,6 +189,24 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
         drain: config.grace(),
         ..defaults
     }
+}
+
+/// Checks everything a server needs, opens the store and closes it again: `serve --test-mode`.
+pub fn test(effective: Effective) -> Answer {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let config = effective.config.clone();
+    let mut findings = doctor::examine(&disk, Ok(effective));
+    findings.push(match open_engine(&disk, &config).map(|engine| engine.close()) {
+        Ok(Ok(())) => Finding::ok("start", "the store opens and closes"),
+        Ok(Err(error)) => Finding::critical("start", error.to_string(), "look at the disk"),
+        Err(failure) => Finding::critical("start", failure.message, "mend what is named above"),
+    });
+    let mut answer = doctor::answer(&findings);
+    // A warning does not keep a server from starting.
+    if answer.exit == Exit::Finding {
+        answer.exit = Exit::Done;
+    }
+    answer
 }
 
 /// Serves until a signal ends it.
@@ -317,7 +357,6 @@ impl Session<'_> {
     fn reloader(&self, engine: &Arc<Engine>) -> Result<Arc<Reloader>, Failure> {
         let config = &self.effective.config;
         let disk = &self.instruments.disk;
-        let _ = engine;
         let auth = Arc::clone(&self.auth);
         let tokens = WatchedFile::new(
             Arc::clone(disk),
@@ -330,6 +369,19 @@ impl Session<'_> {
                 Ok(format!("{count} in force"))
             }),
         );
+        let mut files = vec![tokens];
+        if let Some(path) = &config.redaction.patterns_file {
+            let engine = Arc::clone(engine);
+            files.push(WatchedFile::new(
+                Arc::clone(disk),
+                path.clone(),
+                "secret patterns",
+                Box::new(move |bytes| {
+                    engine.set_redactor(parse_patterns(bytes)?);
+                    Ok("in force for what is written from now on".to_owned())
+                }),
+            ));
+        }
         Ok(Arc::new(Reloader {
             disk: Arc::clone(disk),
             sources: self.sources.clone(),
@@ -339,7 +391,8 @@ impl Session<'_> {
             telemetry: Arc::clone(&self.instruments.telemetry),
             recorder: Arc::clone(&self.instruments.recorder),
             audit: self.instruments.audit.clone(),
-            files: Mutex::new(vec![tokens]),
+            files: Mutex::new(files),
+            engine: Arc::clone(engine),
         }))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::Disk;
+use llm_memory_engine::Engine;
 use parking_lot::Mutex;
 
 use super::admission;
@@ -33,6 +34,8 @@ pub struct Reloader {
     pub recorder: Arc<Recorder>,
     /// Told about every change.
     pub audit: Audit,
+    /// Scope configurations.
+    pub engine: Arc<Engine>,
     /// Token and pattern files.
     pub files: Mutex<Vec<WatchedFile>>,
 }
@@ -64,6 +67,15 @@ impl Reloader {
                 tracing::error!(%error, "config.reload: the configuration has mistakes; nothing changed");
                 self.record("refused", error.to_string());
             }
+        }
+        match self.engine.reload_configs() {
+            Ok(problems) => {
+                for problem in problems {
+                    tracing::error!(problem, "config.reload: a scope keeps its settings");
+                    self.record("refused", problem);
+                }
+            }
+            Err(error) => tracing::error!(%error, "config.reload: scopes not read"),
         }
         self.look_at_files();
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use llm_memory_disk::Disk;
 use llm_memory_engine::Engine;
 use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::store::CacheReport;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::auth::Authenticator;
 use crate::metrics::Metrics;
 use crate::metrics::history::{History, Line};
 use crate::process;
-use crate::status::{Board, Snapshot};
+use crate::status::{Board, CacheState, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::verified::Verified;
 
@@ -63,6 +64,13 @@ impl Sampler {
             note("the store does not say what it holds", &error);
             Vec::new()
         });
+        let caches = match self.engine.caches() {
+            Ok(report) => cache_states(&report),
+            Err(error) => {
+                note("the caches cannot be measured", &error);
+                Vec::new()
+            }
+        };
         let disk = match self.disk.space(&self.root) {
             Ok(space) => Some(space),
             Err(error) => {
@@ -78,7 +86,7 @@ impl Sampler {
         self.board.post(Snapshot {
             at: Some(Timestamp::now()),
             scopes,
-            caches: Vec::new(),
+            caches,
             disk,
             process: process::sample(&*self.disk),
             locked_out: self.auth.locked_out(),
@@ -123,4 +131,19 @@ impl Sampler {
             }
         }
     }
+}
+
+fn cache_states(report: &CacheReport) -> Vec<CacheState> {
+    let of = |name, usage: llm_memory_engine::store::CacheUse| CacheState {
+        name,
+        hits: usage.hits,
+        misses: usage.misses,
+        bytes: usage.bytes,
+    };
+    vec![
+        of("payload", report.payload),
+        of("query", report.query),
+        // Look-ups of decoded blocks are not counted, so that this one has no rate.
+        CacheState { name: "frame", hits: 0, misses: 0, bytes: report.frame_bytes },
+    ]
 }

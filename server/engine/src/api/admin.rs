@@ -324,6 +324,9 @@ pub struct ScopeStatus {
     pub block_bytes: u64,
     /// Bytes of all stored versions as compact JSON.
     pub content_bytes: u64,
+    /// The part of `content_bytes` whose bodies lie in blocks.
+    #[serde(default)]
+    pub archived_bytes: u64,
     /// Journal position of each view.
     pub watermarks: BTreeMap<String, Seq>,
     /// Position of the journal.

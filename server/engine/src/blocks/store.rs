@@ -159,6 +159,11 @@ impl BlockStore {
         self.shared.segments().iter().map(|segment| segment.bytes()).sum()
     }
 
+    /// Bytes of all bodies before compression; one that two segments have counts twice.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.shared.segments().iter().map(|segment| segment.index.body_bytes()).sum()
+    }
+
     /// Number of segments.
     pub(crate) fn segments(&self) -> usize {
         self.shared.segments().len()

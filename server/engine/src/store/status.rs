@@ -72,6 +72,7 @@ fn status(state: &ScopeState) -> Result<ScopeStatus> {
         index_bytes: views.text.bytes()?,
         block_bytes: state.blocks.bytes(),
         content_bytes: totals.content_bytes,
+        archived_bytes: state.blocks.body_bytes(),
         watermarks: watermarks(state, &view)?,
         head_seq: state.journal.head().seq,
         read_only: state.read_only.lock().clone(),

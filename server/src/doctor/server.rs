@@ -1,0 +1,184 @@
+//! What a server needs besides the machine: ports, tokens, secret patterns, the signing key.
+
+use llm_memory_disk::Disk;
+use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::item::redaction::{PatternFile, Redactor};
+
+use super::Finding;
+use crate::config::Config;
+use crate::serve::{admission, listeners, run_files, signing_key};
+
+/// Looks at everything a server reads or takes at start.
+pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
+    let mut findings = ports(disk, config);
+    findings.extend(tokens(disk, config));
+    findings.push(patterns(disk, config));
+    if let Some(path) = &config.journal.signing_key_file {
+        findings.push(match signing_key::read(disk, path) {
+            Ok(_) => Finding::ok("signing key", format!("{} is usable", path.display())),
+            Err(reason) => Finding::critical(
+                "signing key",
+                reason,
+                "name a usable key with --signing-key-file, or none",
+            ),
+        });
+    }
+    findings
+}
+
+fn ports(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "ports";
+    let running = run_files::read(disk, &config.data_dir).map(|(server, _)| server);
+    let mut findings = Vec::new();
+    for (index, address) in listeners::addresses(config).into_iter().enumerate() {
+        let Err(error) = listeners::one(address, index) else { continue };
+        let ours = running.as_ref().is_some_and(|server| {
+            [server.mcp, server.health, server.metrics]
+                .get(index)
+                .is_some_and(|held| held.port() == address.port())
+        });
+        findings.push(match &running {
+            Some(server) if ours => Finding::ok(
+                CHECK,
+                format!("{address} is held by the running server (process {})", server.pid),
+            ),
+            _ => Finding::critical(
+                CHECK,
+                format!("{address} cannot be had for {}: {}", error.purpose, error.source),
+                format!(
+                    "stop the program that has it, or choose another with --{} ({})",
+                    error.flag, error.variable
+                ),
+            ),
+        });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, "MCP, health and metrics can be had"));
+    }
+    findings
+}
+
+fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "tokens";
+    let path = config.auth.tokens_file.display();
+    let entries = match admission::tokens(disk, &config.auth.tokens_file) {
+        Ok(entries) => entries,
+        Err(error) => {
+            return vec![Finding::critical(
+                CHECK,
+                error.to_string(),
+                "mend the file; `llm-memory token create` writes one that is right",
+            )];
+        }
+    };
+    if let Err(error) = admission::open_to_all(config, &entries) {
+        return vec![Finding::critical(
+            CHECK,
+            "there are none, and the address is not loopback",
+            error.to_string(),
+        )];
+    }
+    let now = Timestamp::now();
+    let expired: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.expires.is_some_and(|end| end <= now))
+        .map(|entry| entry.name.as_str())
+        .collect();
+    if !expired.is_empty() {
+        return vec![Finding::warning(
+            CHECK,
+            format!("expired: {}", expired.join(", ")),
+            "llm-memory token revoke NAME, and create new ones where they are still needed",
+        )];
+    }
+    vec![match (entries.len(), config.listen.address.is_loopback()) {
+        (0, true) => Finding::ok(CHECK, "none; a loopback server lets every local user in"),
+        (0, false) => Finding::warning(
+            CHECK,
+            "none, and everybody is let in (--allow-anonymous)",
+            "create tokens with `llm-memory token create NAME`",
+        ),
+        (count, _) => Finding::ok(CHECK, format!("{count} in {path}")),
+    }]
+}
+
+fn patterns(disk: &dyn Disk, config: &Config) -> Finding {
+    const CHECK: &str = "secret patterns";
+    let Some(path) = &config.redaction.patterns_file else {
+        return Finding::ok(CHECK, "the built-in ones");
+    };
+    let checked = disk.read(path).map_err(|error| error.to_string()).and_then(|bytes| {
+        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let file = PatternFile::parse(&text).map_err(|error| error.to_string())?;
+        Redactor::new(&file).map_err(|error| error.to_string())?;
+        Ok(file)
+    });
+    match checked {
+        Ok(file) if !file.enabled => Finding::warning(
+            CHECK,
+            format!("{} turns redaction off", path.display()),
+            "set \"enabled\": true",
+        ),
+        Ok(file) => Finding::ok(
+            CHECK,
+            format!(
+                "{} and {} of {}",
+                if file.builtin { "built-in" } else { "no built-in" },
+                file.patterns.len(),
+                path.display()
+            ),
+        ),
+        Err(reason) => Finding::critical(CHECK, reason, format!("mend {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use llm_memory_disk::OsDisk;
+
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::doctor::Level;
+
+    fn config(environment: &[(&str, &str)]) -> Config {
+        let environment =
+            environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        load(&OsDisk, &Sources { environment, ..Sources::default() }).unwrap().config
+    }
+
+    #[test]
+    fn a_port_held_by_somebody_else_is_critical() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let config = config(&[
+            ("LLM_MEMORY_MCP_PORT", "0"),
+            ("LLM_MEMORY_HEALTH_PORT", &port),
+            ("LLM_MEMORY_METRICS_PORT", "0"),
+        ]);
+        let findings = ports(&OsDisk, &config);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Critical);
+        assert!(findings[0].remedy.as_ref().unwrap().contains("--health-port"));
+    }
+
+    #[test]
+    fn an_address_for_everybody_needs_tokens_that_have_not_expired() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let file = path.to_str().unwrap();
+        let anywhere =
+            config(&[("LLM_MEMORY_BIND_ADDRESS", "0.0.0.0"), ("LLM_MEMORY_TOKENS_FILE", file)]);
+        assert_eq!(tokens(&OsDisk, &anywhere)[0].level, Level::Critical);
+        let (mut entry, _) = crate::auth::own_admin();
+        let write = |entry: &crate::auth::token_file::TokenEntry| {
+            OsDisk.durable_write(&path, &serde_json::to_vec(&[entry]).unwrap()).unwrap();
+        };
+        write(&entry);
+        assert_eq!(tokens(&OsDisk, &anywhere)[0].level, Level::Ok);
+        entry.expires = Some(Timestamp::from_millis(0));
+        write(&entry);
+        assert_eq!(tokens(&OsDisk, &anywhere)[0].level, Level::Warning);
+    }
+}
