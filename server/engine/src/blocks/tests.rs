@@ -7,6 +7,8 @@ use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
 use llm_memory_disk::{Disk, OpenMode, OsDisk};
 use proptest::prelude::*;
 
+use super::error::BlockError;
+use super::rewrite::Rewritten;
 use super::*;
 use crate::ids::{Digest, ItemId};
 use crate::progress::NoProgress;
