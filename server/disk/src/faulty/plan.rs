@@ -115,6 +115,8 @@ pub struct Counts {
     pub renames: u64,
     /// See [`Operation::Remove`].
     pub removes: u64,
+    /// Those that a planned failure struck.
+    pub struck: u64,
 }
 
 /// The faults to come and the operations so far.
@@ -166,6 +168,7 @@ impl Plan {
             failure = failure.or(Some(fault.failure));
             fault.lasting
         });
+        self.counts.struck += u64::from(failure.is_some());
         self.frozen |= failure == Some(Failure::Freeze);
         failure
     }

@@ -26,7 +26,7 @@ use crate::ids::{ScopeKey, Seq};
 use crate::item::canonical;
 use crate::item::similarity::Sketch;
 use crate::journal::{Journal, JournalOptions, JournalReader};
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 use crate::text::{Change, TextIndex, TextOptions};
 
 /// File whose presence says that a generation of views was derived to its end.
@@ -245,7 +245,7 @@ fn load(
     let catalog = Catalog::open(disk, &dir.join("catalog.redb"), cache_bytes)?;
     let text_options = TextOptions { read_only: options.safe_mode, ..TextOptions::default() };
     let text = TextIndex::open(Arc::clone(disk), &dir.join("index"), text_options)?;
-    Ok(Views { generation, catalog, text })
+    Ok(Views { generation, catalog, text: Arc::new(text) })
 }
 
 /// Generations present, lowest first, with whether each is complete.
@@ -293,6 +293,20 @@ pub(crate) fn replay(state: &ScopeState, views: &Views, progress: &dyn Progress)
     replay_catalog(views, &source, head, progress)?;
     follow_text(views, &source, progress)?;
     state.visible.store(head.0, Ordering::Release);
+    Ok(())
+}
+
+/// Opens the catalog of an open scope again, after it has failed, and brings it up to the journal
+/// before anybody reads it.
+pub(crate) fn reopen(state: &ScopeState) -> Result<()> {
+    let old = state.views.load_full();
+    let path = state.views_dir(old.generation).join("catalog.redb");
+    // The old one is still open for readers. That is safe: having failed, it neither writes to
+    // the file nor reads from it any more.
+    let catalog = Catalog::open(&state.disk, &path, state.cache_bytes)?;
+    let views = Views { generation: old.generation, catalog, text: Arc::clone(&old.text) };
+    replay(state, &views, &NoProgress)?;
+    state.views.store(Arc::new(views));
     Ok(())
 }
 

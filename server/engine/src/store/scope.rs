@@ -28,7 +28,8 @@ pub(crate) struct Views {
     /// Generation: the folder they lie in.
     pub(crate) generation: u64,
     pub(crate) catalog: Catalog,
-    pub(crate) text: TextIndex,
+    /// Shared by the views before and after a failed catalog is opened again.
+    pub(crate) text: Arc<TextIndex>,
 }
 
 /// What every thread that works on a scope shares.

@@ -58,8 +58,14 @@ impl WriterHandle {
     /// Starts the thread.
     pub(crate) fn start(state: Arc<ScopeState>, journal: Journal) -> Result<Self> {
         let (sender, receiver) = bounded(state.options.write_queue.max(1));
-        let writer =
-            Writer { state, journal, undurable_bytes: 0, durable_at: Instant::now(), dirty: false };
+        let writer = Writer {
+            state,
+            journal,
+            undurable_bytes: 0,
+            durable_at: Instant::now(),
+            dirty: false,
+            behind: false,
+        };
         let thread = std::thread::Builder::new()
             .name("scope-writer".to_owned())
             .spawn(move || writer.run(&receiver))
@@ -129,6 +135,8 @@ struct Writer {
     undurable_bytes: usize,
     durable_at: Instant,
     dirty: bool,
+    /// The catalog has failed and must be opened again before it is used.
+    behind: bool,
 }
 
 type Waiting = (Box<Command>, Sender<Result<Outcome>>);
@@ -196,17 +204,15 @@ impl Writer {
             }
             return;
         }
-        let views = self.state.views.load_full();
+        let mut batch = batch.into_iter();
         let mut replies = Vec::with_capacity(batch.len());
-        match self.try_batch(&views, batch, &mut replies) {
-            Ok(()) => {}
-            Err(error) => {
-                self.journal.rollback();
-                tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
-                let told = describe(&error);
-                for (reply, _) in replies {
-                    let _ = reply.send(Err(told()));
-                }
+        if let Err(error) = self.try_batch(&mut batch, &mut replies) {
+            self.journal.rollback();
+            tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
+            let told = describe(&error);
+            let decided = replies.into_iter().map(|(reply, _)| reply);
+            for reply in decided.chain(batch.map(|(_, reply)| reply)) {
+                let _ = reply.send(Err(told()));
             }
         }
     }
@@ -228,17 +234,15 @@ impl Writer {
 
     fn try_batch(
         &mut self,
-        views: &Arc<Views>,
-        batch: Vec<Waiting>,
+        batch: &mut std::vec::IntoIter<Waiting>,
         replies: &mut Vec<(Sender<Result<Outcome>>, Outcome)>,
     ) -> Result<()> {
         let mut failed = None;
-        let txn = views.catalog.begin_write(Durability::None)?;
+        let (views, txn) = self.begin()?;
         let (changes, events, staged, bytes) = {
             let mut tables = Tables::open(&txn)?;
             let applier = Applier::new(&mut tables)?;
-            let mut decider = Decider::new(&self.state, views, &mut self.journal, applier);
-            let mut batch = batch.into_iter();
+            let mut decider = Decider::new(&self.state, &views, &mut self.journal, applier);
             for (command, reply) in batch.by_ref() {
                 match decider.decide(*command) {
                     Ok(outcome) => replies.push((reply, outcome)),
@@ -251,10 +255,6 @@ impl Writer {
                         break;
                     }
                 }
-            }
-            for (_, reply) in batch {
-                let error = failed.as_ref().map_or(EngineError::Closed, |error| describe(error)());
-                let _ = reply.send(Err(error));
             }
             decider.finish()?
         };
@@ -270,7 +270,7 @@ impl Writer {
         self.journal.commit()?;
         // From here on the records are durable, whatever happens to the views.
         if let Err(error) = txn.commit().map_err(|error| failure("commit to the catalog", error)) {
-            self.catch_up(views, &error);
+            self.catch_up(&error);
             return Err(error);
         }
         let seq = self.journal.head().seq;
@@ -286,14 +286,48 @@ impl Writer {
     }
 
     /// Brings the catalog up to the journal after it refused a durable batch.
-    fn catch_up(&mut self, views: &Arc<Views>, error: &EngineError) {
+    fn catch_up(&mut self, error: &EngineError) {
         tracing::error!(scope = %self.state.key, %error, "the catalog refused durable records");
-        if let Err(error) = super::open::replay(&self.state, views, &crate::progress::NoProgress) {
-            self.state.refuse_writes(format!(
-                "the catalog does not follow the journal ({error}): run maintenance.rebuild, or \
-                 restart the server"
-            ));
+        self.behind = true;
+        if let Err(error) = self.views() {
+            tracing::error!(scope = %self.state.key, %error, "the catalog is still behind");
         }
+    }
+
+    /// Begins a transaction on a catalog that holds everything that is in the journal.
+    fn begin(&mut self) -> Result<(Arc<Views>, redb::WriteTransaction)> {
+        let views = self.views()?;
+        if let Ok(txn) = views.catalog.begin_write(Durability::None) {
+            return Ok((views, txn));
+        }
+        // It does nothing more after one failed read, write or sync.
+        self.behind = true;
+        let views = self.views()?;
+        let txn = views.catalog.begin_write(Durability::None)?;
+        Ok((views, txn))
+    }
+
+    /// The views; a catalog that fell behind is opened again first. While the disk goes on
+    /// failing that fails as well and is tried again with the next write, and every so often
+    /// without one.
+    fn views(&mut self) -> Result<Arc<Views>> {
+        if self.behind {
+            self.dirty = true;
+            match super::open::reopen(&self.state) {
+                Ok(()) => self.behind = false,
+                Err(error @ (EngineError::NoSpace { .. } | EngineError::Disk(_))) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    self.state.refuse_writes(format!(
+                        "the catalog does not follow the journal ({error}): run \
+                         maintenance.rebuild, or restart the server"
+                    ));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.state.views.load_full())
     }
 
     fn announce(&self, events: &[ChangeEvent]) {
@@ -306,14 +340,14 @@ impl Writer {
     }
 
     fn make_durable(&mut self) {
-        let views = self.state.views.load_full();
-        match views.catalog.make_durable() {
+        match self.views().and_then(|views| views.catalog.make_durable()) {
             Ok(()) => {
                 self.dirty = false;
                 self.undurable_bytes = 0;
             }
             Err(error) => {
                 // The journal has everything; the next attempt or the next start mends the view.
+                self.behind = true;
                 tracing::warn!(scope = %self.state.key, %error, "the catalog could not be synced");
             }
         }
@@ -337,6 +371,8 @@ fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
     {
         let failed = (source.operation, source.path.clone(), source.source.kind());
         (Some(failed), source.source.to_string())
+    } else if let EngineError::ReadOnly { reason } = error {
+        (None, reason.clone())
     } else {
         (None, error.to_string())
     };

@@ -43,6 +43,23 @@ struct Shared {
     maps: Mutex<HashMap<PathBuf, Weak<dyn Map>>>,
     locks: Locks,
     watchers: WatchCallbackList,
+    failure: Failure,
+}
+
+/// What the disk refused last.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<DiskError>>>);
+
+impl Failure {
+    /// The error for tantivy; remembers a copy.
+    fn note(&self, error: DiskError) -> io::Error {
+        let source = match error.source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.source.kind(), error.source.to_string()),
+        };
+        *self.0.lock() = Some(DiskError::new(error.operation, &error.path, source));
+        error.into()
+    }
 }
 
 impl DiskDirectory {
@@ -55,7 +72,21 @@ impl DiskDirectory {
                 maps: Mutex::default(),
                 locks: Locks::default(),
                 watchers: WatchCallbackList::default(),
+                failure: Failure::default(),
             }),
+        }
+    }
+
+    /// What the disk refused last, once. tantivy passes errors of its worker threads on as text.
+    pub(crate) fn take_failure(&self) -> Option<DiskError> {
+        self.shared.failure.0.lock().take()
+    }
+
+    fn read_error(&self, path: &Path, error: DiskError) -> OpenReadError {
+        if error.is_not_found() {
+            OpenReadError::FileDoesNotExist(path.to_path_buf())
+        } else {
+            OpenReadError::wrap_io_error(self.shared.failure.note(error), path.to_path_buf())
         }
     }
 
@@ -83,7 +114,7 @@ impl fmt::Debug for DiskDirectory {
 
 impl Directory for DiskDirectory {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        let map = self.map(path).map_err(|error| read_error(path, error))?;
+        let map = self.map(path).map_err(|error| self.read_error(path, error))?;
         Ok(Arc::new(OwnedBytes::new(MapBytes(map))))
     }
 
@@ -94,7 +125,7 @@ impl Directory for DiskDirectory {
                 DeleteError::FileDoesNotExist(path.to_path_buf())
             } else {
                 DeleteError::IoError {
-                    io_error: Arc::new(error.into()),
+                    io_error: Arc::new(self.shared.failure.note(error)),
                     filepath: path.to_path_buf(),
                 }
             }
@@ -102,7 +133,7 @@ impl Directory for DiskDirectory {
     }
 
     fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
-        self.shared.disk.exists(&self.at(path)).map_err(|error| read_error(path, error))
+        self.shared.disk.exists(&self.at(path)).map_err(|error| self.read_error(path, error))
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
@@ -110,19 +141,22 @@ impl Directory for DiskDirectory {
             if error.is_exists() {
                 OpenWriteError::FileAlreadyExists(path.to_path_buf())
             } else {
-                OpenWriteError::wrap_io_error(error.into(), path.to_path_buf())
+                OpenWriteError::wrap_io_error(self.shared.failure.note(error), path.to_path_buf())
             }
         })?;
-        let writer = FileWriter { file, offset: 0 };
+        let writer = FileWriter { file, offset: 0, failure: self.shared.failure.clone() };
         Ok(BufWriter::with_capacity(WRITE_BUFFER_BYTES, Box::new(writer)))
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
-        self.shared.disk.read(&self.at(path)).map_err(|error| read_error(path, error))
+        self.shared.disk.read(&self.at(path)).map_err(|error| self.read_error(path, error))
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        self.shared.disk.durable_write(&self.at(path), data)?;
+        self.shared
+            .disk
+            .durable_write(&self.at(path), data)
+            .map_err(|error| self.shared.failure.note(error))?;
         if path == Path::new(META) {
             // The result only tells when all watchers have returned.
             drop(self.shared.watchers.broadcast());
@@ -131,7 +165,8 @@ impl Directory for DiskDirectory {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        Ok(self.shared.disk.sync_dir(&self.shared.folder)?)
+        let Shared { disk, folder, failure, .. } = &*self.shared;
+        disk.sync_dir(folder).map_err(|error| failure.note(error))
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
@@ -146,14 +181,6 @@ impl Directory for DiskDirectory {
 
     fn watch(&self, watch_callback: WatchCallback) -> tantivy::Result<WatchHandle> {
         Ok(self.shared.watchers.subscribe(watch_callback))
-    }
-}
-
-fn read_error(path: &Path, error: DiskError) -> OpenReadError {
-    if error.is_not_found() {
-        OpenReadError::FileDoesNotExist(path.to_path_buf())
-    } else {
-        OpenReadError::wrap_io_error(error.into(), path.to_path_buf())
     }
 }
 
@@ -177,11 +204,13 @@ unsafe impl StableDeref for MapBytes {}
 struct FileWriter {
     file: Arc<dyn File>,
     offset: u64,
+    failure: Failure,
 }
 
 impl Write for FileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(self.offset, bytes)?;
+        let written = self.file.write_all_at(self.offset, bytes);
+        written.map_err(|error| self.failure.note(error))?;
         self.offset += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -194,7 +223,7 @@ impl Write for FileWriter {
 
 impl TerminatingWrite for FileWriter {
     fn terminate_ref(&mut self, _: AntiCallToken) -> io::Result<()> {
-        Ok(self.file.sync()?)
+        self.file.sync().map_err(|error| self.failure.note(error))
     }
 }
 
@@ -305,11 +334,15 @@ mod tests {
     #[test]
     fn a_failed_commit_is_reported_and_the_last_good_one_is_found() {
         let disk = FaultyDisk::new();
-        let index = open(DiskDirectory::new(Arc::new(disk.clone()), Path::new("/")));
+        let directory = DiskDirectory::new(Arc::new(disk.clone()), Path::new("/"));
+        let index = open(directory.clone());
         let mut writer = index.writer_with_num_threads(1, WRITER_BYTES).unwrap();
         add(&mut writer, &index).unwrap();
+        assert!(directory.take_failure().is_none());
         disk.plan(Fault::new(Operation::Sync, Failure::Io).lasting());
         add(&mut writer, &index).unwrap_err();
+        let failure = directory.take_failure().unwrap();
+        assert_eq!(failure.source.raw_os_error(), Some(5), "{failure}");
         disk.heal();
         drop(writer);
         assert_eq!(count(&open(DiskDirectory::new(Arc::new(disk), Path::new("/")))), 1);

@@ -47,12 +47,20 @@ pub enum TextError {
 }
 
 impl TextError {
-    /// Sorts what tantivy reports into damage, disk failure and defects.
-    pub(crate) fn from_tantivy(dir: &Path, context: &'static str, error: &TantivyError) -> Self {
+    /// Sorts what tantivy reports into damage, disk failure and defects. Its worker threads turn
+    /// errors into text; `refused`, what the disk refused last, says what it was.
+    pub(crate) fn from_tantivy(
+        dir: &Path,
+        context: &'static str,
+        error: &TantivyError,
+        refused: Option<DiskError>,
+    ) -> Self {
         let reason = format!("{context}: {error}");
         let dir = dir.to_path_buf();
         if is_damage(error) {
             Self::Damaged { dir, reason }
+        } else if let Some(refused) = refused {
+            Self::Disk(refused)
         } else if let Some(kind) = disk_failure(error) {
             Self::Io { dir, kind, reason }
         } else {

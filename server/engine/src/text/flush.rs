@@ -226,7 +226,7 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
             Err(error) => {
                 // What the writer has buffered is of no use any more.
                 drop(writer.take());
-                return Err(TextError::from_tantivy(&shared.dir, "commit", &error));
+                return Err(shared.error("commit")(error));
             }
         }
     }

@@ -59,6 +59,7 @@ pub(super) struct State {
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
+    pub(super) directory: DiskDirectory,
     pub(super) options: TextOptions,
     pub(super) fields: Arc<Fields>,
     pub(super) index: Index,
@@ -72,8 +73,8 @@ impl Shared {
         &self,
         context: &'static str,
     ) -> impl FnOnce(tantivy::TantivyError) -> TextError {
-        let dir = self.dir.clone();
-        move |error| TextError::from_tantivy(&dir, context, &error)
+        let (dir, directory) = (self.dir.clone(), self.directory.clone());
+        move |error| TextError::from_tantivy(&dir, context, &error, directory.take_failure())
     }
 }
 
@@ -93,13 +94,16 @@ impl TextIndex {
     /// Opens the index in `dir`, or creates it. [`TextError::Damaged`] means: delete the folder,
     /// open again, and replay everything.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: TextOptions) -> Result<Self, TextError> {
+        let directory = DiskDirectory::new(Arc::clone(&disk), dir);
         let failed = |context| {
-            move |error: tantivy::TantivyError| TextError::from_tantivy(dir, context, &error)
+            let directory = directory.clone();
+            move |error: tantivy::TantivyError| {
+                TextError::from_tantivy(dir, context, &error, directory.take_failure())
+            }
         };
         let fields = Arc::new(Fields::new());
-        let directory = DiskDirectory::new(Arc::clone(&disk), dir);
         let mut index = if disk.exists(&dir.join("meta.json"))? {
-            let index = Index::open(directory).map_err(failed("open"))?;
+            let index = Index::open(directory.clone()).map_err(failed("open"))?;
             if index.schema() != fields.schema {
                 return Err(TextError::Damaged {
                     dir: dir.to_path_buf(),
@@ -113,7 +117,7 @@ impl TextIndex {
             disk.create_dir_all(dir)?;
             Index::builder()
                 .schema(fields.schema.clone())
-                .open_or_create(directory)
+                .open_or_create(directory.clone())
                 .map_err(failed("create"))?
         };
         index.set_tokenizers(tokenizers());
@@ -134,6 +138,7 @@ impl TextIndex {
         let shared = Arc::new(Shared {
             disk,
             dir: dir.to_path_buf(),
+            directory,
             options,
             fields,
             index,
