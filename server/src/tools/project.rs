@@ -247,8 +247,7 @@ fn config_set(
     arguments: Map<String, Value>,
 ) -> Result<Value, ToolError> {
     let ConfigSetRequest { scope, config } = reply::parse(arguments)?;
-    let config =
-        ScopeConfig::from_json(&Value::Object(config)).map_err(EngineError::from)?;
+    let config = ScopeConfig::from_json(&Value::Object(config)).map_err(EngineError::from)?;
     context.engine.set_scope_config(context.caller, scope, &config)?;
     reply::value(ConfigReply { scope, config: members(config.to_json()) })
 }
