@@ -7,6 +7,7 @@ use std::sync::Arc;
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::Engine;
 use llm_memory_engine::ids::ProjectId;
+use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 
 use super::error::CliError;
 use super::printer::tell;
@@ -32,7 +33,24 @@ impl Settings {
             let key = signing_key::read(&*disk, path);
             options.signing_key = Some(key.map_err(|message| CliError::Usage { message })?);
         }
-        Ok(Engine::open(disk, &self.data_dir, options)?)
+        let redactor = self.redactor(&*disk)?;
+        let engine = Engine::open(disk, &self.data_dir, options)?;
+        if let Some(redactor) = redactor {
+            engine.set_redactor(redactor);
+        }
+        Ok(engine)
+    }
+
+    /// The configured secret patterns: what a server keeps out of memories, the command line must
+    /// not let in. `None`: the built-in ones.
+    fn redactor(&self, disk: &dyn Disk) -> Result<Option<Redactor>, CliError> {
+        let Some(path) = &self.config.redaction.patterns_file else { return Ok(None) };
+        let unusable =
+            |reason: String| CliError::Usage { message: format!("{}: {reason}", path.display()) };
+        let text = String::from_utf8(disk.read(path)?)
+            .map_err(|_| unusable("not UTF-8 text".to_owned()))?;
+        let file = PatternFile::parse(&text).map_err(|error| unusable(error.to_string()))?;
+        Redactor::new(&file).map(Some).map_err(|error| unusable(error.to_string()))
     }
 
     /// The audit log of the directory; one that swallows everything when it is off, in safe mode,

@@ -119,7 +119,10 @@ impl StorageReport {
             if document.get("migrationNeeded").and_then(Value::as_bool) == Some(true) {
                 findings.push(Finding::info(
                     "journal",
-                    format!("{name}: `llm-memory journal.migrate` would free space"),
+                    format!(
+                        "{name}: full-content records remain, which `llm-memory \
+                         journal.migrate` moves into compressed blocks"
+                    ),
                 ));
             }
         }

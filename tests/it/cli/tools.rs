@@ -200,3 +200,24 @@ fn completions_and_manual_pages_know_the_tools() {
     assert!(page.stdout.contains(".TH") && page.stdout.contains("Search"), "{page:?}");
     assert_eq!(cli.run("man memory forget").code, 64);
 }
+
+#[test]
+fn configured_secret_patterns_hold_for_the_command_line_too() {
+    let cli = Cli::new();
+    let patterns = cli.scratch().join("patterns.json");
+    let file = json!({
+        "patterns": ["badge-[0-9]{4}"], "replacement": "[gone]",
+    });
+    std::fs::write(&patterns, file.to_string()).unwrap();
+    let mut command = cli.command([
+        "memory.upsert",
+        "--type=note",
+        "--scope=global",
+        "--id=a",
+        "--text=mine is badge-1234",
+    ]);
+    command.env("LLM_MEMORY_SECRET_PATTERNS_FILE", &patterns);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(cli.json("memory.get --id=a")["text"], "mine is [gone]");
+}
