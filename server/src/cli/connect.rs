@@ -104,7 +104,7 @@ impl Target {
     /// Connects to the store. `create` says whether an empty directory may become one.
     pub(crate) fn open(&self, create: bool) -> Result<Backend, CliError> {
         if let Some(url) = &self.server {
-            return Ok(self.client(url, self.token.clone())?);
+            return self.client(url, self.token.clone());
         }
         if !create && !OsDisk.exists(&self.root)? {
             return Err(CliError::NoStore { root: self.root.clone() });

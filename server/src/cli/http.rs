@@ -132,9 +132,10 @@ pub(crate) fn send(
         let exchange = exchange(ask, on_event);
         match limit {
             None => exchange.await,
-            Some(limit) => tokio::time::timeout(limit, exchange)
-                .await
-                .unwrap_or_else(|_| Err(HttpError::TimedOut { address, seconds: limit.as_secs() })),
+            Some(limit) => {
+                let late = HttpError::TimedOut { address, seconds: limit.as_secs() };
+                tokio::time::timeout(limit, exchange).await.unwrap_or(Err(late))
+            }
         }
     })
 }

@@ -134,43 +134,54 @@ fn table(items: &[Value], indent: usize, width: usize, out: &mut String) {
             names.push(name);
         }
     }
-    let mut columns: Vec<(String, Vec<String>, usize)> = Vec::new();
+    let mut columns: Vec<Column> = Vec::new();
     let mut used = indent;
     for name in names {
-        let header = words(name);
-        let cells: Vec<String> = rows
-            .iter()
-            .take(ROWS)
-            .map(|row| row.get(name).map(|value| cell(name, value)).unwrap_or_default())
-            .collect();
-        let widest =
-            cells.iter().chain([&header]).map(|cell| cell.chars().count()).max().unwrap_or(0);
-        used = used.saturating_add(widest).saturating_add(2);
+        let column = Column::of(name, &rows);
+        used = used.saturating_add(column.width).saturating_add(2);
         if used > width.saturating_add(2) && !columns.is_empty() {
             break;
         }
-        columns.push((header, cells, widest));
+        columns.push(column);
     }
-    let row_text = |pick: &dyn Fn(&(String, Vec<String>, usize)) -> String| {
-        columns
+    // Row 0 is the header.
+    for row in 0..=rows.len().min(ROWS) {
+        let cells: Vec<String> = columns
             .iter()
-            .map(|column| format!("{:width$}", pick(column), width = column.2))
-            .collect::<Vec<_>>()
-            .join("  ")
-    };
-    line(indent, &row_text(&|column| column.0.clone()), out);
-    for index in 0..rows.len().min(ROWS) {
-        line(indent, &row_text(&|column| column.1.get(index).cloned().unwrap_or_default()), out);
+            .map(|column| {
+                let cell = column.cells.get(row).map_or("", String::as_str);
+                format!("{cell:width$}", width = column.width)
+            })
+            .collect();
+        line(indent, &cells.join("  "), out);
     }
     if rows.len() > ROWS {
         line(indent, &format!("... and {} more (--output json)", rows.len() - ROWS), out);
     }
 }
 
+/// One column of a table: its header, then a cell a row.
+struct Column {
+    cells: Vec<String>,
+    width: usize,
+}
+
+impl Column {
+    fn of(name: &str, rows: &[&Map<String, Value>]) -> Self {
+        let cell_of = |row: &&Map<String, Value>| {
+            row.get(name).map(|value| cell(name, value)).unwrap_or_default()
+        };
+        let cells: Vec<String> =
+            std::iter::once(words(name)).chain(rows.iter().take(ROWS).map(cell_of)).collect();
+        let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+        Self { cells, width }
+    }
+}
+
 /// Whether a value can stand in one cell.
 fn is_cell(value: &Value) -> bool {
     match value {
-        Value::Array(items) => !items.is_empty() && !items.iter().any(|item| item.is_object()),
+        Value::Array(items) => !items.is_empty() && !items.iter().any(Value::is_object),
         Value::Bool(_) | Value::Number(_) => true,
         Value::String(text) => !text.is_empty(),
         Value::Null | Value::Object(_) => false,

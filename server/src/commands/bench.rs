@@ -332,6 +332,8 @@ fn read(path: &Path) -> Result<Document, CliError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "the values are exact")]
+
     use super::*;
 
     fn measured(duration_ms: f64, error: Option<&str>) -> Measured {

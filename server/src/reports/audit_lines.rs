@@ -355,13 +355,15 @@ fn keep_slowest(slow: &mut Vec<SlowCall>) {
 
 /// The latest events, newest first.
 fn latest(mut events: Vec<Event>) -> Vec<Event> {
-    events.sort_by(|a, b| b.ts.cmp(&a.ts));
+    events.sort_by_key(|event| std::cmp::Reverse(event.ts));
     events.truncate(LISTED);
     events
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "the values are exact")]
+
     use super::*;
 
     fn limits() -> Limits {

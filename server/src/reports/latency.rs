@@ -49,6 +49,8 @@ pub(crate) fn round(millis: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "the values are exact")]
+
     use super::*;
 
     #[test]

@@ -86,6 +86,8 @@ fn one_decimal(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "the values are exact")]
+
     use super::*;
 
     #[test]

@@ -30,9 +30,8 @@ pub(super) fn seen(target: &Target, health_url: Option<&str>, now: Timestamp) ->
 
 /// Asks the server how it is. The document is its answer, when there was one.
 pub(super) fn service(target: &Target, health_url: Option<&str>) -> (ServiceSeen, Option<Value>) {
-    let url = match health_url.map(str::to_owned).or_else(|| health_address(target)) {
-        Some(url) => url,
-        None => return (down(not_running(target)), None),
+    let Some(url) = health_url.map(str::to_owned).or_else(|| health_address(target)) else {
+        return (down(not_running(target)), None);
     };
     let address = match Address::parse(&url, PATH) {
         Ok(address) => address,
