@@ -88,6 +88,37 @@ impl Checkpoint {
         Digest::of(self.line().as_bytes())
     }
 
+    /// Checks that the line may follow those in `before`, the last of which has hash `prev`.
+    fn check_place(&self, before: &[Self], prev: &Digest) -> Result<(), LineError> {
+        if self.prev_checkpoint != *prev {
+            return Err(LineError::new(
+                format!("prevCheckpoint {prev}"),
+                self.prev_checkpoint.to_hex(),
+            ));
+        }
+        if self.last_seq.next().0.checked_sub(self.first_seq.0) != Some(self.count) {
+            return Err(LineError::new(
+                format!("{} records from {} on", self.count, self.first_seq),
+                format!("the last one at {}", self.last_seq),
+            ));
+        }
+        let same = before.iter().find(|earlier| earlier.first_seq == self.first_seq);
+        let fits = match same {
+            // A rewrite changes no head.
+            Some(sealed) => {
+                (sealed.last_seq, sealed.head, sealed.root) == (self.last_seq, self.head, self.root)
+            }
+            None => before.iter().all(|earlier| earlier.last_seq < self.first_seq),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(LineError::new(
+            "the next segment, or a rewrite of an earlier one",
+            format!("records {} to {}", self.first_seq, self.last_seq),
+        ))
+    }
+
     fn signed_bytes(&self) -> Vec<u8> {
         Self { signature: None, ..self.clone() }.line().into_bytes()
     }
@@ -125,7 +156,7 @@ impl Checkpoint {
 /// What the checkpoint file holds.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// The lines before the first damage.
+    /// The lines before the first damage that a sound line, or the end of the file, vouches for.
     pub(crate) checkpoints: Vec<Checkpoint>,
     /// Number (from 1), offset and fault of the first damaged line.
     pub(crate) damage: Option<(usize, u64, LineError)>,
@@ -153,14 +184,7 @@ fn parse_all(bytes: &[u8]) -> Loaded {
             })
             .and_then(Checkpoint::parse)
             .and_then(|checkpoint| {
-                if checkpoint.prev_checkpoint == prev {
-                    Ok(checkpoint)
-                } else {
-                    Err(LineError::new(
-                        format!("prevCheckpoint {prev}"),
-                        checkpoint.prev_checkpoint.to_hex(),
-                    ))
-                }
+                checkpoint.check_place(&loaded.checkpoints, &prev).map(|()| checkpoint)
             });
         match parsed {
             Ok(checkpoint) => {
@@ -169,6 +193,8 @@ fn parse_all(bytes: &[u8]) -> Loaded {
             }
             Err(error) => {
                 loaded.damage = Some((n + 1, offset, error));
+                // Only this line vouched for the one before; either may be the changed one.
+                loaded.checkpoints.pop();
                 break;
             }
         }
@@ -275,7 +301,7 @@ mod tests {
 
         let changed = text.replacen("\"bodies\":9", "\"bodies\":8", 1);
         let loaded = parse_all(changed.as_bytes());
-        assert_eq!(loaded.checkpoints.len(), 1);
+        assert_eq!(loaded.checkpoints, []);
         assert_eq!(loaded.damage.map(|(line, ..)| line), Some(2));
     }
 

@@ -9,13 +9,13 @@ use llm_memory_disk::{Disk, File, OpenMode, is_temporary_name};
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint, Loaded};
 use super::error::Result;
-use super::recovery::{look_at_rest, unused_name, walk_sound};
+use super::recovery::{look_at_rest, sound, unused_name, walk_sound};
 use super::scan::LineScanner;
 use super::segment_name::{ACTIVE, CHECKPOINTS, PARTIAL, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally, View};
 use super::writer::{Health, Journal, describe};
-use super::{Damage, Head, JournalOptions};
-use crate::ids::Seq;
+use super::{Damage, Head, JournalOptions, LineError};
+use crate::ids::{Digest, Seq};
 
 pub(super) fn open(
     disk: Arc<dyn Disk>,
@@ -30,6 +30,7 @@ pub(super) fn open(
     let files = list_sealed(disk.as_ref(), dir)?;
     let loaded = checkpoint::load(disk.as_ref(), dir)?;
     let mut opening = Opening { disk, dir, options: &options, notes };
+    let loaded = opening.distrust(loaded)?;
     let (sealed, head, checkpoints) = opening.sealed(&files, loaded)?;
     let (active, tree, damage) = opening.active(head, &sealed)?;
     let Opening { disk, notes, .. } = opening;
@@ -82,6 +83,64 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// The last checkpoint is the only one that no other line vouches for. The first record of
+    /// the active segment does: where it does not follow the checkpoint but does follow what the
+    /// sealed segment really holds, the checkpoint is the damaged one.
+    fn distrust(&mut self, mut loaded: Loaded) -> Result<Loaded> {
+        let checkpoints = &loaded.checkpoints;
+        let Some(last) = checkpoints.iter().map(|checkpoint| checkpoint.first_seq).max() else {
+            return Ok(loaded);
+        };
+        let at = checkpoints.iter().position(|checkpoint| checkpoint.first_seq == last);
+        let Some((at, seal)) = at.and_then(|at| Some((at, checkpoints.get(at)?))) else {
+            return Ok(loaded);
+        };
+        let Some((seq, prev)) = self.first_of_active()? else { return Ok(loaded) };
+        if (seq, prev) == (seal.last_seq.next(), seal.head) {
+            return Ok(loaded);
+        }
+        let name = SegmentName { first: seal.first_seq, generation: seal.generation };
+        let path = name.path(self.dir);
+        if !self.disk.exists(&path)? {
+            return Ok(loaded);
+        }
+        let before = checkpoints
+            .iter()
+            .filter(|checkpoint| checkpoint.first_seq < last)
+            .max_by_key(|checkpoint| checkpoint.first_seq)
+            .map_or(Head::default(), |checkpoint| Head {
+                seq: checkpoint.last_seq,
+                hash: checkpoint.head,
+                ts: checkpoint.last_ts,
+            });
+        let file = self.disk.open(&path, OpenMode::Read)?;
+        let len = file.len()?;
+        let walked = walk_sound(&mut LineScanner::new(file, 0, len), before, |_, _| {})?;
+        if walked.fault.is_none() && (seq, prev) == (walked.head.seq.next(), walked.head.hash) {
+            let offset = checkpoints.iter().take(at).map(|line| line.line().len() as u64 + 1).sum();
+            let fault = LineError::new(
+                format!("head {} at record {}", walked.head.hash, walked.head.seq),
+                format!("head {} at record {}", seal.head, seal.last_seq),
+            );
+            loaded.checkpoints.truncate(at);
+            loaded.damage = Some((at + 1, offset, fault));
+        }
+        Ok(loaded)
+    }
+
+    /// Position and `prev` of the first record of the active segment, if it can be read.
+    fn first_of_active(&self) -> Result<Option<(Seq, Digest)>> {
+        let path = self.dir.join(ACTIVE);
+        if !self.disk.exists(&path)? {
+            return Ok(None);
+        }
+        let file = self.disk.open(&path, OpenMode::Read)?;
+        let len = file.len()?;
+        let mut scanner = LineScanner::new(file, 0, len);
+        let Some(raw) = scanner.next_line()? else { return Ok(None) };
+        Ok(sound(&raw).ok().map(|parsed| (parsed.record.seq, parsed.record.prev)))
+    }
+
     /// Puts files and checkpoints together. Also returns the head of the last sealed segment.
     fn sealed(
         &mut self,
@@ -207,7 +266,11 @@ impl Opening<'_> {
             root: walked.tree.root(),
             present: true,
         };
-        let checkpoint = describe(&sealed, Tally { bytes: len, ..walked.tally }, walked.head.ts);
+        // Of a damaged segment the records that should be there are counted, so that the line
+        // fits between its neighbours; verification finds the root to be another.
+        let lines = sealed.last.next().0.saturating_sub(first.0);
+        let tally = Tally { bytes: len, lines, ..walked.tally };
+        let checkpoint = describe(&sealed, tally, walked.head.ts);
         Ok((sealed, checkpoint))
     }
 
@@ -217,7 +280,7 @@ impl Opening<'_> {
         &mut self,
         mut checkpoints: Vec<Checkpoint>,
         derived: Vec<Checkpoint>,
-        damage: Option<&(usize, u64, super::LineError)>,
+        damage: Option<&(usize, u64, LineError)>,
         exists: bool,
     ) -> Result<Vec<Checkpoint>> {
         // A crash while sealing leaves exactly one segment, the last, without a checkpoint.

@@ -217,6 +217,30 @@ fn damaged_checkpoints_are_derived_again_and_reported_until_looked_at() {
     }
 }
 
+#[test]
+fn a_damaged_checkpoint_never_stops_writes() {
+    let whole = FaultyDisk::new();
+    drop(journal_of_twelve(&whole));
+    let checkpoints = whole.read(&path("checkpoints.ndjson")).unwrap();
+    let lines = checkpoints.split_inclusive(|byte| *byte == b'\n').count();
+    let (mut derived, mut looked) = (0, 0);
+    for offset in (0..checkpoints.len() as u64).step_by(3) {
+        looked += 1;
+        let disk = whole.crash_at_random(0);
+        flip(&disk, "checkpoints.ndjson", offset);
+        let (mut journal, notes) = open(&disk);
+        derived += usize::from(!notes.is_empty());
+        assert_eq!(journal.damage(), None, "byte {offset}: {notes:?}");
+        assert_eq!(items(&journal), (1..=12).collect::<Vec<_>>(), "byte {offset}: {notes:?}");
+        fill(&mut journal, 13..=13, 1);
+        if !notes.is_empty() {
+            assert!(!verify(&journal).valid, "byte {offset}");
+        }
+    }
+    // Only the last line has values that nothing else vouches for.
+    assert!(derived * lines > looked * (lines - 1), "{derived} of {looked}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
