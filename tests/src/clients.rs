@@ -100,7 +100,7 @@ fn run_step(command: &mut Command, what: &str) -> Result<()> {
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("{what} needs {:?}, which is not installed", command.get_program())
+            bail!("{what} needs {}, which is not installed", command.get_program().display())
         }
         Err(error) => return Err(error).context(what.to_owned()),
     };
