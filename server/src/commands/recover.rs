@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::args::Common;
 use crate::cli::connect::{self, Backend, Target};
 use crate::cli::error::CliError;
-use crate::cli::printer::{Printer, tell};
-use crate::cli::render::float_text;
+use crate::cli::printer::{Printer, tell, width};
+use crate::cli::render::{float_text, render};
 use crate::exit::Exit;
 use crate::reports::by_scope::{arguments, count, documents, entries};
 use crate::reports::ladder::{Action, Level, Plan, ScopeState};
@@ -32,6 +32,12 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Only print the plan; nothing is changed"),
         )
+        .arg(
+            Arg::new("salvage")
+                .long("salvage")
+                .action(ArgAction::SetTrue)
+                .help("Go on with what is sound even where a restore from backup would be better"),
+        )
         .args(connect::flags())
 }
 
@@ -43,7 +49,7 @@ struct Outcome {
     plan: Plan,
     /// Whether the plan's automatic steps were taken.
     acted: bool,
-    /// What each rebuild answered, by scope.
+    /// What each step answered, by scope.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     results: serde_json::Map<String, Value>,
     /// The state after, when something was done.
@@ -66,7 +72,8 @@ pub(super) fn run(
 }
 
 fn respond(backend: &Backend, printer: Printer, matches: &ArgMatches) -> Result<Outcome, CliError> {
-    let plan = assess(backend)?;
+    let salvage = matches.get_flag("salvage");
+    let plan = assess(backend, salvage)?;
     let mut outcome = Outcome { plan, acted: false, results: serde_json::Map::new(), after: None };
     if matches.get_flag("plan") || outcome.plan.automatic().next().is_none() {
         return Ok(outcome);
@@ -74,18 +81,24 @@ fn respond(backend: &Backend, printer: Printer, matches: &ArgMatches) -> Result<
     if !matches.get_flag("auto") && !confirmed(&outcome.plan, printer)? {
         return Ok(outcome);
     }
-    for step in outcome.plan.automatic().filter(|step| step.action == Action::Rebuild) {
-        tell(format_args!("rebuilding {}", step.scope));
-        let result = backend.call_named("maintenance.rebuild", arguments(&step.scope))?;
+    for step in outcome.plan.automatic() {
+        let tool = match step.action {
+            Action::Rebuild => "maintenance.rebuild",
+            Action::Salvage => "maintenance.recover",
+            // The whole store is assessed again at the end; a restore is never automatic.
+            Action::Verify | Action::Restore => continue,
+        };
+        tell(format_args!("{tool} {}", step.scope));
+        let result = backend.call_named(tool, arguments(&step.scope))?;
         outcome.results.insert(step.scope.clone(), result);
     }
     outcome.acted = true;
-    outcome.after = Some(assess(backend)?);
+    outcome.after = Some(assess(backend, salvage)?);
     Ok(outcome)
 }
 
 /// Verifies everything and makes the plan.
-fn assess(backend: &Backend) -> Result<Plan, CliError> {
+fn assess(backend: &Backend, salvage: bool) -> Result<Plan, CliError> {
     let all = json!({"scope": "all"});
     let journal = backend.call_named("journal.verify", all.clone())?;
     let views = backend.call_named("maintenance.verify", all)?;
@@ -107,7 +120,7 @@ fn assess(backend: &Backend) -> Result<Plan, CliError> {
             }
         })
         .collect();
-    Ok(Plan::of(&scopes))
+    Ok(Plan::of(&scopes, salvage))
 }
 
 /// Shows the plan and asks.
@@ -128,12 +141,18 @@ impl Outcome {
     fn text(&self) -> String {
         match &self.after {
             None => text(&self.plan),
-            Some(after) => format!("{}\nafterwards\n{}", text(&self.plan), text(after)),
+            Some(after) => {
+                let done = render(&Value::Object(self.results.clone()), width());
+                format!("{}\ndone\n{done}\nafterwards\n{}", text(&self.plan), text(after))
+            }
         }
     }
 
     fn exit(&self) -> Exit {
+        // After a salvage the store is sound, but what was damaged is gone: somebody should know.
+        let salvaged = self.acted && self.plan.corrupted > 0;
         match self.after.as_ref().unwrap_or(&self.plan).level {
+            Level::None if salvaged => Exit::Finding,
             Level::None => Exit::Done,
             Level::Minor | Level::Moderate => Exit::Finding,
             Level::Severe => Exit::Failed,
@@ -153,6 +172,7 @@ fn text(plan: &Plan) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         let action = match step.action {
             Action::Rebuild => "rebuild",
+            Action::Salvage => "salvage",
             Action::Verify => "verify",
             Action::Restore => "restore",
         };

@@ -4,7 +4,8 @@
 //! above 0.95), mended by rebuilding the views; moderate (above 0.8), handled scope by scope;
 //! severe, where only a backup helps. One thing is better known here: views are derived from the
 //! journal, so a rebuild mends views and nothing else. Damage in the journal or in blocks is
-//! named item by item, and needs a restore.
+//! named item by item; what is sound around it can be salvaged, so that the scope takes writes
+//! again, but the damaged items come back only from a backup.
 
 use serde::Serialize;
 
@@ -46,6 +47,8 @@ pub(crate) enum Level {
 pub(crate) enum Action {
     /// Derive every view of the scope again.
     Rebuild,
+    /// Keep what is sound of a damaged journal, and go on.
+    Salvage,
     /// Check the scope again.
     Verify,
     /// Take the scope from a backup.
@@ -81,15 +84,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The plan for these scopes.
-    pub(crate) fn of(scopes: &[ScopeState]) -> Self {
+    /// The plan for these scopes. With `salvage`, what is sound is salvaged even where a restore
+    /// would be better.
+    pub(crate) fn of(scopes: &[ScopeState], salvage: bool) -> Self {
         let corrupted = scopes.iter().map(|scope| scope.corrupted).sum();
         let checked: u64 = scopes.iter().map(|scope| scope.checked).sum();
         let sound: f64 = scopes.iter().map(|scope| scope.integrity * scope.checked as f64).sum();
         let integrity = (checked > 0).then(|| sound / checked as f64);
         let views = scopes.iter().any(|scope| scope.view_issues > 0);
         let level = level(corrupted, integrity.unwrap_or(1.0), views);
-        let steps = scopes.iter().flat_map(|scope| steps(level, scope)).collect();
+        let steps = scopes.iter().flat_map(|scope| steps(level, scope, salvage)).collect();
         Self { level, corrupted, integrity, steps }
     }
 
@@ -116,7 +120,7 @@ fn level(corrupted: u64, integrity: f64, views: bool) -> Level {
     }
 }
 
-fn steps(level: Level, scope: &ScopeState) -> Vec<Step> {
+fn steps(level: Level, scope: &ScopeState, salvage: bool) -> Vec<Step> {
     let step = |action, automatic, reason: String| Step {
         scope: scope.scope.clone(),
         action,
@@ -127,16 +131,19 @@ fn steps(level: Level, scope: &ScopeState) -> Vec<Step> {
     if scope.corrupted == 0 && scope.view_issues == 0 {
         return steps;
     }
-    let lost = scope.corrupted > 0
+    let lost = !salvage
+        && scope.corrupted > 0
         && (level == Level::Severe
             || (level == Level::Moderate && scope.integrity < SCOPE_RESTORE));
     if !lost {
-        let reason = if scope.view_issues > 0 {
-            format!("{} disagreements between the views and the journal", scope.view_issues)
+        steps.push(if scope.corrupted > 0 {
+            let reason = "keep what is sound, set the damaged file aside, derive the views again";
+            step(Action::Salvage, true, reason.to_owned())
         } else {
-            "derive the views from what is sound".to_owned()
-        };
-        steps.push(step(Action::Rebuild, true, reason));
+            let reason =
+                format!("{} disagreements between the views and the journal", scope.view_issues);
+            step(Action::Rebuild, true, reason)
+        });
         steps.push(step(Action::Verify, true, "see whether the damage is gone".to_owned()));
     }
     if scope.corrupted > 0 {
@@ -144,10 +151,16 @@ fn steps(level: Level, scope: &ScopeState) -> Vec<Step> {
             Action::Restore,
             false,
             format!(
-                "{} items are damaged in the journal or its blocks (integrity {:.4}); a rebuild \
-                 cannot bring their content back: restore this scope from a backup taken before \
-                 the damage, with the server stopped and the present folder kept aside",
-                scope.corrupted, scope.integrity
+                "{} items are damaged in the journal or its blocks (integrity {:.4}), and \
+                 nothing but a backup brings them back: restore this scope from one taken before \
+                 the damage, with the server stopped and the present folder kept aside{}",
+                scope.corrupted,
+                scope.integrity,
+                if lost {
+                    "; without a backup, `recover --salvage` goes on with the rest"
+                } else {
+                    ""
+                }
             ),
         ));
     }
@@ -163,7 +176,7 @@ mod tests {
     }
 
     fn plan(scopes: &[ScopeState]) -> (Level, Vec<(String, Action, bool)>) {
-        let plan = Plan::of(scopes);
+        let plan = Plan::of(scopes, false);
         let steps =
             plan.steps.into_iter().map(|step| (step.scope, step.action, step.automatic)).collect();
         (plan.level, steps)
@@ -172,7 +185,7 @@ mod tests {
     #[test]
     fn a_sound_store_needs_nothing() {
         assert_eq!(plan(&[scope("global", 0, 1.0, 0)]), (Level::None, vec![]));
-        assert_eq!(Plan::of(&[]).integrity, None);
+        assert_eq!(Plan::of(&[], false).integrity, None);
     }
 
     #[test]
@@ -193,7 +206,7 @@ mod tests {
         let (level, steps) = plan(&[scope("global", 2, 0.998, 0)]);
         assert_eq!(level, Level::Minor);
         assert_eq!(steps.last(), Some(&("global".to_owned(), Action::Restore, false)));
-        assert!(steps.iter().any(|step| step.1 == Action::Rebuild));
+        assert!(steps.iter().any(|step| step.1 == Action::Salvage));
     }
 
     #[test]
@@ -204,7 +217,7 @@ mod tests {
             steps.iter().map(|step| (step.0.as_str(), step.1)).collect::<Vec<_>>(),
             [
                 ("global", Action::Restore),
-                ("local/a", Action::Rebuild),
+                ("local/a", Action::Salvage),
                 ("local/a", Action::Verify),
                 ("local/a", Action::Restore),
             ]
@@ -216,5 +229,8 @@ mod tests {
         let (level, steps) = plan(&[scope("global", 400, 0.6, 1)]);
         assert_eq!(level, Level::Severe);
         assert_eq!(steps, [("global".to_owned(), Action::Restore, false)]);
+        let asked = Plan::of(&[scope("global", 400, 0.6, 1)], true);
+        let first = asked.steps.first().map(|step| (step.action, step.automatic));
+        assert_eq!(first, Some((Action::Salvage, true)), "unless somebody asks for it");
     }
 }

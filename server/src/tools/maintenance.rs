@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use llm_memory_engine::api::{
-    CleanupResult, MaintenanceResult, PruneRequest, PruneResult, ReplayRequest, ScopeRequest,
-    SnapshotResult, ViewsVerifyResult,
+    CleanupResult, MaintenanceResult, PruneRequest, PruneResult, RecoverResult, ReplayRequest,
+    ScopeRequest, SnapshotResult, ViewsVerifyResult,
 };
 use llm_memory_engine::ids::ScopeSelector;
 use schemars::JsonSchema;
@@ -93,6 +93,13 @@ pub(super) fn tools() -> Vec<Tool> {
             "maintenance_verify", "maintenance.verify", "Verify the views", [read_only: true, destructive: false],
             ScopeRequest => ViewsVerifyResult, verify_views,
             "Check that the catalog, the index and the blocks agree with the journal."
+        ),
+        each_scope!(
+            "maintenance_recover", "maintenance.recover", "Go on after damage", [read_only: false, destructive: true],
+            ScopeRequest => RecoverResult, recover,
+            "Set a damaged open journal segment aside, keep what comes before the damage, derive \
+             the views again and write once more what can be read after it. Scopes in order are \
+             left alone. What was damaged stays lost unless it is restored from a backup."
         ),
         each_scope!(
             "maintenance_cleanup", "maintenance.cleanup", "Remove leftovers", [read_only: false, destructive: true],

@@ -80,6 +80,26 @@ fn a_recovery_plan_changes_nothing_and_says_what_a_restore_needs() {
 }
 
 #[test]
+fn a_salvage_goes_on_with_what_is_sound() {
+    let cli = three_items();
+    damage(&cli, "bravo");
+    let refused = cli.run_args(&["memory.upsert", "--type=note", "--scope=global", "--title=new"]);
+    assert_ne!(refused.code, 0, "writes are refused while the journal is damaged");
+    assert_eq!(cli.run("recover --auto").code, 2, "severe: nothing is done without a word");
+
+    let answer = cli.run("recover --auto --salvage --output json");
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let outcome = answer.json_whatever_the_code();
+    assert_eq!(outcome["after"]["level"], "none");
+    assert_eq!(outcome["results"]["global"]["salvaged"], 1);
+    assert_eq!(cli.json("memory.get --id=a")["text"], "alpha");
+    assert_eq!(cli.json("memory.get --id=c")["text"], "charlie");
+    assert_eq!(cli.run("memory.get --id=b").code, 2, "what was damaged is gone");
+    cli.store("d", "d", "delta");
+    assert_eq!(cli.json("journal.verify --scope=global")["valid"], true);
+}
+
+#[test]
 fn nothing_to_recover_is_said_so() {
     let cli = three_items();
     assert_answer!(cli, cli.run("recover --plan"), @r"
