@@ -16,7 +16,9 @@ demo *ARGS:
     @"{{ target }}/release/demo" {{ ARGS }}
 
 # Everything CI checks: format, tests of all crates, reference pages, lints, licences, manifests.
-test *ARGS: _format _build
+test *ARGS: _format
+    # Programs and tests in one build: with the tests' features apart, both would compile twice.
+    cargo build --workspace --all-targets --quiet
     TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace {{ ARGS }}
     cargo test --workspace --doc --quiet
     "{{ target }}/debug/llm-memory" docs generate --check
