@@ -1,6 +1,7 @@
 # What people and CI run. Call them through ./justw, which installs what is missing.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
+set ignore-comments := true
 
 # Where cargo puts what it builds.
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
