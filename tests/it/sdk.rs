@@ -31,5 +31,5 @@ fn the_python_sdk_works_over_a_session() {
 
 #[test]
 fn the_python_sdk_works_without_a_session() {
-    against_a_server(clients::python_script("sdk.py").unwrap(), &["2026-07-28"]);
+    against_a_server(clients::python_script("sdk.py").unwrap(), &["auto"]);
 }

@@ -1,13 +1,19 @@
 //! The `memory_*` tools: what agents work with.
 
+use std::sync::Arc;
+
 use llm_memory_engine::api::{
     AppendRequest, DeleteRequest, FeedbackRequest, GetRequest, GraphRequest, GraphResult,
     HistoryRequest, HistoryResult, ItemRequest, LinkRequest, ListRequest, ListResult, MergeRequest,
     PatchRequest, QueryRequest, QueryResult, RenewRequest, TagRequest, UpsertRequest, WriteResult,
 };
+use llm_memory_engine::config::ScopeConfig;
+use llm_memory_engine::ids::{ItemId, Scope, ScopeSelector};
 use llm_memory_engine::item::Item;
+use llm_memory_engine::pack::{self, Pack, PackRequest};
+use serde_json::{Map, Value};
 
-use super::{Tool, reply, schema};
+use super::{Tool, ToolContext, ToolError, reply, schema};
 use crate::access::Role;
 
 const AGENT: &[Role] = &[Role::Agent];
@@ -72,6 +78,23 @@ pub(super) fn tools() -> Vec<Tool> {
             "List items, newest first, as summaries, with filters and paging. To look for \
              something use memory_query."
         ),
+        Tool {
+            name: "memory_context_pack",
+            dotted: "memory.contextPack",
+            title: "Digest of what is known",
+            description: "A digest of the memories that matter for a question, arranged for \
+                reading within a budget of characters or tokens: code, facts, settings and \
+                patterns, each with the item it comes from. Cheaper than reading the hits of \
+                memory_query one by one. Equal digests mean an equal pack.",
+            roles: AGENT,
+            core: true,
+            read_only: true,
+            destructive: false,
+            idempotent: true,
+            input_schema: schema::input::<PackRequest>,
+            output_schema: schema::output::<Pack>,
+            run: context_pack,
+        },
         tool!(
             "memory_patch", "memory.patch", "Change a part of a memory", [core destructive],
             PatchRequest => WriteResult, patch,
@@ -147,4 +170,38 @@ pub(super) fn tools() -> Vec<Tool> {
              its own, or 30."
         ),
     ]
+}
+
+fn context_pack(
+    context: &ToolContext<'_>,
+    arguments: Map<String, Value>,
+) -> Result<Value, ToolError> {
+    let request: PackRequest = reply::parse(arguments)?;
+    request.validate()?;
+    let found = context.engine.query(context.caller, request.to_query())?;
+    let items = reply::whole_items(found);
+    let config = governing_config(context, request.scope)?;
+    // Titles of linked items that the caller may not see, or that are gone, are left out.
+    let title_of = |id: &ItemId, scope: Scope| {
+        let asked =
+            GetRequest { id: id.clone(), scope: Some(scope), as_of: request.as_of, version: None };
+        context.engine.get(context.caller, asked).ok().map(|item| item.title)
+    };
+    reply::value(pack::build(&request, &items, &config.pack, &title_of))
+}
+
+/// The configuration that governs what spans several scopes: that of the first one in lookup
+/// order that the caller may read.
+pub(crate) fn governing_config(
+    context: &ToolContext<'_>,
+    selector: ScopeSelector,
+) -> Result<Arc<ScopeConfig>, ToolError> {
+    let caller = context.caller;
+    let readable = |scope: &Scope| {
+        caller.read.contains(*scope) && (*scope == Scope::Global || caller.project.is_some())
+    };
+    match selector.scopes().iter().copied().find(readable) {
+        Some(scope) => Ok(context.engine.scope_config(caller, scope)?),
+        None => Ok(Arc::default()),
+    }
 }

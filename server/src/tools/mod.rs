@@ -24,6 +24,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::access::{Principal, Role};
+pub(crate) use memory::governing_config;
+pub(crate) use reply::whole_items;
 
 /// What a tool gets besides its arguments.
 pub struct ToolContext<'a> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use llm_memory_engine::EngineError;
+use llm_memory_engine::api::{HitBody, QueryResult};
 use llm_memory_engine::ids::ScopeSelector;
+use llm_memory_engine::item::Item;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -57,4 +59,16 @@ pub(super) fn nothing_extra<T>(
     _results: &BTreeMap<String, T>,
 ) -> Result<Vec<(&'static str, Value)>, ToolError> {
     Ok(Vec::new())
+}
+
+/// The items of hits that were asked for whole.
+pub(crate) fn whole_items(found: QueryResult) -> Vec<Item> {
+    found
+        .items
+        .into_iter()
+        .filter_map(|hit| match hit.body {
+            HitBody::Full(item) => Some(*item),
+            HitBody::Snippet { .. } | HitBody::Summary(_) => None,
+        })
+        .collect()
 }

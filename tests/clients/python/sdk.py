@@ -1,4 +1,4 @@
-"""The Python SDK against a server, in either protocol revision. Arguments: URL, mode."""
+"""The Python SDK against a server. Arguments: URL, mode (legacy: sessions, auto: the newest)."""
 
 import json
 import re
@@ -64,7 +64,7 @@ async def main():
     async with httpx2.AsyncClient(headers={"llm-memory-project": f"python-{mode}"}) as http:
         transport = streamable_http_client(url, http_client=http)
         async with Client(transport, mode=mode) as client:
-            expected = "2025-11-25" if mode == "legacy" else mode
+            expected = {"legacy": "2025-11-25", "auto": "2026-07-28"}[mode]
             assert client.protocol_version == expected, client.protocol_version
             assert client.server_info.name == "llm-memory"
             await exercise(client, f"python-{mode}")
