@@ -31,7 +31,8 @@ fn passed(report: &str) -> usize {
     let mut parts = summary.split("Not scored");
     let all = parts.next().unwrap_or_default();
     let not_scored = parts.next().unwrap_or_default();
-    let ticks = |text: &str| text.lines().filter(|line| line.trim().starts_with('\u{2713}')).count();
+    let ticks =
+        |text: &str| text.lines().filter(|line| line.trim().starts_with('\u{2713}')).count();
     ticks(all) - ticks(not_scored)
 }
 

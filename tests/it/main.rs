@@ -1,13 +1,10 @@
 //! Tests across crates and processes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests, helpers between them included"
-)]
 
 mod cli;
+mod concurrency;
+mod conformance;
 mod crash;
 mod docs;
 mod faults;
+mod mcp;
+mod sdk;

@@ -1,0 +1,277 @@
+//! The protocol over the real binary, byte by byte where the SDKs would hide it: one port for
+//! HTTP and JSON lines, both revisions, who is let in, and what is refused.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use llm_memory_engine::ids::Digest;
+use llm_memory_tests::client::Wire;
+use llm_memory_tests::server::TestServer;
+use serde_json::{Value, json};
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+
+fn server() -> TestServer {
+    TestServer::builder().env("LLM_MEMORY_PROJECT", "home").start().unwrap()
+}
+
+fn address(server: &TestServer) -> SocketAddr {
+    server.addresses().unwrap().mcp
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// What `printf TEXT | nc HOST PORT` prints.
+fn nc(to: SocketAddr, text: &str) -> String {
+    let mut stream = connect(to);
+    stream.write_all(text.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut out = String::new();
+    stream.read_to_string(&mut out).unwrap();
+    out
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One HTTP request on a connection of its own: status, head in lower case, body.
+fn http(to: SocketAddr, head: &str, body: &str) -> (u16, String, String) {
+    let request =
+        format!("{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let answer = nc(to, &request);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or("0").parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+fn post(to: SocketAddr, headers: &str, body: &str) -> (u16, String, String) {
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{headers}"
+    );
+    http(to, &head, body)
+}
+
+#[test]
+fn a_line_over_tcp_is_answered_without_a_handshake() {
+    let server = server();
+    let answer = nc(
+        address(&server),
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{}}\n",
+    );
+    let answers = lines(&answer);
+    assert_eq!(answers.len(), 1);
+    let tools = answers[0]["result"]["tools"].as_array().unwrap();
+    assert!(tools.iter().any(|tool| tool["name"] == "memory_query"));
+    // Neither the end of the line nor the parameters are needed.
+    let answer = nc(address(&server), r#"{"jsonrpc":"2.0","id":"a","method":"tools/list"}"#);
+    assert_eq!(lines(&answer)[0]["id"], "a");
+}
+
+#[test]
+fn a_tcp_client_that_initializes_gets_a_session() {
+    let server = server();
+    let text = format!(
+        "{INITIALIZE}\n{}\n{}\n{}\n",
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"memory.list","arguments":{"scope":"local"}}}"#,
+    );
+    let mut answers = lines(&nc(address(&server), &text));
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    assert_eq!(answers[0]["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!(answers[1]["result"], json!({}));
+    assert_eq!(answers[2]["result"]["structuredContent"]["total"], 0);
+    assert!(answers[2]["result"].get("resultType").is_none(), "the older revision has none");
+}
+
+#[test]
+fn broken_lines_are_answered_and_the_connection_goes_on() {
+    let server = TestServer::builder().env("LLM_MEMORY_MAX_REQUEST_KB", "4").start().unwrap();
+    let long = "x".repeat(8 * 1024);
+    let text = format!(
+        " nonsense\n{long}\n[]\n{}\n{}\n",
+        r#"{"jsonrpc":"2.0","id":7,"method":"no/such/method"}"#,
+        r#"{"jsonrpc":"2.0","id":8,"method":"tools/list"}"#,
+    );
+    let answers = lines(&nc(address(&server), &text));
+    let codes: Vec<i64> =
+        answers.iter().filter_map(|answer| answer["error"]["code"].as_i64()).collect();
+    assert_eq!(codes, [-32700, -32600, -32600, -32601]);
+    assert!(answers.iter().any(|answer| answer["id"] == 8 && answer.get("result").is_some()));
+}
+
+#[test]
+fn failures_of_a_tool_are_results_that_name_the_argument() {
+    let server = server();
+    let call = |arguments: Value| {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "memory_upsert", "arguments": arguments}});
+        lines(&nc(address(&server), &request.to_string())).remove(0)["result"].clone()
+    };
+    let missing = call(json!({"type": "note"}));
+    assert_eq!(missing["isError"], true);
+    assert_eq!(missing["_meta"]["llm-memory.dev/error"]["field"], "scope");
+    let nested =
+        call(json!({"type": "note", "scope": "local", "links": [{"rel": "is", "to": "x"}]}));
+    assert_eq!(nested["_meta"]["llm-memory.dev/error"]["field"], "links[0].rel");
+    let near = call(json!({"type": "note", "scope": "local", "ttl_days": 3}));
+    let text = near["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("did you mean ttlDays?"), "{text}");
+    assert!(near.get("structuredContent").is_none());
+}
+
+#[test]
+fn strangers_from_a_browser_are_refused() {
+    let server = server();
+    let to = address(&server);
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+    let (status, ..) = post(to, "Host: evil.example", list);
+    assert_eq!(status, 403);
+    let (status, ..) = post(to, &format!("Host: {to}\r\nOrigin: https://evil.example"), list);
+    assert_eq!(status, 403);
+    let (status, head, _) =
+        post(to, &format!("Host: {to}\r\nOrigin: http://localhost:5173"), INITIALIZE);
+    assert_eq!(status, 200);
+    assert!(head.contains("mcp-session-id"), "{head}");
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused() {
+    let server = TestServer::builder().env("LLM_MEMORY_MAX_REQUEST_KB", "4").start().unwrap();
+    let to = address(&server);
+    let text = "x".repeat(16 * 1024);
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "memory_upsert",
+        "arguments": {"type": "note", "scope": "global", "text": text},
+    }});
+    let (status, ..) = post(to, &format!("Host: {to}"), &body.to_string());
+    assert_eq!(status, 413);
+}
+
+/// A server that wants tokens, and the tokens of two agents: `alice` and `bob`.
+fn guarded() -> (TestServer, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.json");
+    let entry = |name: &str, project: &str| {
+        json!({
+            "name": name, "sha256": Digest::of(token(name).as_bytes()), "roles": ["agent"],
+            "projects": [project],
+        })
+    };
+    let tokens = json!([entry("alice", "home"), entry("bob", "away")]);
+    std::fs::write(&file, tokens.to_string()).unwrap();
+    let server = TestServer::builder().env("LLM_MEMORY_TOKENS_FILE", &file).start().unwrap();
+    (server, folder)
+}
+
+fn token(name: &str) -> String {
+    format!("token-of-{name}-0123456789abcdef")
+}
+
+#[test]
+fn http_without_a_token_is_told_where_to_get_one() {
+    let (server, _folder) = guarded();
+    let to = address(&server);
+    let (status, head, _) = post(to, &format!("Host: {to}"), INITIALIZE);
+    assert_eq!(status, 401);
+    let document = format!("http://{to}/.well-known/oauth-protected-resource/mcp");
+    assert!(
+        head.contains(&format!("www-authenticate: bearer resource_metadata=\"{document}\"")),
+        "{head}"
+    );
+    assert!(!head.contains("error="), "no credential was shown: {head}");
+
+    let request = format!("GET /.well-known/oauth-protected-resource/mcp HTTP/1.1\r\nHost: {to}");
+    let (status, _, body) = http(to, &request, "");
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(document["resource"], format!("http://{to}/mcp"));
+
+    let wrong = format!("Host: {to}\r\nAuthorization: Bearer wrong");
+    let (status, head, _) = post(to, &wrong, INITIALIZE);
+    assert_eq!(status, 401);
+    assert!(head.contains("error=\"invalid_token\""), "{head}");
+}
+
+#[test]
+fn a_session_is_nobody_elses() {
+    let (server, _folder) = guarded();
+    let to = address(&server);
+    let as_whom = |name: &str| format!("Host: {to}\r\nAuthorization: Bearer {}", token(name));
+    let (status, head, _) = post(to, &as_whom("alice"), INITIALIZE);
+    assert_eq!(status, 200);
+    let session = head.lines().find_map(|line| line.strip_prefix("mcp-session-id: ")).unwrap();
+    let ping = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
+    let with_session = |name: &str| format!("{}\r\nMcp-Session-Id: {session}", as_whom(name));
+    let (status, ..) = post(to, &with_session("bob"), ping);
+    assert_eq!(status, 404);
+    let (status, ..) = post(to, &with_session("alice"), ping);
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn over_tcp_a_token_goes_into_a_message_of_its_own_or_the_first_one() {
+    let (server, _folder) = guarded();
+    let to = address(&server);
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let refused = lines(&nc(to, list)).remove(0);
+    assert_eq!(refused["error"]["data"]["status"], 401);
+
+    let auth = json!({"jsonrpc": "2.0", "method": "auth", "params": {"token": token("alice")}});
+    let answer = lines(&nc(to, &format!("{auth}\n{list}\n"))).remove(0);
+    assert!(answer["result"]["tools"].is_array(), "{answer}");
+
+    let first = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list",
+        "params": {"_meta": {"authorization": format!("Bearer {}", token("bob"))}}});
+    let second = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#;
+    assert_eq!(lines(&nc(to, &format!("{first}\n{second}\n"))).len(), 2);
+}
+
+#[test]
+fn a_token_opens_its_own_projects_and_its_roles_tools() {
+    let (server, _folder) = guarded();
+    let mut alice = server.client(Wire::Http).unwrap().with_token(token("alice"));
+    let item = json!({"type": "note", "scope": "local", "title": "Alice's"});
+    alice.call("memory_upsert", &item).unwrap();
+    let mut bob = server.client(Wire::Http).unwrap().with_token(token("bob"));
+    let seen = bob.call("memory_query", &json!({"q": "Alice's", "scope": "all"})).unwrap();
+    assert_eq!(seen["total"], 0);
+    let error = bob.call("maintenance_compact", &json!({})).unwrap_err();
+    assert!(error.to_string().starts_with("not allowed"), "{error}");
+}
+
+#[test]
+fn a_watched_item_is_reported_over_a_tcp_session() {
+    let server = server();
+    let mut client = server.client(Wire::Lines).unwrap();
+    let item = json!({"id": "watched", "type": "note", "scope": "local", "title": "One"});
+    client.call("memory_upsert", &item).unwrap();
+
+    let mut watcher = BufReader::new(connect(address(&server)));
+    let mut ask = |line: &str| {
+        watcher.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    };
+    ask(INITIALIZE);
+    ask(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    ask(
+        r#"{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"kb://item/watched"}}"#,
+    );
+    let mut next = || {
+        let mut line = String::new();
+        watcher.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    assert_eq!(next()["id"], 1);
+    assert_eq!(next()["id"], 2);
+    client.call("memory_pin", &json!({"id": "watched"})).unwrap();
+    let told = next();
+    assert_eq!(told["method"], "notifications/resources/updated");
+    assert_eq!(told["params"]["uri"], "kb://item/watched");
+}
