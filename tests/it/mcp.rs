@@ -44,7 +44,11 @@ fn lines(text: &str) -> Vec<Value> {
 fn http(to: SocketAddr, head: &str, body: &str) -> (u16, String, String) {
     let request =
         format!("{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let answer = nc(to, &request);
+    // Unlike a line, a request ends by itself; a client that closes its side has gone away.
+    let mut stream = connect(to);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).unwrap_or("0").parse().unwrap();
     (status, head.to_ascii_lowercase(), body.to_owned())
