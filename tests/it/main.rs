@@ -1,4 +1,11 @@
 //! Tests across crates and processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests, helpers between them included"
+)]
 
 mod cli;
 mod concurrency;

@@ -9,7 +9,6 @@
 )]
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use rmcp::model::{
@@ -151,8 +150,11 @@ impl Handler {
         ErrorData::invalid_params(message, None)
     }
 
-    fn watches(origin: &Origin, uris: &[String]) -> BTreeMap<String, changes::Watch> {
-        uris.iter().filter_map(|uri| Some((uri.clone(), resources::watch(uri, origin)?))).collect()
+    /// What has to change for `uri` to change, as far as `origin` may see it.
+    fn watch(&self, uri: &str, origin: &Origin) -> Option<changes::Watch> {
+        let fixture = self.shared.fixtures.as_ref().and_then(|all| all.watch(uri));
+        let project = self.shared.options.default_project.as_ref();
+        fixture.or_else(|| resources::watch(uri, origin, project))
     }
 }
 
@@ -317,7 +319,10 @@ impl ServerHandler for Handler {
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let origin = Origin::of(&context.request_context().extensions)?.clone();
         let accepted = context.accepted().resource_subscriptions.clone().unwrap_or_default();
-        let watches = Self::watches(&origin, &accepted);
+        let watches = accepted
+            .into_iter()
+            .filter_map(|uri| Some((uri.clone(), self.watch(&uri, &origin)?)))
+            .collect();
         changes::listen(&self.shared.changes, &context, origin.principal.expires, watches).await;
         Ok(())
     }
@@ -329,8 +334,7 @@ impl ServerHandler for Handler {
     ) -> Result<(), ErrorData> {
         std::future::ready(()).await;
         let origin = Origin::of(&context.extensions)?;
-        let fixture = self.shared.fixtures.as_ref().and_then(|all| all.watch(&request.uri));
-        let Some(watch) = fixture.or_else(|| resources::watch(&request.uri, origin)) else {
+        let Some(watch) = self.watch(&request.uri, origin) else {
             return Err(ErrorData::resource_not_found(
                 format!("{} cannot be watched", request.uri),
                 None,

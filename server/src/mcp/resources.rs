@@ -248,8 +248,12 @@ async fn health(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, ErrorDat
 }
 
 /// What has to change for `uri` to change, as far as `origin` may see it. `None` when it cannot
-/// be watched.
-pub(crate) fn watch(uri: &str, origin: &Origin) -> Option<Watch> {
+/// be watched. `default_project` is the server's own, for connections that work in none.
+pub(crate) fn watch(
+    uri: &str,
+    origin: &Origin,
+    default_project: Option<&ProjectId>,
+) -> Option<Watch> {
     let text = |arguments: &Map<String, Value>, name: &str| {
         arguments.get(name).and_then(Value::as_str).map(str::to_owned)
     };
@@ -271,7 +275,7 @@ pub(crate) fn watch(uri: &str, origin: &Origin) -> Option<Watch> {
     };
     let project = match project {
         Some(name) => Some(ProjectId::new(name).ok()?),
-        None => origin.project.clone(),
+        None => origin.project.as_ref().or(default_project).cloned(),
     };
     let caller = origin.principal.caller(project).ok()?;
     // Whoever sees only their own items must not learn when others write.
@@ -352,18 +356,27 @@ mod tests {
 
     #[test]
     fn a_watch_is_no_wider_than_the_token() {
-        let everything = watch("kb://context/pack?scope=all", &origin(Principal::local_owner()));
+        let everything =
+            watch("kb://context/pack?scope=all", &origin(Principal::local_owner()), None);
         assert_eq!(everything.unwrap().scopes.len(), 3);
         let reader = Principal {
             read: llm_memory_engine::api::ScopeSet::of([Scope::Global]),
             ..Principal::local_owner()
         };
-        let narrow = watch("kb://context/pack?scope=all", &origin(reader.clone())).unwrap();
+        let narrow = watch("kb://context/pack?scope=all", &origin(reader.clone()), None).unwrap();
         assert_eq!(narrow.scopes, [Scope::Global]);
         let only = Principal { own_only: true, ..reader.clone() };
-        assert_eq!(watch("kb://project/info", &origin(only)), None);
+        assert_eq!(watch("kb://project/info", &origin(only), None), None);
         let elsewhere =
             Principal { projects: Some([ProjectId::new("other").unwrap()].into()), ..reader };
-        assert_eq!(watch("kb://project/info?project=home", &origin(elsewhere)), None);
+        assert_eq!(watch("kb://project/info?project=home", &origin(elsewhere), None), None);
+    }
+
+    #[test]
+    fn a_connection_without_a_project_watches_that_of_the_server() {
+        let nowhere = Origin { project: None, ..origin(Principal::local_owner()) };
+        let own = ProjectId::new("own").unwrap();
+        let seen = watch("kb://item/1", &nowhere, Some(&own)).unwrap();
+        assert_eq!(seen.project, Some(own));
     }
 }
