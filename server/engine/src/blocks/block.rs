@@ -1,5 +1,5 @@
-//! One block: bodies in, bytes for any container out, and back. Pure; the layout is in the
-//! module above.
+//! One block: bodies in, bytes for any container out, and back. Pure; the layout is in
+//! `FORMAT.md`.
 
 use std::ops::Range;
 

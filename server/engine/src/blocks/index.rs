@@ -1,4 +1,4 @@
-//! The index of a segment: where each body lies, by hash. The layout is in the module above.
+//! The index of a segment: where each body lies, by hash. The layout is in `FORMAT.md`.
 
 use std::fmt;
 use std::sync::Arc;
