@@ -15,3 +15,4 @@ mod docs;
 mod faults;
 mod mcp;
 mod sdk;
+mod runtime;

@@ -214,6 +214,11 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     let config = effective.config.clone();
     let tokens = admission::tokens(&OsDisk, &config.auth.tokens_file).map_err(Failure::usage)?;
     admission::open_to_all(&config, &tokens).map_err(Failure::usage)?;
+    // The store's own lock decides later; asking now keeps this process out of the log of the one
+    // that holds it, and its message from being about a port.
+    if stdio::is_locked(&config)? {
+        return Err(Failure::failed(in_use(&config.data_dir)));
+    }
     let listeners = listeners::bind(&config).map_err(Failure::failed)?;
     let instruments = Instruments::set_up(&config)?;
     let outcome = serve(effective, sources, tokens, listeners, &instruments);

@@ -106,10 +106,11 @@ impl Reloader {
                 "config.reload: these settings take effect at the next start"
             );
         }
-        self.record(
-            "ok",
-            format!("applied: {}; at next start: {}", applied.join(","), waiting.join(",")),
-        );
+        let list = |keys: &[&str]| {
+            if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") }
+        };
+        let detail = format!("applied: {}; at next start: {}", list(&applied), list(&waiting));
+        self.record("ok", detail);
         // Settings that wait stay in the comparison, so that every reload says so again.
         for (value, new) in current.values.iter_mut().zip(new.values) {
             if value.setting.reload {

@@ -43,7 +43,7 @@ pub fn run(effective: &Effective) -> Result<Answer, Failure> {
 }
 
 /// Whether another process holds the data folder.
-fn is_locked(config: &Config) -> Result<bool, Failure> {
+pub(super) fn is_locked(config: &Config) -> Result<bool, Failure> {
     use llm_memory_disk::Disk as _;
 
     let path = config.data_dir.join("lock");
