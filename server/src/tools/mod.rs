@@ -75,6 +75,7 @@ impl ToolError {
 }
 
 /// One operation.
+#[expect(clippy::struct_excessive_bools, reason = "each is one hint of the protocol")]
 pub struct Tool {
     /// Name as advertised: `memory_query`.
     pub name: &'static str,
