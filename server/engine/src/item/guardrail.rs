@@ -5,7 +5,9 @@
 //! injection is a legitimate note); it flags the item, so that the flag travels with the content
 //! to every reader, and warns the writer.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::{Content, Flag};
 
@@ -128,6 +130,11 @@ const ORDERS: &[&[Slot]] = &[
     &[&["enable", "enter", "activate"], &["developer", "jailbreak", "dan"], &["mode"]],
 ];
 
+/// Words with which a phrase of [`ORDERS`] can begin: nearly every word of a text is none.
+static FIRST_WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    ORDERS.iter().filter_map(|order| order.first()).copied().flatten().copied().collect()
+});
+
 /// Slots of a phrase may be so many words apart.
 const GAP: usize = 3;
 
@@ -138,6 +145,9 @@ fn injection(text: &str) -> Option<String> {
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     for (start, word) in words.iter().enumerate() {
+        if !FIRST_WORDS.contains(word) {
+            continue;
+        }
         for order in ORDERS {
             let Some((first, rest)) = order.split_first() else { continue };
             if first.contains(word)
@@ -181,6 +191,9 @@ fn tool_imitation(text: &str) -> Option<String> {
         "<system>",
     ];
     const TURNS: [&str; 3] = ["\n\nhuman:", "\n\nassistant:", "\n\nsystem:"];
+    if !text.contains(['<', '[']) && !text.contains("\n\n") {
+        return None;
+    }
     let lower = text.to_lowercase();
     MARKERS
         .into_iter()
@@ -190,6 +203,9 @@ fn tool_imitation(text: &str) -> Option<String> {
 }
 
 fn hidden_text(text: &str) -> Option<String> {
+    if text.bytes().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')) {
+        return None;
+    }
     let mut count = 0;
     let mut first = None;
     let mut before = ' ';
