@@ -50,10 +50,10 @@ impl JournalReader {
         progress: &dyn Progress,
     ) -> Result<JournalVerifyResult> {
         // View before file: what is sealed from here on is not looked at.
-        let (sealed, active, known) = {
+        let (sealed, active, known, damage) = {
             let view = self.shared.view.read();
-            let View { sealed, active, checkpoints, .. } = &*view;
-            (sealed.clone(), active.clone(), checkpoints.clone())
+            let View { sealed, active, checkpoints, damage } = &*view;
+            (sealed.clone(), active.clone(), checkpoints.clone(), damage.clone())
         };
         let mut check = Check::new(outside, progress, active.head.seq);
         let checkpoints = self.verify_checkpoint_file(&mut check, &known)?;
@@ -63,6 +63,10 @@ impl JournalReader {
         if let Some(open) = active.open() {
             check.segment(&open, active.first, None)?;
             check.end_of_segment(active.head.seq, active.head.hash, "the head in memory");
+        }
+        if let Some(damage) = damage.filter(|_| check.items.is_empty()) {
+            // What refuses writes must never look sound here.
+            check.flaw(&damage.file, JournalError::from(&damage).to_string());
         }
         progress.report(check.checked, Some(active.head.seq.0), WHAT);
 
@@ -494,7 +498,12 @@ impl<'a> Check<'a> {
     fn end_of_segment(&mut self, seq: Seq, hash: Digest, source: &str) {
         let Some(mut last) = self.last.take() else { return };
         if last.who.seq != seq {
-            return; // Records are missing at the end, which is listed.
+            // Records are missing at the end, which is listed, or the last one does not belong
+            // here.
+            if let Some(link) = last.broken {
+                self.blame(last.who, &link.issue);
+            }
+            return;
         }
         if last.hash == hash {
             let who = last.who.clone();

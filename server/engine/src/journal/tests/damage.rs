@@ -192,6 +192,23 @@ fn a_sound_record_that_does_not_chain_is_damage_even_at_the_end() {
 }
 
 #[test]
+fn a_changed_head_before_the_last_record_is_damage_and_is_reported() {
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    fill(&mut journal, 1..=2, 2);
+    drop(journal);
+    let line = disk.read(&path("journal.ndjson")).unwrap();
+    let actor = line.windows(6).position(|window| window == b"tester").unwrap();
+    flip(&disk, "journal.ndjson", actor as u64);
+    let (mut journal, _) = open(&disk);
+    assert_eq!(journal.damage().unwrap().last_sound, Seq(1));
+    let result = verify(&journal);
+    assert!(!result.valid && result.integrity_score < 1.0, "{result:?}");
+    assert_eq!(journal.recover().unwrap().unwrap().head.seq, Seq(1));
+    assert_sound(&journal);
+}
+
+#[test]
 fn damaged_checkpoints_are_derived_again_and_reported_until_looked_at() {
     for remove in [false, true] {
         let disk = FaultyDisk::new();
