@@ -14,5 +14,5 @@ mod crash;
 mod docs;
 mod faults;
 mod mcp;
-mod sdk;
 mod runtime;
+mod sdk;

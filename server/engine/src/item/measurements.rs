@@ -124,7 +124,13 @@ fn near_duplicates_in_real_text() {
             if exact < 0.1 && !is_candidate {
                 continue;
             }
-            let row = pairs.entry((exact * 10.0) as u32).or_default();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share between 0 and 1"
+            )]
+            let tenth = (exact * 10.0) as u32;
+            let row = pairs.entry(tenth).or_default();
             row[0] += 1;
             for (slot, threshold) in row[1..].iter_mut().zip([0.6, 0.7, 0.8, 0.9]) {
                 *slot += u64::from(is_candidate && estimate >= threshold);

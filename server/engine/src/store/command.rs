@@ -96,6 +96,7 @@ pub(crate) struct Upsert {
 
 /// Parts of a stored item that an upsert leaves as they are.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent parts of an item")]
 pub(crate) struct Keep {
     /// Hashes of redacted secrets: kept while the new content still shows where they were.
     pub(crate) secrets: bool,
