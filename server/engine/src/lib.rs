@@ -12,6 +12,7 @@ pub mod ids;
 pub mod import;
 pub mod item;
 pub mod journal;
+mod lookups;
 pub mod pack;
 pub mod progress;
 pub mod project;

@@ -64,13 +64,10 @@ impl Sampler {
             note("the store does not say what it holds", &error);
             Vec::new()
         });
-        let caches = match self.engine.caches() {
-            Ok(report) => cache_states(&report),
-            Err(error) => {
-                note("the caches cannot be measured", &error);
-                Vec::new()
-            }
-        };
+        for (key, reason) in self.engine.unavailable() {
+            note(&format!("the scope {key} cannot be opened"), &reason);
+        }
+        let caches = cache_states(self.engine.caches());
         let disk = match self.disk.space(&self.root) {
             Ok(space) => Some(space),
             Err(error) => {
@@ -133,17 +130,12 @@ impl Sampler {
     }
 }
 
-fn cache_states(report: &CacheReport) -> Vec<CacheState> {
+fn cache_states(report: CacheReport) -> Vec<CacheState> {
     let of = |name, usage: llm_memory_engine::store::CacheUse| CacheState {
         name,
         hits: usage.hits,
         misses: usage.misses,
         bytes: usage.bytes,
     };
-    vec![
-        of("payload", report.payload),
-        of("query", report.query),
-        // Look-ups of decoded blocks are not counted, so that this one has no rate.
-        CacheState { name: "frame", hits: 0, misses: 0, bytes: report.frame_bytes },
-    ]
+    vec![of("payload", report.payload), of("query", report.query), of("frame", report.frame)]
 }

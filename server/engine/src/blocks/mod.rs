@@ -21,6 +21,7 @@
 //! Every byte is described in `FORMAT.md`, section Blocks.
 
 mod block;
+mod cache;
 mod container;
 mod error;
 mod index;
@@ -33,4 +34,5 @@ mod tests;
 mod verify;
 mod writer;
 
+pub(crate) use cache::FrameCache;
 pub(crate) use store::BlockStore;

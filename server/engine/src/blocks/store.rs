@@ -8,20 +8,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, is_temporary_name};
 use parking_lot::Mutex;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
+use super::cache::{FolderCache, FrameCache};
 use super::error::Result;
 use super::names::Name;
 use super::segment::{Segment, SharedSegment};
 use super::writer::BlockWriter;
 use crate::ids::Digest;
-
-/// What the decoded-block cache counts for an entry beside its bytes.
-const CACHE_ENTRY_BYTES: u64 = 128;
-
-/// Decoded length of a typical block, for the cache to plan with.
-const TYPICAL_BLOCK_BYTES: usize = 256 << 10;
 
 /// An open folder of segments. Shared between threads; reading never waits for writing.
 #[derive(Debug)]
@@ -44,23 +37,10 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     /// By number.
     segments: ArcSwap<Vec<SharedSegment>>,
-    cache: BlockCache,
+    cache: FolderCache,
     numbers: Mutex<Numbers>,
     /// Held while segments are replaced by others, so that nobody replaces them twice.
     pub(super) rewriting: Mutex<()>,
-}
-
-/// Decoded contents by segment and block. A number is never used twice, so that an entry of a
-/// segment that is gone is never asked for.
-type BlockCache = Cache<(u64, u32), Arc<Vec<u8>>, ByBytes>;
-
-#[derive(Debug, Clone)]
-struct ByBytes;
-
-impl Weighter<(u64, u32), Arc<Vec<u8>>> for ByBytes {
-    fn weight(&self, _key: &(u64, u32), content: &Arc<Vec<u8>>) -> u64 {
-        content.len() as u64 + CACHE_ENTRY_BYTES
-    }
 }
 
 #[derive(Debug, Default)]
@@ -80,12 +60,12 @@ impl fmt::Debug for Shared {
 }
 
 impl BlockStore {
-    /// Opens the folder `dir`, which need not exist yet, with `cache_bytes` for decoded blocks.
+    /// Opens the folder `dir`, which need not exist yet; decoded blocks go to `cache`.
     /// Returns what was noticed: damage, indexes that were derived again, leftovers of a crash.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        cache_bytes: usize,
+        cache: &Arc<FrameCache>,
     ) -> Result<(Self, Vec<String>)> {
         let mut notes = Vec::new();
         let mut segments = Vec::new();
@@ -102,11 +82,7 @@ impl BlockStore {
                 disk,
                 dir: dir.to_path_buf(),
                 segments: ArcSwap::from_pointee(segments),
-                cache: Cache::with_weighter(
-                    cache_bytes / TYPICAL_BLOCK_BYTES,
-                    cache_bytes as u64,
-                    ByBytes,
-                ),
+                cache: FolderCache::new(Arc::clone(cache)),
                 numbers: Mutex::new(Numbers { next, busy: BTreeSet::new() }),
                 rewriting: Mutex::new(()),
             }),
@@ -167,11 +143,6 @@ impl BlockStore {
     /// Number of segments.
     pub(crate) fn segments(&self) -> usize {
         self.shared.segments().len()
-    }
-
-    /// Bytes of decoded blocks held now.
-    pub(crate) fn cached_bytes(&self) -> u64 {
-        self.shared.cache.weight()
     }
 
     /// Files that an interrupted write or removal left behind, by name.
@@ -264,15 +235,15 @@ impl Shared {
             segments
         });
         if !old.is_empty() {
-            self.cache.retain(|(segment, _), _| !old.contains(segment));
+            self.cache.forget(|segment| old.contains(&segment));
         }
     }
 
     fn read_from(&self, segment: &Segment, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let Some(entry) = segment.find(digest)? else { return Ok(None) };
-        let content = self.cache.get_or_insert_with(&(segment.number, entry.block), || {
-            segment.content(entry.block).map(Arc::new)
-        })?;
+        let content = self
+            .cache
+            .get_or_decode(segment.number, entry.block, || segment.content(entry.block))?;
         segment.body(&entry, &content).map(|body| Some(body.to_vec()))
     }
 }

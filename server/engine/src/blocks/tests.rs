@@ -14,7 +14,7 @@ use crate::ids::{Digest, ItemId};
 use crate::progress::NoProgress;
 
 const DIR: &str = "/store/blocks";
-const CACHE_BYTES: usize = 4 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 
 type Bodies = BTreeMap<Digest, Vec<u8>>;
 
@@ -33,8 +33,12 @@ fn text(number: usize, version: usize) -> Vec<u8> {
     text
 }
 
+fn cache(bytes: u64) -> Arc<FrameCache> {
+    Arc::new(FrameCache::new(bytes))
+}
+
 fn open(disk: &FaultyDisk) -> (BlockStore, Vec<String>) {
-    BlockStore::open(Arc::new(disk.clone()), Path::new(DIR), CACHE_BYTES).unwrap()
+    BlockStore::open(Arc::new(disk.clone()), Path::new(DIR), &cache(CACHE_BYTES)).unwrap()
 }
 
 /// Writes one segment; returns what is in it.
@@ -80,7 +84,7 @@ fn flip(disk: &FaultyDisk, name: &str, position: usize, change: u8) {
 fn bodies_come_back_from_a_real_disk_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("blocks");
-    let open = || BlockStore::open(Arc::new(OsDisk), &dir, CACHE_BYTES).unwrap();
+    let open = || BlockStore::open(Arc::new(OsDisk), &dir, &cache(CACHE_BYTES)).unwrap();
     let (store, notes) = open();
     assert!(notes.is_empty() && !dir.exists(), "opening writes nothing");
     let bodies = write(&store, &texts(0..300)).unwrap();
@@ -140,11 +144,17 @@ fn versions_of_an_item_lie_together_and_cost_little() {
 fn decoded_blocks_stay_within_their_budget() {
     let disk = FaultyDisk::new();
     let budget = 1 << 20;
-    let (store, _) = BlockStore::open(Arc::new(disk.clone()), Path::new(DIR), budget).unwrap();
+    let cache = cache(budget);
+    let (store, _) = BlockStore::open(Arc::new(disk.clone()), Path::new(DIR), &cache).unwrap();
+    let (other, _) = BlockStore::open(Arc::new(disk.clone()), Path::new("/other"), &cache).unwrap();
     let bodies = write(&store, &texts(0..2000)).unwrap();
-    assert!(bodies.values().map(Vec::len).sum::<usize>() > 4 * budget);
+    let others = write(&other, &texts(2000..4000)).unwrap();
+    assert!(bodies.values().map(|body| body.len() as u64).sum::<u64>() > 4 * budget);
+    assert_holds(&other, &others);
     assert_holds(&store, &bodies);
-    assert!(store.cached_bytes() > 0 && store.cached_bytes() <= budget as u64);
+    let used = cache.usage();
+    assert!(used.bytes > 0 && used.bytes <= budget, "two folders share one budget: {used:?}");
+    assert!(used.hits > 0 && used.misses > 0, "{used:?}");
     let before = disk.counts().reads;
     let (digest, body) = bodies.iter().next_back().unwrap();
     for _ in 0..10 {
@@ -156,10 +166,11 @@ fn decoded_blocks_stay_within_their_budget() {
 #[test]
 fn without_a_cache_every_body_is_still_read() {
     let disk = FaultyDisk::new();
-    let (store, _) = BlockStore::open(Arc::new(disk), Path::new(DIR), 0).unwrap();
+    let cache = cache(0);
+    let (store, _) = BlockStore::open(Arc::new(disk), Path::new(DIR), &cache).unwrap();
     let bodies = write(&store, &texts(0..50)).unwrap();
     assert_holds(&store, &bodies);
-    assert_eq!(store.cached_bytes(), 0);
+    assert_eq!(cache.usage().bytes, 0);
 }
 
 #[test]
@@ -495,8 +506,9 @@ proptest! {
                     let (reopened, notes) = open(&disk.crash());
                     prop_assert!(notes.is_empty(), "{:?}", notes);
                     assert_holds(&reopened, &expected);
-                    let (again, _) = BlockStore::open(
-                        Arc::clone(&reopened.shared.disk), Path::new(DIR), CACHE_BYTES).unwrap();
+                    let disk = Arc::clone(&reopened.shared.disk);
+                    let (again, _) =
+                        BlockStore::open(disk, Path::new(DIR), &cache(CACHE_BYTES)).unwrap();
                     store = again;
                 }
             }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use llm_memory_disk::{Disk, Space};
 
+use super::Engine;
 use super::scope::ScopeState;
-use super::{CacheUse, Engine};
 use crate::api::ScopeStatus;
 use crate::catalog::ReadView;
 use crate::error::Result;
 use crate::ids::Seq;
+use crate::lookups::CacheUse;
 
 /// How much use the caches are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,8 +20,8 @@ pub struct CacheReport {
     pub payload: CacheUse,
     /// Query results.
     pub query: CacheUse,
-    /// Bytes of decoded blocks held.
-    pub frame_bytes: u64,
+    /// Decoded blocks.
+    pub frame: CacheUse,
 }
 
 impl Engine {
@@ -35,18 +36,12 @@ impl Engine {
     }
 
     /// Use of the caches since the start.
-    pub fn caches(&self) -> Result<CacheReport> {
-        let mut frame_bytes = 0;
-        for scope in self.open_scopes()? {
-            frame_bytes += scope.state.blocks.cached_bytes();
+    pub fn caches(&self) -> CacheReport {
+        CacheReport {
+            payload: self.payloads.usage(),
+            query: self.queries.usage(),
+            frame: self.frames.usage(),
         }
-        let query = CacheUse {
-            hits: self.queries.hits(),
-            misses: self.queries.misses(),
-            bytes: self.queries.bytes(),
-            capacity: self.queries.capacity(),
-        };
-        Ok(CacheReport { payload: self.payloads.usage(), query, frame_bytes })
     }
 }
 
@@ -75,7 +70,7 @@ fn status(state: &ScopeState) -> Result<ScopeStatus> {
         archived_bytes: state.blocks.body_bytes(),
         watermarks: watermarks(state, &view)?,
         head_seq: state.journal.head().seq,
-        read_only: state.read_only.lock().clone(),
+        read_only: state.refusal(),
         recovered: state.recovered.lock().clone(),
     })
 }

@@ -7,7 +7,6 @@
 //! than the first of its hits to expire.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -15,6 +14,7 @@ use quick_cache::sync::Cache;
 use super::source::ItemSource;
 use crate::api::{HitBody, QueryRequest, QueryResult};
 use crate::ids::{Digest, Timestamp};
+use crate::lookups::{CacheUse, Lookups};
 
 /// Names a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,13 +55,12 @@ impl Weighter<Key, Entry> for ByBytes {
 /// A cache of results over all scopes, bounded in bytes.
 pub(crate) struct QueryCache {
     results: Cache<Key, Entry, ByBytes>,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    lookups: Lookups,
 }
 
 impl std::fmt::Debug for QueryCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueryCache").field("bytes", &self.bytes()).finish_non_exhaustive()
+        f.debug_struct("QueryCache").field("bytes", &self.results.weight()).finish_non_exhaustive()
     }
 }
 
@@ -71,35 +70,18 @@ impl QueryCache {
         let expected = usize::try_from(bytes / 8192).unwrap_or(usize::MAX).clamp(16, 65_536);
         Self {
             results: Cache::with_weighter(expected, bytes, ByBytes),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            lookups: Lookups::default(),
         }
     }
 
-    /// Queries answered from the cache.
-    pub(crate) fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
-    }
-
-    /// Queries not found in it.
-    pub(crate) fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
-    }
-
-    /// Bytes held, roughly.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.results.weight()
-    }
-
-    /// Most bytes it may hold.
-    pub(crate) fn capacity(&self) -> u64 {
-        self.results.capacity()
+    /// Use since the start; bytes are estimated.
+    pub(crate) fn usage(&self) -> CacheUse {
+        self.lookups.usage(self.results.weight(), self.results.capacity())
     }
 
     pub(super) fn get(&self, key: &Key, now: Timestamp) -> Option<Arc<QueryResult>> {
         let found = self.results.get(key).filter(|entry| now < entry.until);
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.lookups.count(found.is_some());
         found.map(|entry| entry.result)
     }
 
