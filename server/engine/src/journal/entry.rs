@@ -155,6 +155,10 @@ impl FromStr for Op {
     }
 }
 
+/// Key in `meta` of all but the last record of an operation that made several: how many more of
+/// them follow. They are in one commit, and recovery keeps all of them or none.
+pub const MORE_META: &str = "more";
+
 /// A record to be staged. The journal adds `seq` and `prev`.
 #[derive(Debug, Clone)]
 pub struct Draft<'a> {
@@ -198,6 +202,14 @@ pub struct Record {
     pub actor: String,
     /// Whatever the operation recorded beside.
     pub meta: Map<String, Value>,
+}
+
+impl Record {
+    /// Records of the same operation that follow this one.
+    #[must_use]
+    pub fn more(&self) -> u64 {
+        self.meta.get(MORE_META).and_then(Value::as_u64).unwrap_or(0)
+    }
 }
 
 /// Why bytes are not a record.

@@ -8,7 +8,8 @@
 //! # When things go wrong
 //!
 //! - **Crash.** What was staged but not committed may be there in part: the torn tail is cut at
-//!   the last whole line when the journal is opened, and the warning says what was cut.
+//!   the last whole line when the journal is opened, and the warning says what was cut. An
+//!   operation that made several records ([`MORE_META`]) is kept whole or cut whole.
 //! - **Full disk, short write.** The commit fails, the file is cut back to what was acknowledged,
 //!   the next commit starts clean.
 //! - **Failed fsync.** Nothing is known about the file any more. The next commit first copies the
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use llm_memory_disk::Disk;
 
-pub use entry::{Draft, LineError, Op, Record};
+pub use entry::{Draft, LineError, MORE_META, Op, Record};
 pub use error::{JournalError, Result};
 pub use proof::{ProofError, verify_proof};
 pub use reader::{JournalReader, Lines};
@@ -133,7 +134,7 @@ pub struct SegmentInfo {
     pub sealed: bool,
 }
 
-/// Damage in the middle of the active segment.
+/// Damage in the middle of the active segment, or records missing at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The file, relative to the scope's folder.

@@ -9,7 +9,7 @@ use llm_memory_disk::{Disk, File, OpenMode, is_temporary_name};
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint, Loaded};
 use super::error::Result;
-use super::recovery::{look_at_rest, sound, unused_name, walk_sound};
+use super::recovery::{Walked, look_at_rest, sound, unused_name, walk_sound};
 use super::scan::LineScanner;
 use super::segment_name::{ACTIVE, CHECKPOINTS, PARTIAL, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally, View};
@@ -250,7 +250,7 @@ impl Opening<'_> {
         if let Some((offset, fault)) = &walked.fault {
             self.notes.push(format!("{} is damaged at byte {offset}: {fault}", name.relative()));
             // The segments behind it are found by their names; this tells where its own end is.
-            if let Some(last) = look_at_rest(&mut scanner, *offset, len)?.last
+            if let Some(last) = look_at_rest(&mut scanner)?.last
                 && last.seq > walked.head.seq
             {
                 walked.head = last;
@@ -377,59 +377,62 @@ impl Opening<'_> {
         let file = self.disk.open(&path, mode)?;
         let end = file.len()?;
         let mut scanner = LineScanner::new(Arc::clone(&file), 0, end);
-        let walked = walk_sound(&mut scanner, before, |_, _| {})?;
-        let mut active = Active {
+        let mut walked = walk_sound(&mut scanner, before, |_, _| {})?;
+        let active = |walked: &Walked| Active {
             first,
             file: Some(Arc::clone(&file)),
             len: walked.len,
             head: walked.head,
             tally: walked.tally,
         };
-        let Some((offset, fault)) = walked.fault else {
-            // Lines of a process that was killed may not have been synced yet; from here on they
-            // count as acknowledged.
-            if !self.options.read_only && walked.len > 0 {
-                file.sync()?;
-            }
-            return Ok((active, walked.tree, None));
-        };
-        let rest = look_at_rest(&mut scanner, offset, end)?;
-        if walked.unchained || rest.later_commit {
+        let rest = walked.fault.as_ref().map(|_| look_at_rest(&mut scanner)).transpose()?;
+        if let (Some(rest), Some((offset, fault))) = (rest, &walked.fault)
+            && (walked.unchained || rest.later_commit)
+        {
             self.notes.push(format!(
                 "{ACTIVE} is damaged at byte {offset}: {fault}; reads go on, writes are refused \
                  until recover"
             ));
             let damage = Damage {
                 file: ACTIVE.to_owned(),
-                offset,
+                offset: *offset,
                 last_sound: walked.head.seq,
-                expected: fault.expected,
-                found: fault.found,
+                expected: fault.expected.clone(),
+                found: fault.found.clone(),
             };
+            let mut active = active(&walked);
             active.len = end;
             if let Some(last) = rest.last.filter(|last| last.seq > active.head.seq) {
                 active.head = last;
             }
             return Ok((active, walked.tree, Some(damage)));
         }
+        let unfinished = walked.drop_unfinished();
+        let why = match &walked.fault {
+            Some((_, fault)) => format!("which are not a whole record ({fault})"),
+            None if unfinished => "the beginning of an operation that was not finished".to_owned(),
+            None => {
+                // Lines of a process that was killed may not have been synced yet; from here on
+                // they count as acknowledged.
+                if !self.options.read_only && walked.len > 0 {
+                    file.sync()?;
+                }
+                return Ok((active(&walked), walked.tree, None));
+            }
+        };
+        let cut = end - walked.len;
         let kept = match walked.head.seq {
             Seq(0) => "the beginning".to_owned(),
             seq => format!("record {seq}"),
         };
         if self.options.read_only {
-            self.notes.push(format!(
-                "{ACTIVE}: {} bytes after {kept} are not a whole record and are ignored ({fault})",
-                rest.bytes
-            ));
+            self.notes.push(format!("{ACTIVE}: {cut} bytes after {kept} are ignored, {why}"));
         } else {
             file.set_len(walked.len)?;
             file.sync()?;
-            self.notes.push(format!(
-                "{ACTIVE}: cut {} bytes after {kept}, which are not a whole record ({fault})",
-                rest.bytes
-            ));
+            self.notes.push(format!("{ACTIVE}: cut {cut} bytes after {kept}, {why}"));
         }
-        Ok((active, walked.tree, None))
+        Ok((active(&walked), walked.tree, None))
     }
 }
 

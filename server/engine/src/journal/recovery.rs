@@ -9,9 +9,13 @@
 //! - any other fault, and a line that is sound in itself but does not chain, is **damage**: it is
 //!   left as it is, and writes are refused until [`Journal::recover`].
 //!
-//! What looks like a torn tail can also be damage of the very last commit. The journal alone
-//! cannot tell; a view whose durable watermark is beyond the journal's head can, and the store
-//! compares the two.
+//! A commit that lost its end may have lost records of an operation that made several; what is
+//! left of that operation is cut as well.
+//!
+//! What looks like a torn tail can also be damage of the very last commit, and a file cut between
+//! two lines shows no fault at all. The journal alone cannot tell; a view whose durable watermark
+//! is beyond the journal's head can. The store compares the two and reports with
+//! [`Journal::contradict`], which refuses writes as damage does.
 
 use std::path::Path;
 
@@ -24,7 +28,7 @@ use super::scan::{LineScanner, RawLine};
 use super::segment_name::{ACTIVE, SEALED_DIR};
 use super::shared::{Active, Tally};
 use super::writer::Journal;
-use super::{Head, Line, Location};
+use super::{Damage, Head, Line, Location};
 use crate::ids::Seq;
 
 /// The sound lines at the beginning of a file.
@@ -42,6 +46,28 @@ pub(crate) struct Walked {
     pub(crate) fault: Option<(u64, LineError)>,
     /// Whether that line is sound in itself and only does not chain.
     pub(crate) unchained: bool,
+    /// What came before an operation whose last records are missing.
+    before_unfinished: Option<Box<Begun>>,
+}
+
+/// Where an operation of several records began.
+#[derive(Debug)]
+struct Begun {
+    len: u64,
+    head: Head,
+    tree: MerkleTree,
+    tally: Tally,
+}
+
+impl Walked {
+    /// Leaves out the records of an operation that is not there to its end. Whether there were
+    /// any. For the end of the active segment, where a crash may have cut a commit in two.
+    pub(crate) fn drop_unfinished(&mut self) -> bool {
+        let Some(begun) = self.before_unfinished.take() else { return false };
+        let Begun { len, head, tree, tally } = *begun;
+        (self.len, self.head, self.tree, self.tally) = (len, head, tree, tally);
+        true
+    }
 }
 
 /// Walks the sound lines from the scanner's position on, which follow `before`.
@@ -57,6 +83,7 @@ pub(crate) fn walk_sound(
         tally: Tally::default(),
         fault: None,
         unchained: false,
+        before_unfinished: None,
     };
     while let Some(raw) = scanner.next_line()? {
         let parsed = match sound(&raw) {
@@ -72,6 +99,13 @@ pub(crate) fn walk_sound(
             break;
         }
         each(raw, &parsed);
+        if parsed.record.more() == 0 {
+            walked.before_unfinished = None;
+        } else if walked.before_unfinished.is_none() {
+            let (tree, tally) = (walked.tree.clone(), walked.tally);
+            let begun = Begun { len: walked.len, head: walked.head, tree, tally };
+            walked.before_unfinished = Some(Box::new(begun));
+        }
         walked.len = raw.end();
         walked.tree.push(&parsed.head_hash);
         walked.tally.add(raw.end() - raw.offset, parsed.body.is_some(), parsed.record.ts);
@@ -100,13 +134,11 @@ pub(crate) struct Rest {
     pub(crate) later_commit: bool,
     /// The last line in it that is sound in itself.
     pub(crate) last: Option<Head>,
-    /// Bytes from the fault to the end.
-    pub(crate) bytes: u64,
 }
 
-/// Looks at everything after the faulty line, which begins at `fault` and has been read.
-pub(crate) fn look_at_rest(scanner: &mut LineScanner, fault: u64, end: u64) -> Result<Rest> {
-    let mut rest = Rest { later_commit: false, last: None, bytes: end.saturating_sub(fault) };
+/// Looks at everything after the faulty line, which has been read.
+pub(crate) fn look_at_rest(scanner: &mut LineScanner) -> Result<Rest> {
+    let mut rest = Rest { later_commit: false, last: None };
     while let Some(raw) = scanner.next_line()? {
         if let Ok(parsed) = sound(&raw) {
             rest.later_commit |= !parsed.continued;
@@ -133,6 +165,14 @@ pub struct Recovered {
 }
 
 impl Journal {
+    /// Refuses writes until [`Journal::recover`], as damage does, because a view proves that
+    /// records are missing after the head, or are not those it has seen.
+    pub fn contradict(&self, expected: String, found: String) {
+        let mut view = self.shared().view.write();
+        let (offset, last_sound) = (view.active.len, view.active.head.seq);
+        view.damage = Some(Damage { file: ACTIVE.to_owned(), offset, last_sound, expected, found });
+    }
+
     /// Ends the refusal of writes after [`Journal::damage`]: puts a copy of the damaged file
     /// aside as `journal/<first>.damaged-<n>`, keeps the lines before the damage, and hands back
     /// what can be read after it. `None` when there is no damage.

@@ -3,7 +3,7 @@
 //! Deciding looks at the state left by the commands before it, in the same transaction, and either
 //! stages journal records or refuses without having staged anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ use crate::item::edit::Edited;
 use crate::item::redaction::remember_hashes;
 use crate::item::similarity::Sketch;
 use crate::item::{Content, Counters, Sensitivity, canonical, gate};
-use crate::journal::{Draft, Journal, Op, Record};
+use crate::journal::{Draft, Journal, MORE_META, Op, Record};
 use crate::text::Change;
 
 /// What the caller may see: other items do not exist for them.
@@ -393,13 +393,18 @@ impl<'a, 't> Decider<'a, 't> {
         let names: Vec<&str> = sources.iter().map(ItemId::as_str).collect();
         let mut meta = counters_meta(counters);
         meta.insert("sources".to_owned(), Value::from(names));
-        let seq = self.put(Op::Merge, merged, meta, Sketched::Later, who)?;
+        let mut gone: Vec<(&ItemId, &ItemRecord)> = Vec::new();
         if delete_sources {
-            for (id, record) in sources.iter().zip(&records) {
-                if id != target {
-                    self.delete(Op::Delete, id, record, false, who)?;
-                }
-            }
+            let mut named = HashSet::from([target]);
+            gone.extend(sources.iter().zip(&records).filter(|(id, _)| named.insert(*id)));
+        }
+        // All of them or none: a merged item beside its sources is not what was asked for.
+        if !gone.is_empty() {
+            meta.insert(MORE_META.to_owned(), Value::from(gone.len()));
+        }
+        let seq = self.put(Op::Merge, merged, meta, Sketched::Later, who)?;
+        for (after, (id, record)) in (0..gone.len()).rev().zip(gone) {
+            self.delete_one(Op::Delete, id, record, more(after), who)?;
         }
         let scope = self.state.key.scope;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
@@ -439,6 +444,17 @@ impl<'a, 't> Decider<'a, 't> {
                 self.fresh.remove(&hash);
             }
         }
+        self.delete_one(op, id, stored, meta, who)
+    }
+
+    fn delete_one(
+        &mut self,
+        op: Op,
+        id: &ItemId,
+        stored: &ItemRecord,
+        meta: Map<String, Value>,
+        who: &Who,
+    ) -> Result<Outcome, Rejection> {
         let version = stored.version.next();
         let (hash, actor) = (stored.hash(), who.subject.as_str());
         let seq = self.stage(Entry { op, id, version, hash, actor, meta }, None, None)?;
@@ -561,6 +577,15 @@ fn check_version(id: &ItemId, expected: Option<Version>, actual: Version) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// Says that `after` more records of the same operation follow.
+fn more(after: usize) -> Map<String, Value> {
+    let mut meta = Map::new();
+    if after > 0 {
+        meta.insert(MORE_META.to_owned(), Value::from(after));
+    }
+    meta
 }
 
 fn counters_meta(counters: Counters) -> Map<String, Value> {

@@ -197,3 +197,55 @@ fn unfinished_files_are_removed_and_named() {
         assert_eq!(items(&journal), [1, 2, 3]);
     }
 }
+
+/// An operation of three records, after two others in the same commit.
+fn operation_of_three(journal: &mut Journal) {
+    for n in 1..=2 {
+        stage(journal, n);
+    }
+    for (n, more) in [(3, 2), (4, 1), (5, 0)] {
+        let body = body(n);
+        let mut meta = Map::new();
+        if more > 0 {
+            meta.insert(MORE_META.to_owned(), more.into());
+        }
+        journal.stage(&Draft {
+            ts: Timestamp::default(),
+            op: Op::Upsert,
+            id: &ItemId::new(format!("item-{n}")).unwrap(),
+            version: Version(1),
+            hash: Digest::of(&body),
+            actor: "tester",
+            meta,
+            body: Some(&body),
+        });
+    }
+    journal.commit().unwrap();
+}
+
+#[test]
+fn an_operation_of_several_records_is_there_whole_or_not_at_all() {
+    let whole = FaultyDisk::new();
+    operation_of_three(&mut open_clean(&whole));
+    let bytes = whole.read(&path("journal.ndjson")).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in 0..=bytes.len() {
+        let disk = FaultyDisk::new();
+        drop(open_clean(&disk));
+        disk.durable_write(&path("journal.ndjson"), &bytes[..cut]).unwrap();
+        let (mut journal, notes) = open(&disk);
+        let found = items(&journal);
+        assert!(!matches!(found.len(), 3 | 4), "cut at {cut}: {found:?}");
+        assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>(), "cut at {cut}");
+        let lines = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+        let clean = bytes[..cut].last().is_none_or(|byte| *byte == b'\n');
+        assert_eq!(notes.is_empty(), clean && matches!(lines, 0 | 1 | 2 | 5), "{notes:?}");
+        seen.insert(found.len());
+        stage(&mut journal, 9);
+        journal.commit().unwrap();
+        assert_sound(&journal);
+        drop(journal);
+        assert_sound(&open_clean(&disk));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2, 5]);
+}
