@@ -105,7 +105,7 @@ impl Observe for Recorder {
         let operation = operation(record);
         // Logs and audit may show what was asked for; labels of metrics may not.
         let name = if record.tool.is_some() { operation } else { record.name };
-        let failed = record.error.is_some_and(|code| is_server_fault(code));
+        let failed = record.error.is_some_and(is_server_fault);
         self.metrics.call_finished(
             operation,
             record.error,

@@ -65,6 +65,24 @@ pub enum EngineError {
         /// Why, and what ends it.
         reason: String,
     },
+    /// A scope could not be opened; the others work. It is tried again with the next call.
+    #[error("the scope {scope} cannot be opened: {reason}")]
+    Unavailable {
+        /// The scope.
+        scope: String,
+        /// Why.
+        reason: String,
+    },
+    /// A write is in the journal, but the catalog did not follow: it will show once the catalog
+    /// does, at the latest after a restart.
+    #[error(
+        "the write is durable but cannot be seen yet ({reason}): read the item before you repeat \
+         the write"
+    )]
+    Unsettled {
+        /// Why the catalog did not follow.
+        reason: String,
+    },
     /// Stored bytes are not what they must be.
     #[error("corrupt {what}: {reason}")]
     Corrupt {
@@ -106,6 +124,8 @@ impl EngineError {
             Self::Busy { .. } => "busy",
             Self::NoSpace { .. } => "no_space",
             Self::ReadOnly { .. } => "read_only",
+            Self::Unavailable { .. } => "scope_unavailable",
+            Self::Unsettled { .. } => "unsettled",
             Self::Corrupt { .. } => "corrupt",
             Self::Disk(_) => "disk_failure",
             Self::Closed => "shutting_down",

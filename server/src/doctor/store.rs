@@ -45,6 +45,13 @@ pub(super) fn check(disk: &Arc<dyn Disk>, config: &Config) -> Vec<Finding> {
             "llm-memory maintenance rebuild --scope all",
         )],
     };
+    findings.extend(engine.unavailable().into_iter().map(|(scope, reason)| {
+        Finding::critical(
+            CHECK,
+            format!("the scope {scope} cannot be opened: {reason}"),
+            "mend what the message names; the other scopes work",
+        )
+    }));
     if let Err(error) = engine.close() {
         findings.push(Finding::warning(CHECK, error.to_string(), "look at the disk"));
     }

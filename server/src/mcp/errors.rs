@@ -69,6 +69,10 @@ impl Failure {
             "busy" => "wait and call again; nothing was changed",
             "no_space" => "an operator has to free or add disk space; reads still work",
             "read_only" => "reads still work; an operator can see the reason in the health report",
+            "scope_unavailable" => {
+                "other scopes work; an operator should look at the health report"
+            }
+            "unsettled" => "do not repeat it: read the item first, the write is in the journal",
             "corrupt" => "an operator should run journal_verify and maintenance_rebuild",
             "disk_failure" => "an operator should look at the server's log and the volume",
             "shutting_down" => "call again when the server is back",

@@ -116,6 +116,7 @@ fn is_clear(error: &EngineError, failure: Failure) -> bool {
             matches!(failure, Failure::NoSpace | Failure::ShortWrite(_))
         }
         EngineError::Disk(_) => matches!(failure, Failure::Io | Failure::DropPages),
+        EngineError::Unsettled { .. } => true,
         // Says what ends it.
         EngineError::ReadOnly { reason } => reason.contains("again") || reason.contains("restart"),
         _ => false,

@@ -421,7 +421,7 @@ pub struct RecoverResult {
     pub set_aside: String,
     /// Last record before the damage.
     pub last_sound: Seq,
-    /// Last record that the damaged file showed.
+    /// Last record that the damaged file or the views showed.
     pub last_seen: Seq,
     /// Records after the damage that were written again.
     pub salvaged: u64,

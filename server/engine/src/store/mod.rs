@@ -7,6 +7,7 @@
 //! [`Engine::close`] is as good as a crash, and as safe.
 
 mod command;
+mod contradiction;
 mod cursor;
 mod maintenance;
 mod open;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, LockGuard};
@@ -39,13 +41,14 @@ use crate::api::{
     Caller, GetRequest, GraphRequest, GraphResult, HistoryRequest, HistoryResult, ListRequest,
     ListResult, QueryRequest, QueryResult,
 };
+use crate::blocks::FrameCache;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, ScopeKey, Seq, Timestamp, Version};
 use crate::item::Item;
 use crate::item::redaction::Redactor;
+pub use crate::lookups::CacheUse;
 use crate::progress::NoProgress;
 
-pub use payloads::CacheUse;
 use payloads::Payloads;
 use query::{Eyes, QueryCache};
 use routing::Routes;
@@ -118,6 +121,7 @@ pub struct Engine {
     identity: StoreIdentity,
     redactor: ArcSwap<Redactor>,
     payloads: Arc<Payloads>,
+    frames: Arc<FrameCache>,
     queries: QueryCache,
     listeners: Arc<RwLock<Vec<ChangeListener>>>,
     scopes: RwLock<Scopes>,
@@ -129,6 +133,8 @@ pub struct Engine {
 #[derive(Default)]
 struct Scopes {
     open: BTreeMap<ScopeKey, Arc<ScopeStore>>,
+    /// Those that could not be opened: when that was tried last, and why it failed.
+    failed: BTreeMap<ScopeKey, (Instant, String)>,
     closed: bool,
     /// Catalog cache bytes given out.
     cache_given: u64,
@@ -157,7 +163,8 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     /// Opens (or creates) the store in `root` under its exclusive lock, and every scope that is
-    /// there.
+    /// there. A scope that cannot be opened does not keep the others from working:
+    /// [`Engine::unavailable`] names it, and it is tried again with the next call that needs it.
     ///
     /// # Errors
     ///
@@ -174,6 +181,7 @@ impl Engine {
         let engine = Self {
             root: root.to_path_buf(),
             payloads: Arc::new(Payloads::new(options.payload_cache_bytes)),
+            frames: Arc::new(FrameCache::new(options.frame_cache_bytes)),
             queries: QueryCache::new(options.payload_cache_bytes / 4),
             disk,
             options,
@@ -184,7 +192,9 @@ impl Engine {
             lock: Mutex::new(Some(lock)),
         };
         for key in engine.keys_on_disk()? {
-            engine.open_scope(&key, &NoProgress)?;
+            if let Err(error) = engine.open_scope(&key, &NoProgress) {
+                tracing::error!(scope = %key, %error, "a scope cannot be opened");
+            }
         }
         Ok(engine)
     }

@@ -2,7 +2,9 @@
 //!
 //! Views lie in `views/<generation>/`. A generation counts once its `complete` file is there; the
 //! highest such one is used and the others are leftovers of an interrupted rebuild. A generation
-//! that cannot be opened, or that is ahead of the journal, is dropped and derived again.
+//! that cannot be opened is dropped and derived again. One that contradicts the journal is kept
+//! and served, and the scope takes no writes until that is settled (`contradiction`). Of a damaged
+//! journal the views show what comes before the damage, and more only if they did already.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +15,13 @@ use llm_memory_disk::Disk;
 use parking_lot::{Mutex, RwLock};
 use redb::Durability;
 
+use super::contradiction::{self, Contradiction};
 use super::payloads::Payloads;
 use super::scope::{ScopeState, ScopeStore, Views};
 use super::source::index_doc;
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
-use crate::blocks::BlockStore;
+use crate::blocks::{BlockStore, FrameCache};
 use crate::catalog::{Applied, Applier, Blob, Catalog, Tables, failure};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
@@ -40,6 +43,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) options: &'a Options,
     pub(crate) payloads: &'a Arc<Payloads>,
+    pub(crate) frames: &'a Arc<FrameCache>,
     pub(crate) listeners: &'a Arc<RwLock<Vec<ChangeListener>>>,
     pub(crate) cache_bytes: usize,
 }
@@ -52,39 +56,48 @@ pub(crate) fn open(
 ) -> Result<ScopeStore> {
     let Opening { disk, dir, options, .. } = *opening;
     disk.create_dir_all(dir)?;
-    let config = read_config(disk, dir)?;
+    let (config, config_fault) = match read_config(disk, dir) {
+        Ok(config) => (config, None),
+        // Reading with the defaults is harmless. Writing is not: the file may say what to refuse.
+        Err(error @ EngineError::Invalid { .. }) => {
+            tracing::error!(scope = %key, %error, "the defaults are used for reading");
+            (ScopeConfig::default(), Some(format!("{error}: mend it and reload (SIGHUP)")))
+        }
+        Err(error) => return Err(error),
+    };
     let journal_options = JournalOptions {
         segment_bytes: options.segment_bytes,
         signing_key: options.signing_key.clone(),
         read_only: options.safe_mode,
     };
-    let (journal, mut recovered) = Journal::open(Arc::clone(disk), dir, journal_options)?;
-    let (blocks, notes) = BlockStore::open(
-        Arc::clone(disk),
-        &dir.join("blocks"),
-        usize::try_from(options.frame_cache_bytes).unwrap_or(usize::MAX),
-    )?;
+    let (mut journal, mut recovered) = Journal::open(Arc::clone(disk), dir, journal_options)?;
+    let (blocks, notes) = BlockStore::open(Arc::clone(disk), &dir.join("blocks"), opening.frames)?;
     recovered.extend(notes);
     let blocks = Arc::new(blocks);
     let reader = journal.reader();
     let source = Source { journal: &reader, blocks: &blocks };
-    let head = journal.head().seq;
-    let views = open_views(opening, &source, head, opening.cache_bytes, &mut recovered, progress)?;
-    let mut journal = journal;
-    reconcile_generations(&views, &source, &mut journal, options)?;
+    let damage = journal.damage();
+    let until = damage.as_ref().map_or(journal.head().seq, |damage| damage.last_sound);
+    let (views, contradiction) =
+        open_views(opening, &source, until, opening.cache_bytes, &mut recovered, progress)?;
+    match contradiction {
+        Some(found) => journal.contradict(found.expected, found.found),
+        None => reconcile_generations(&views, &source, &mut journal, options)?,
+    }
     for note in &recovered {
         tracing::warn!(scope = %key, note, "recovered");
     }
     let damage = journal.damage().map(|damage| {
         format!(
-            "{} is damaged at byte {}: run recover, or restore a backup",
-            damage.file, damage.offset
+            "{} is damaged at byte {} (expected {}, found {}): run recover, or restore a backup",
+            damage.file, damage.offset, damage.expected, damage.found
         )
     });
     let safe_mode = options.safe_mode.then(|| {
         "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write".to_owned()
     });
     let read_only = safe_mode.or(damage);
+    let visible = views.catalog.read()?.totals()?.seq;
     let state = Arc::new(ScopeState {
         key,
         dir: dir.to_path_buf(),
@@ -97,8 +110,9 @@ pub(crate) fn open(
         config_generation: AtomicU64::new(0),
         payloads: Arc::clone(opening.payloads),
         listeners: Arc::clone(opening.listeners),
-        visible: AtomicU64::new(head.0),
+        visible: AtomicU64::new(visible),
         read_only: Mutex::new(read_only),
+        config_fault: Mutex::new(config_fault),
         recovered: Mutex::new(recovered),
         maintenance: Mutex::new(()),
         cache_bytes: opening.cache_bytes,
@@ -176,21 +190,21 @@ pub(crate) struct Source<'a> {
 fn open_views(
     opening: &Opening<'_>,
     source: &Source<'_>,
-    head: Seq,
+    until: Seq,
     cache_bytes: usize,
     recovered: &mut Vec<String>,
     progress: &dyn Progress,
-) -> Result<Views> {
+) -> Result<(Views, Option<Contradiction>)> {
     let Opening { disk, dir, options, .. } = *opening;
     let root = dir.join("views");
     let generations = generations(disk, &root)?;
     let complete = generations.iter().rev().find(|(_, complete)| *complete);
     if let Some(&(generation, _)) = complete {
         match load(disk, &root, generation, cache_bytes, options) {
-            Ok(views) => match follow(&views, source, head, progress) {
-                Ok(()) => {
+            Ok(views) => match follow(&views, source, until, progress) {
+                Ok(contradiction) => {
                     remove_others(disk, &root, &generations, generation);
-                    return Ok(views);
+                    return Ok((views, contradiction));
                 }
                 Err(error @ (EngineError::Corrupt { .. } | EngineError::Internal { .. })) => {
                     recovered.push(format!("views were derived again: {error}"));
@@ -202,13 +216,13 @@ fn open_views(
             }
             Err(error) => return Err(error),
         }
-    } else if head > Seq(0) && !generations.is_empty() {
+    } else if until > Seq(0) && !generations.is_empty() {
         recovered.push("views were derived again: none was complete".to_owned());
     }
     let next = generations.last().map_or(1, |(generation, _)| generation + 1);
-    let views = derive(disk, &root, next, cache_bytes, options, source, head, progress)?;
+    let views = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
     remove_others(disk, &root, &generations, next);
-    Ok(views)
+    Ok((views, None))
 }
 
 /// Derives a new generation of views from the journal and the blocks.
@@ -220,13 +234,14 @@ pub(crate) fn derive(
     cache_bytes: usize,
     options: &Options,
     source: &Source<'_>,
-    head: Seq,
+    until: Seq,
     progress: &dyn Progress,
 ) -> Result<Views> {
     let dir = root.join(generation.to_string());
     disk.remove_dir_all(&dir)?;
     let views = load(disk, root, generation, cache_bytes, options)?;
-    follow(&views, source, head, progress)?;
+    replay_catalog(&views, source, until, progress)?;
+    follow_text(&views, source, progress)?;
     views.catalog.make_durable()?;
     views.text.flush().map_err(EngineError::from)?;
     disk.durable_write(&dir.join(COMPLETE), b"")?;
@@ -273,17 +288,22 @@ pub(crate) fn remove_others(disk: &Arc<dyn Disk>, root: &Path, found: &[(u64, bo
     }
 }
 
-/// Brings both views up to the journal's head.
-fn follow(views: &Views, source: &Source<'_>, head: Seq, progress: &dyn Progress) -> Result<()> {
-    let totals = views.catalog.read()?.totals()?;
-    if totals.seq > head.0 {
-        return Err(EngineError::Corrupt {
-            what: "catalog".to_owned(),
-            reason: format!("is at record {}, beyond the journal's {head}", totals.seq),
-        });
+/// Brings both views up to record `until`, unless they contradict the journal.
+fn follow(
+    views: &Views,
+    source: &Source<'_>,
+    until: Seq,
+    progress: &dyn Progress,
+) -> Result<Option<Contradiction>> {
+    // Where the journal is known to be damaged, that is what has to be settled.
+    if source.journal.damage().is_none()
+        && let Some(contradiction) = contradiction::find(views, source.journal)?
+    {
+        return Ok(Some(contradiction));
     }
-    replay_catalog(views, source, head, progress)?;
-    follow_text(views, source, progress)
+    replay_catalog(views, source, until, progress)?;
+    follow_text(views, source, progress)?;
+    Ok(None)
 }
 
 /// Brings the catalog and the index of an open scope up to its journal.
@@ -313,30 +333,23 @@ pub(crate) fn reopen(state: &ScopeState) -> Result<()> {
 fn replay_catalog(
     views: &Views,
     source: &Source<'_>,
-    head: Seq,
+    until: Seq,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let totals = views.catalog.read()?.totals()?;
-    if Seq(totals.seq) == head {
-        return Ok(());
-    }
-    let mut lines = source.journal.lines(Seq(totals.seq).next())?.peekable();
-    if totals.seq > 0
-        && let Some(Ok(first)) = lines.peek()
-        && first.record.prev.0 != totals.head
-    {
-        return Err(EngineError::Corrupt {
-            what: "catalog".to_owned(),
-            reason: format!("record {} does not follow what it holds", first.record.seq),
-        });
-    }
-    while lines.peek().is_some() {
+    let mut done = Seq(views.catalog.read()?.totals()?.seq);
+    let mut lines = source.journal.lines(done.next())?;
+    while done < until {
         let txn = views.catalog.begin_write(Durability::None)?;
-        let mut done = Seq(0);
         {
             let mut tables = Tables::open(&txn)?;
             let mut applier = Applier::new(&mut tables)?;
-            for line in lines.by_ref().take(REPLAY_BATCH) {
+            for _ in 0..REPLAY_BATCH.min(usize::try_from(until.0 - done.0).unwrap_or(usize::MAX)) {
+                let Some(line) = lines.next() else {
+                    return Err(EngineError::Corrupt {
+                        what: "journal".to_owned(),
+                        reason: format!("record {} of {until} is not there", done.next()),
+                    });
+                };
                 let line = line?;
                 let (body, blob) = match line.body {
                     Some((at, body)) => (Some(body), Some(Blob::from(at))),
@@ -362,7 +375,7 @@ fn replay_catalog(
             applier.finish()?;
         }
         txn.commit().map_err(|error| failure("replay the journal", error))?;
-        progress.report(done.0, Some(head.0), "records replayed");
+        progress.report(done.0, Some(until.0), "records replayed");
     }
     Ok(())
 }

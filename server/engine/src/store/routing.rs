@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::command::{Visibility, Who};
@@ -15,6 +16,8 @@ use crate::progress::{NoProgress, Progress};
 
 /// Smallest catalog cache of a scope.
 const MIN_CATALOG_CACHE: u64 = 1 << 20;
+/// How long a scope that could not be opened is left alone before it is tried again.
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
 /// The scopes that answer one read, in lookup order, and with whose eyes.
 pub(crate) struct Routes {
@@ -147,6 +150,14 @@ impl Engine {
         if let Some(store) = scopes.open.get(key) {
             return Ok(Arc::clone(store));
         }
+        if let Some((at, reason)) = scopes.failed.get(key)
+            && at.elapsed() < REOPEN_AFTER
+        {
+            return Err(EngineError::Unavailable {
+                scope: key.to_string(),
+                reason: reason.clone(),
+            });
+        }
         // Each scope gets half of what is left, so that the sum stays within the budget however
         // many there are, and a store with one large scope uses most of it.
         let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
@@ -156,10 +167,18 @@ impl Engine {
             dir: &self.dir(key),
             options: &self.options,
             payloads: &self.payloads,
+            frames: &self.frames,
             listeners: &self.listeners,
             cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
         };
-        let store = Arc::new(open::open(key.clone(), &opening, progress)?);
+        let store = match open::open(key.clone(), &opening, progress) {
+            Ok(store) => Arc::new(store),
+            Err(error) => {
+                scopes.failed.insert(key.clone(), (Instant::now(), error.to_string()));
+                return Err(error);
+            }
+        };
+        scopes.failed.remove(key);
         scopes.cache_given += cache;
         scopes.open.insert(key.clone(), Arc::clone(&store));
         Ok(store)
@@ -172,6 +191,12 @@ impl Engine {
             return Err(EngineError::Closed);
         }
         Ok(scopes.open.values().cloned().collect())
+    }
+
+    /// Scopes that are there and could not be opened when that was tried last, with the reason.
+    pub fn unavailable(&self) -> Vec<(ScopeKey, String)> {
+        let scopes = self.scopes.read();
+        scopes.failed.iter().map(|(key, (_, reason))| (key.clone(), reason.clone())).collect()
     }
 
     fn dir(&self, key: &ScopeKey) -> PathBuf {

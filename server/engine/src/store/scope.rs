@@ -51,6 +51,8 @@ pub(crate) struct ScopeState {
     pub(crate) visible: AtomicU64,
     /// Why writes are refused.
     pub(crate) read_only: Mutex<Option<String>>,
+    /// Why `config.json` could not be used; writes are refused until it can.
+    pub(crate) config_fault: Mutex<Option<String>>,
     /// What opening had to mend.
     pub(crate) recovered: Mutex<Vec<String>>,
     /// Held by long work: one at a time.
@@ -153,6 +155,11 @@ impl ScopeState {
     pub(crate) fn refuse_writes(&self, reason: String) {
         tracing::error!(scope = %self.key, reason, "writes refused");
         *self.read_only.lock() = Some(reason);
+    }
+
+    /// Why writes are refused, when they are.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.read_only.lock().clone().or_else(|| self.config_fault.lock().clone())
     }
 
     pub(crate) fn views_dir(&self, generation: u64) -> PathBuf {

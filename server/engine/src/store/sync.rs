@@ -155,7 +155,8 @@ impl Engine {
     }
 
     /// Reads every open scope's `config.json` again. A file that is not valid keeps the old
-    /// settings and is named.
+    /// settings and is named. A scope that refused writes because of its file takes them again
+    /// once the file is valid.
     pub fn reload_configs(&self) -> Result<Vec<String>> {
         let mut problems = Vec::new();
         for scope in self.open_scopes()? {
@@ -221,6 +222,7 @@ impl Engine {
 impl super::scope::ScopeState {
     fn set_config(&self, config: ScopeConfig) {
         self.config.store(Arc::new(config));
+        *self.config_fault.lock() = None;
         self.config_generation.fetch_add(1, Ordering::Release);
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! When the journal refuses, nothing of the batch counts: the catalog transaction is dropped and
 //! every waiting caller gets the error. When the catalog refuses after the journal accepted, the
-//! records are durable but not acknowledged; the catalog is brought up to the journal again, and
-//! while that fails the scope refuses writes.
+//! records are durable; the catalog is opened again and brought up to the journal, and if that
+//! works the callers are none the wiser. If not, they are told that their writes are durable but
+//! not to be seen yet, and the scope refuses writes until the catalog follows.
 
 use std::io;
 use std::sync::Arc;
@@ -219,7 +220,7 @@ impl Writer {
 
     /// A closure that makes the error for refused writes, when they are refused.
     fn refusal(&self) -> Option<Box<dyn Fn() -> EngineError>> {
-        if let Some(reason) = self.state.read_only.lock().clone() {
+        if let Some(reason) = self.state.refusal() {
             return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
         }
         let reserve = self.state.options.reserve_bytes;
@@ -269,13 +270,14 @@ impl Writer {
         }
         self.journal.commit()?;
         // From here on the records are durable, whatever happens to the views.
-        if let Err(error) = txn.commit().map_err(|error| failure("commit to the catalog", error)) {
-            self.catch_up(&error);
-            return Err(error);
+        match txn.commit().map_err(|error| failure("commit to the catalog", error)) {
+            Ok(()) => {
+                let seq = self.journal.head().seq;
+                views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
+                self.state.visible.store(seq.0, Ordering::Release);
+            }
+            Err(error) => self.catch_up(&error)?,
         }
-        let seq = self.journal.head().seq;
-        views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
-        self.state.visible.store(seq.0, Ordering::Release);
         self.dirty = true;
         self.undurable_bytes += bytes;
         for (reply, outcome) in replies.drain(..) {
@@ -285,13 +287,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Brings the catalog up to the journal after it refused a durable batch.
-    fn catch_up(&mut self, error: &EngineError) {
+    /// Brings the views up to the journal after the catalog refused a durable batch.
+    fn catch_up(&mut self, error: &EngineError) -> Result<()> {
         tracing::error!(scope = %self.state.key, %error, "the catalog refused durable records");
         self.behind = true;
-        if let Err(error) = self.views() {
-            tracing::error!(scope = %self.state.key, %error, "the catalog is still behind");
-        }
+        self.views().map(drop).map_err(|again| {
+            tracing::error!(scope = %self.state.key, error = %again, "the catalog is still behind");
+            EngineError::Unsettled { reason: error.to_string() }
+        })
     }
 
     /// Begins a transaction on a catalog that holds everything that is in the journal.
@@ -367,11 +370,12 @@ impl Writer {
 
 /// Makes the same error for several callers: errors own their sources and cannot be cloned.
 fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
+    let unsettled = matches!(error, EngineError::Unsettled { .. });
     let (disk, message) = if let EngineError::NoSpace { source } | EngineError::Disk(source) = error
     {
         let failed = (source.operation, source.path.clone(), source.source.kind());
         (Some(failed), source.source.to_string())
-    } else if let EngineError::ReadOnly { reason } = error {
+    } else if let EngineError::ReadOnly { reason } | EngineError::Unsettled { reason } = error {
         (None, reason.clone())
     } else {
         (None, error.to_string())
@@ -380,6 +384,7 @@ fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
         Some((operation, path, kind)) => {
             DiskError::new(operation, path, io::Error::new(*kind, message.clone())).into()
         }
+        None if unsettled => EngineError::Unsettled { reason: message.clone() },
         None => EngineError::ReadOnly { reason: message.clone() },
     }
 }

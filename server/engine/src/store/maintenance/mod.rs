@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::Engine;
 use super::command::{Command, Visibility, Who};
 use super::routing::who;
 use super::scope::ScopeStore;
+use super::{Engine, contradiction};
 use crate::api::{
     Caller, CleanupResult, InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult,
     MaintenanceResult, ProveRequest, PruneRequest, PruneResult, PrunedScope, ReplayRequest,
@@ -55,7 +55,16 @@ impl Engine {
                     BodyState::Missing
                 }
             };
-            Ok(state.journal.verify(&outside, progress)?)
+            let mut result = state.journal.verify(&outside, progress)?;
+            let views = state.views.load_full();
+            if let Some(contradiction) = contradiction::find(&views, &state.journal)? {
+                result.valid = false;
+                result.corrupted_items.extend(contradiction.lost(&views)?);
+                let sound = result.integrity_score * result.checked_count as f64;
+                result.checked_count += contradiction.records();
+                result.integrity_score = sound / result.checked_count as f64;
+            }
+            Ok(result)
         })
     }
 
@@ -305,7 +314,7 @@ impl Engine {
 impl ScopeStore {
     /// The right to do long work on this scope, for one at a time.
     fn alone(&self) -> Result<parking_lot::MutexGuard<'_, ()>> {
-        if let Some(reason) = self.state.read_only.lock().clone() {
+        if let Some(reason) = self.state.refusal() {
             return Err(EngineError::ReadOnly { reason });
         }
         self.state

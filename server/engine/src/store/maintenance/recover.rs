@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{Caller, RecoverResult, ScopeRequest};
 use crate::error::{EngineError, Result};
+use crate::ids::Seq;
 use crate::item::{Counters, canonical};
 use crate::journal::{Line, Op};
 use crate::progress::Progress;
@@ -46,13 +47,14 @@ fn recover(
     let Some(recovered) = scope.writer.run(|journal| Ok(journal.recover()?))? else {
         return Ok(None);
     };
-    // The views may hold records that were in the damaged file.
+    // The views may hold records that were in the damaged file, or that are gone with its end.
+    let shown = Seq(scope.state.read()?.totals()?.seq);
     scope.rebuild(progress)?;
     *scope.state.read_only.lock() = None;
     let mut result = RecoverResult {
         set_aside: recovered.set_aside,
         last_sound: recovered.head.seq,
-        last_seen: recovered.last_seen,
+        last_seen: recovered.last_seen.max(shown),
         salvaged: 0,
     };
     let total = recovered.salvaged.len() as u64;

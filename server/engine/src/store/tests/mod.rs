@@ -1,5 +1,7 @@
 //! The store as its callers meet it, on a real folder.
 
+mod trust;
+
 use std::path::Path;
 use std::sync::Arc;
 
