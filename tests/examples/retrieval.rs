@@ -199,6 +199,7 @@ fn ours(conversation: &Conversation, parameters: &Parameters) -> Result<Vec<Vec<
             query: &query,
             parameters,
             filter: &filter,
+            prior: None,
             limit: 200,
             count_limit: 0,
             facets: false,
@@ -209,8 +210,8 @@ fn ours(conversation: &Conversation, parameters: &Parameters) -> Result<Vec<Vec<
         for hit in &found.hits {
             let signals = Signals {
                 scope: Scope::Local,
-                updated_at: hit.updated_at,
-                pinned: hit.pinned,
+                updated_at: hit.known.updated_at,
+                pinned: hit.known.pinned,
                 confidence: 0.475,
                 title_equals: hit.title_equals,
                 title_contains: hit.title_contains,

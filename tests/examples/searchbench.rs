@@ -356,6 +356,7 @@ fn search(index: &TextIndex, asked: &Asked) -> Result<usize> {
         query: &query,
         parameters: &Parameters::default(),
         filter: &filter,
+        prior: None,
         limit: CANDIDATES,
         count_limit: 10_000,
         facets: false,

@@ -47,6 +47,25 @@ impl ReadView {
         counters_at(&self.tables.counters, id.as_str(), seq)
     }
 
+    /// Every item that has been used or voted on, or was taken over with counters, once.
+    pub(crate) fn each_counted(&self, mut each: impl FnMut(&ItemId)) -> Result<()> {
+        let mut after: Option<ItemId> = None;
+        loop {
+            // An item may have a row for every use: from the last of one to the first of the next.
+            let from = after.as_ref().map_or(("", 0), |id| (id.as_str(), u64::MAX));
+            let mut range = self
+                .tables
+                .counters
+                .range(from..)
+                .map_err(|error| failure("read the catalog", error))?;
+            let Some(entry) = range.next() else { return Ok(()) };
+            let (key, _) = entry.map_err(|error| failure("read the catalog", error))?;
+            let id = ItemId::new(key.value().0)?;
+            each(&id);
+            after = Some(id);
+        }
+    }
+
     /// Changes of an item at or before `until`, newest first.
     pub(crate) fn versions(
         &self,

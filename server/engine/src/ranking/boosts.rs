@@ -65,10 +65,10 @@ const TITLE_EQUALS: f64 = 6.0;
 const TITLE_CONTAINS: f64 = 3.75;
 const TEXT_CONTAINS: f64 = 2.5;
 const CODE_CONTAINS: f64 = 1.875;
-const PINNED: f64 = 2.0;
-const RECENT: f64 = 2.0;
-const RECENT_DAYS: f64 = 14.0;
-const CONFIDENCE: f64 = 3.0;
+pub(super) const PINNED: f64 = 2.0;
+pub(super) const RECENT: f64 = 2.0;
+pub(super) const RECENT_DAYS: f64 = 14.0;
+pub(super) const CONFIDENCE: f64 = 3.0;
 
 /// Every bonus of an item at `now`; those that are 0 are left out.
 pub fn score_boosts(
@@ -112,19 +112,15 @@ pub struct MayBe {
 }
 
 impl Parameters {
-    /// The most that bonuses can add to an item of `scope`.
+    /// The most that bonuses for the words of the query can add to an item; what an item has by
+    /// itself is in [`super::Prior`].
     #[must_use]
-    pub fn boost_bound(&self, scope: Scope, may_be: MayBe) -> f64 {
+    pub fn query_bound(&self, may_be: MayBe) -> f64 {
         let factors = &self.boosts;
         let when = |may: bool, most: f64| if may { most.max(0.0) } else { 0.0 };
         let title = when(may_be.phrased, factors.title * TITLE_CONTAINS)
             .max(when(may_be.titled, factors.exact_match * TITLE_EQUALS));
-        title
-            + when(may_be.phrased, factors.phrase * (TEXT_CONTAINS + CODE_CONTAINS))
-            + when(may_be.pinned, factors.pinned * PINNED)
-            + (factors.recent * RECENT).max(0.0)
-            + factors.scope * Self::scope_bonus(scope)
-            + (factors.confidence * CONFIDENCE).max(0.0)
+        title + when(may_be.phrased, factors.phrase * (TEXT_CONTAINS + CODE_CONTAINS))
     }
 }
 
@@ -173,26 +169,24 @@ mod tests {
         fn no_item_rises_above_the_bound(
             age in 0.0..1e4_f64,
             confidence in 0.0..=1.0_f64,
-            phrase in any::<[bool; 5]>(),
+            phrase in any::<[bool; 4]>(),
         ) {
             let now = Timestamp::from_millis(1_700_000_000_000);
+            let without = Signals { updated_at: now.plus_days(-age), confidence, ..plain(now) };
             let signals = Signals {
-                updated_at: now.plus_days(-age),
-                confidence,
                 title_contains: phrase[0],
                 text_contains: phrase[1],
                 code_contains: phrase[2],
                 title_equals: phrase[3],
-                pinned: phrase[4],
-                ..plain(now)
+                ..without
             };
             let may_be = MayBe {
                 titled: phrase[3],
                 phrased: phrase[..3].contains(&true),
-                pinned: phrase[4],
+                pinned: false,
             };
-            let bound = Parameters::default().boost_bound(Scope::Committed, may_be);
-            prop_assert!(sum(&signals, now) <= bound + 1e-12);
+            let bound = Parameters::default().query_bound(may_be);
+            prop_assert!(sum(&signals, now) <= sum(&without, now) + bound + 1e-12);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod boosts;
 mod parameters;
+mod prior;
 
 pub use boosts::{Boost, MayBe, Signals, score_boosts};
 pub use parameters::{BoostFactors, FieldWeights, Parameters};
+pub use prior::{Known, Prior};

@@ -498,6 +498,9 @@ impl<'a, 't> Decider<'a, 't> {
     ) -> Result<Seq, Rejection> {
         let Entry { op, id, version, hash, actor, meta } = entry;
         let ts = self.clock;
+        if meta.contains_key(COUNTERS_META) {
+            self.state.counted.insert(id);
+        }
         let body = content.map(|(_, body)| body);
         let draft = Draft { ts, op, id, version, hash, actor, meta, body };
         let staged = self.journal.stage(&draft);

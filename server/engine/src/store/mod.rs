@@ -8,6 +8,7 @@
 
 mod command;
 mod contradiction;
+mod counted;
 mod cursor;
 mod maintenance;
 mod open;
@@ -268,7 +269,9 @@ impl Engine {
     /// `memory.query`.
     pub fn query(&self, caller: &Caller, request: QueryRequest) -> Result<QueryResult> {
         let routes = self.readable(caller, Some(request.scope))?;
-        let readers = routes.readers(request.as_of)?;
+        let mut readers = routes.readers(request.as_of)?;
+        // Nothing was there yet; that need not be found out item by item.
+        readers.retain(|reader| reader.at != Some(Seq(0)));
         let eyes =
             Eyes { clearance: routes.visibility.clearance, owner: routes.visibility.owner.clone() };
         query::query(&readers, &eyes, &request, Some(&self.queries))

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::Durability;
 
 use super::contradiction::{self, Contradiction};
+use super::counted::Counted;
 use super::payloads::Payloads;
 use super::scope::{ScopeState, ScopeStore, Views};
 use super::source::index_doc;
@@ -97,7 +98,9 @@ pub(crate) fn open(
         "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write".to_owned()
     });
     let read_only = safe_mode.or(damage);
-    let visible = views.catalog.read()?.totals()?.seq;
+    let view = views.catalog.read()?;
+    let (visible, counted) = (view.totals()?.seq, Counted::of(&view)?);
+    drop(view);
     let state = Arc::new(ScopeState {
         key,
         dir: dir.to_path_buf(),
@@ -111,6 +114,7 @@ pub(crate) fn open(
         payloads: Arc::clone(opening.payloads),
         listeners: Arc::clone(opening.listeners),
         visible: AtomicU64::new(visible),
+        counted,
         read_only: Mutex::new(read_only),
         config_fault: Mutex::new(config_fault),
         recovered: Mutex::new(recovered),

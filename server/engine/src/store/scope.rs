@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use llm_memory_disk::Disk;
 use parking_lot::{Mutex, RwLock};
 
+use super::counted::Counted;
 use super::payloads::Payloads;
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
@@ -49,6 +50,8 @@ pub(crate) struct ScopeState {
     pub(crate) listeners: Arc<RwLock<Vec<ChangeListener>>>,
     /// Last record that is durable and visible to readers.
     pub(crate) visible: AtomicU64,
+    /// Items with counters.
+    pub(crate) counted: Counted,
     /// Why writes are refused.
     pub(crate) read_only: Mutex<Option<String>>,
     /// Why `config.json` could not be used; writes are refused until it can.

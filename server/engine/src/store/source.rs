@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use super::query::ItemSource;
 use super::read::Reader;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Seq};
 use crate::item::{ConfidenceConfig, Content, Counters, Item};
 use crate::ranking::Parameters;
 use crate::text::{Change, IndexDoc, TextIndex};
+
+/// Items changed since a moment that a search of that moment lays over the present, at most; and
+/// bytes of what they were then.
+const MAX_PAST_ITEMS: usize = 50_000;
+const MAX_PAST_BYTES: usize = 64 << 20;
 
 /// `content` as the text index sees it.
 pub(crate) fn index_doc(content: &Content, seq: Seq) -> IndexDoc {
@@ -75,7 +80,18 @@ impl ItemSource for Reader<'_> {
     }
 
     fn counters(&self, id: &ItemId) -> Result<Counters> {
-        Ok(self.find(id)?.map(|seen| seen.counters).unwrap_or_default())
+        match self.at {
+            Some(at) => self.view.counters_at(id, at),
+            None => Ok(self.view.item(id)?.map(|item| item.counters()).unwrap_or_default()),
+        }
+    }
+
+    fn may_have_counters(&self, id_hash: u64) -> bool {
+        self.state.counted.contains(id_hash)
+    }
+
+    fn has_counters(&self) -> bool {
+        !self.state.counted.is_empty()
     }
 
     fn past(&self) -> Result<Option<Vec<Change>>> {
@@ -85,14 +101,29 @@ impl ItemSource for Reader<'_> {
             changed.insert(change?.2);
         }
         let mut past = Vec::with_capacity(changed.len());
+        let mut bytes = 0;
         for id in changed {
             past.push(match self.past(&id, at)? {
                 Some(seen) => {
-                    let content = self.state.stored(&self.view, &id, seen.hash)?;
-                    Change::Put { seq: seen.seq, doc: Box::new(index_doc(&content, seen.seq)) }
+                    // Of the past the skeleton is the whole content.
+                    let doc = index_doc(&seen.skeleton, seen.seq);
+                    bytes += doc.bytes();
+                    Change::Put { seq: seen.seq, doc: Box::new(doc) }
                 }
                 None => Change::Remove { seq: at, id },
             });
+            if past.len() > MAX_PAST_ITEMS || bytes > MAX_PAST_BYTES {
+                return Err(EngineError::invalid(
+                    "asOf",
+                    format!(
+                        "too much of the scope {} has changed since for a search of that moment \
+                         (at most {MAX_PAST_ITEMS} items or {} MiB): choose a later moment, or \
+                         use memory.list, memory.get and memory.history with asOf",
+                        self.state.key.scope,
+                        MAX_PAST_BYTES >> 20
+                    ),
+                ));
+            }
         }
         past.sort_by_key(Change::seq);
         Ok(Some(past))

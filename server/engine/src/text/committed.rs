@@ -1,39 +1,55 @@
 //! Searching the committed index.
+//!
+//! Matches are ranked by the most they can reach without the words of the query being looked at
+//! again: BM25 and what they have by themselves ([`Prior`]). Where nothing selective leads, the
+//! index's block-max WAND walks over what can exceed the worst of the best; where something does
+//! (a rare filter, a phrase), the few items that meet it are scored one by one.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use tantivy::query::{
-    AllQuery, BooleanQuery, BoostQuery, ConstScoreQuery, EmptyQuery, EnableScoring, Occur,
-    PhraseQuery, Query, TermQuery, Weight,
-};
+use tantivy::query::{Query, Scorer, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, DocId, DocSet, SeekDangerResult, SegmentReader, TERMINATED, Term};
+use tantivy::{DocAddress, DocId, DocSet, SegmentReader, TERMINATED, Term};
 
-use super::bm25::{TANTIVY_B, TANTIVY_K1, TermScoring, TunedTermQuery};
+use super::bm25::TermScoring;
+use super::clauses::Condition;
 use super::document::TextField;
-use super::facets::FacetCounter;
-use super::filter::{DocBits, Filter, Plan, SegmentFilter};
-use super::query::{ParsedQuery, Phrase, QueryTerm};
+use super::facets::{FacetCounter, SegmentCounts};
+use super::filter::{Plan, SegmentFilter};
+use super::query::ParsedQuery;
 use super::schema::Fields;
-use super::statistics::{Provider, Statistics};
-use super::view::View;
-use crate::ranking::Parameters;
+use super::search::SearchRequest;
+use super::statistics::Statistics;
+use super::view::{Columns, View};
+use crate::ids::Timestamp;
+use crate::ranking::{Known, Parameters, Prior};
 
 /// A match in the committed index.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Found {
-    pub(crate) score: f32,
-    /// What decides between equal scores: time of the last write and journal position.
-    pub(crate) newness: (i64, u64),
+    /// BM25 and the most of [`Prior`].
+    pub(crate) most: f64,
+    pub(crate) bm25: f32,
+    pub(crate) known: Known,
+    pub(crate) seq: u64,
     pub(crate) address: DocAddress,
+}
+
+impl Found {
+    fn rank(&self, other: &Self) -> Ordering {
+        self.most
+            .total_cmp(&other.most)
+            .then_with(|| self.known.updated_at.cmp(&other.known.updated_at))
+            .then_with(|| self.seq.cmp(&other.seq))
+    }
 }
 
 impl Eq for Found {}
 
 impl Ord for Found {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then_with(|| self.newness.cmp(&other.newness))
+        self.rank(other)
     }
 }
 
@@ -51,9 +67,14 @@ pub(crate) struct Search<'a> {
     pub(crate) scoring: &'a [TermScoring],
     pub(crate) statistics: &'a Statistics,
     pub(crate) parameters: &'a Parameters,
-    pub(crate) filter: &'a Filter,
+    pub(crate) plan: Plan,
+    prior: Option<&'a Prior<'a>>,
+    /// By segment.
+    filters: Vec<SegmentFilter<'a>>,
     /// Whether a newer write hides the item with this id hash.
-    pub(crate) shadowed: &'a dyn Fn(u64) -> bool,
+    shadowed: &'a dyn Fn(u64) -> bool,
+    /// Items that newer writes may hide at most.
+    shadows: u64,
 }
 
 /// The best matches.
@@ -64,19 +85,125 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    const fn nothing() -> Self {
-        Self { found: Vec::new(), complete: true }
+    /// No other match reaches more than this; `None` when there is no other.
+    pub(crate) fn unseen(&self) -> Option<f64> {
+        let worst = || self.found.iter().map(|found| found.most).min_by(f64::total_cmp);
+        (!self.complete).then(worst).flatten()
     }
 }
 
-/// Phrases are looked up on their own when their rarest word is in at most so many items.
-const CHEAP_PHRASE: u64 = 4_096;
+/// One segment while it is searched.
+#[derive(Clone, Copy)]
+struct Segment<'s> {
+    ord: u32,
+    reader: &'s SegmentReader,
+    columns: &'s Columns,
+    filter: &'s SegmentFilter<'s>,
+}
 
-impl Search<'_> {
-    /// The `limit` matches with the highest BM25, in no particular order.
+/// The best matches so far.
+struct Top<'s, 'a> {
+    search: &'s Search<'a>,
+    limit: usize,
+    heap: BinaryHeap<Reverse<Found>>,
+}
+
+impl Top<'_, '_> {
+    fn worst(&self) -> Option<&Found> {
+        let full = self.heap.len() >= self.limit;
+        self.heap.peek().map(|Reverse(worst)| worst).filter(|_| full)
+    }
+
+    fn offer(&mut self, at: Segment<'_>, doc: DocId, bm25: f32) {
+        let known = at.columns.known(doc);
+        let prior = self.search.prior.map_or(0.0, |prior| prior.most(&known));
+        let found = Found {
+            most: f64::from(bm25) + prior,
+            bm25,
+            known,
+            seq: at.columns.seq.get_val(doc),
+            address: DocAddress::new(at.ord, doc),
+        };
+        let full = self.worst().is_some();
+        if self.worst().is_some_and(|worst| found <= *worst)
+            || !self.search.may_be_found(at, known.id_hash, doc)
+        {
+            return;
+        }
+        self.heap.push(Reverse(found));
+        if full {
+            self.heap.pop();
+        }
+    }
+
+    /// The BM25 that a match must exceed to be worth offering, if nothing in its segment has more
+    /// than `bound` by itself.
+    #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
+    fn threshold(&self, bound: f64) -> f32 {
+        // Equals are offered, since newer ones among them count more; and rounding errs this way.
+        self.worst().map_or(f32::MIN, |worst| ((worst.most - bound) as f32).next_down().next_down())
+    }
+
+    fn finish(self) -> Best {
+        // With a full house there may be others.
+        let complete = self.heap.len() < self.limit;
+        Best { found: self.heap.into_iter().map(|Reverse(found)| found).collect(), complete }
+    }
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(
+        view: &'a View,
+        fields: &'a Fields,
+        request: &SearchRequest<'a>,
+        statistics: &'a Statistics,
+        scoring: &'a [TermScoring],
+        shadowed: (&'a dyn Fn(u64) -> bool, u64),
+    ) -> tantivy::Result<Self> {
+        let mut search = Self {
+            view,
+            fields,
+            query: request.query,
+            scoring,
+            statistics,
+            parameters: request.parameters,
+            plan: request.filter.plan(&view.searcher, fields)?,
+            prior: request.prior.filter(|_| !request.query.is_empty()),
+            filters: Vec::new(),
+            shadowed: shadowed.0,
+            shadows: shadowed.1,
+        };
+        for (_, reader, columns) in view.segments() {
+            let excluded = search.excluded(reader)?;
+            let filter =
+                SegmentFilter::new(request.filter, &search.plan, reader, columns, excluded)?;
+            search.filters.push(filter);
+        }
+        Ok(search)
+    }
+
+    /// Segments that may hold matches, the one with the latest write first.
+    fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        self.view.newest_first().filter_map(|(ord, reader, columns)| {
+            let filter = self.filters.get(ord as usize).filter(|filter| !filter.is_shut())?;
+            Some(Segment { ord, reader, columns, filter })
+        })
+    }
+
+    fn may_be_found(&self, at: Segment<'_>, id_hash: u64, doc: DocId) -> bool {
+        !at.reader.is_deleted(doc) && at.filter.matches(doc) && !(self.shadowed)(id_hash)
+    }
+
+    fn top(&self, limit: usize) -> Top<'_, 'a> {
+        Top { search: self, limit, heap: BinaryHeap::with_capacity(limit + 1) }
+    }
+
+    /// The `limit` best matches, in no particular order.
     pub(crate) fn best(&self, limit: usize) -> tantivy::Result<Best> {
-        let plan = self.filter.plan(&self.view.searcher, self.fields)?;
-        self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)
+        match self.condition(None)? {
+            Some(condition) if condition.rare => self.best_where(&condition, limit),
+            condition => self.best_anywhere(condition.as_ref(), limit),
+        }
     }
 
     /// The best matches among pinned items.
@@ -89,101 +216,144 @@ impl Search<'_> {
         self.best_with_term(Term::from_field_u64(self.fields.title_key, title_key), limit)
     }
 
-    /// The best matches among items with the whole query as a phrase in `field`; `None` when its
-    /// words are too frequent for that to be cheap.
+    /// The best matches among items with the whole query as a phrase in `field`; `Err` says
+    /// whether there may be any, when looking for them would be slow.
     pub(crate) fn best_phrased(
         &self,
         field: TextField,
         limit: usize,
-    ) -> tantivy::Result<Option<Best>> {
-        let parts = self.query.whole.parts(field);
-        let rarest = parts.iter().filter_map(|part| self.frequency_of(field, part)).min();
-        match rarest {
-            Some(0) => return Ok(Some(Best::nothing())),
-            Some(rarest) if rarest <= CHEAP_PHRASE => {}
-            _ => return Ok(None),
+    ) -> tantivy::Result<Result<Best, bool>> {
+        match self.phrase_condition(field) {
+            Ok(phrase) => self.best_with(phrase, limit).map(Ok),
+            Err(may_be) => Ok(Err(may_be)),
         }
-        let Some(query) = phrase_query(self.fields, field, parts) else {
-            return Ok(Some(Best::nothing()));
-        };
-        self.best_with(query, limit).map(Some)
     }
 
     fn best_with_term(&self, term: Term, limit: usize) -> tantivy::Result<Best> {
         if self.view.searcher.doc_freq(&term)? == 0 {
-            return Ok(Best::nothing());
+            return Ok(Best { found: Vec::new(), complete: true });
         }
         self.best_with(Box::new(TermQuery::new(term, IndexRecordOption::Basic)), limit)
     }
 
     fn best_with(&self, condition: Box<dyn Query>, limit: usize) -> tantivy::Result<Best> {
-        let mut plan = self.filter.plan(&self.view.searcher, self.fields)?;
-        plan.leading.push(condition);
-        self.best_of(&*self.restricted(self.scored(), &plan), &plan, limit)
+        match self.condition(Some(condition))? {
+            Some(condition) => self.best_where(&condition, limit),
+            None => self.best_anywhere(None, limit),
+        }
     }
 
-    /// Items with a term of the query in `field`; `None` when it is not among those scored.
-    fn frequency_of(&self, field: TextField, part: &str) -> Option<u64> {
-        let known = |term: &QueryTerm| term.field == field && term.term == part;
-        let index = self.query.terms.iter().position(known)?;
-        Some(self.statistics.frequency(index))
+    /// Scores what meets `condition`, one by one.
+    fn best_where(&self, condition: &Condition, limit: usize) -> tantivy::Result<Best> {
+        let mut top = self.top(limit);
+        self.each_where(condition, &mut |at, doc, bm25| {
+            top.offer(at, doc, bm25);
+            true
+        })?;
+        Ok(top.finish())
     }
 
-    fn best_of(&self, query: &dyn Query, plan: &Plan, limit: usize) -> tantivy::Result<Best> {
-        let provider =
-            Provider { statistics: self.statistics, query: self.query, fields: self.fields };
-        let weight = query.weight(EnableScoring::enabled_from_statistics_provider(
-            &provider,
-            &self.view.searcher,
-        ))?;
-        let mut top: BinaryHeap<Reverse<Found>> = BinaryHeap::with_capacity(limit + 1);
-        for (segment, reader, columns) in self.view.segments() {
-            let excluded = self.excluded(reader)?;
-            let filter = SegmentFilter::new(self.filter, plan, reader, columns, excluded)?;
-            let newness = |doc: DocId| (columns.updated_at.get_val(doc), columns.seq.get_val(doc));
-            let threshold = worst_of_best(&top, limit);
-            let mut consider = |doc: DocId, score: f32| -> f32 {
-                let address = DocAddress::new(segment, doc);
-                let found = Found { score, newness: newness(doc), address };
-                let full = top.len() >= limit;
-                let belongs = !full || top.peek().is_some_and(|Reverse(worst)| found > *worst);
-                if belongs && self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc)
-                {
-                    top.push(Reverse(found));
-                    if full {
-                        top.pop();
+    /// Walks over everything that has a word of the query and can be among the best.
+    fn best_anywhere(&self, condition: Option<&Condition>, limit: usize) -> tantivy::Result<Best> {
+        let weight = self.any_term()?;
+        let mut top = self.top(limit);
+        for at in self.segments() {
+            let newest = Timestamp::from_millis(at.columns.updated_at.max_value());
+            let mut meets = condition.map(|condition| condition.docs(at.reader)).transpose()?;
+            let mut meets =
+                |doc: DocId| meets.as_mut().is_none_or(|docs| reaches(&mut **docs, doc));
+            if self.query.terms.is_empty() {
+                // Nothing scores; where no prior does either, only newer ones are wanted.
+                let stale = |worst: &Found| newest < worst.known.updated_at;
+                if self.prior.is_none() && top.worst().is_some_and(stale) {
+                    break;
+                }
+                for doc in 0..at.reader.max_doc() {
+                    if meets(doc) {
+                        top.offer(at, doc, 0.0);
                     }
                 }
-                worst_of_best(&top, limit)
-            };
-            if self.query.terms.is_empty() {
-                // Nothing scores: every match is equal but for its newness.
-                for_each(&*weight, reader, &mut |doc| {
-                    consider(doc, 0.0);
-                    true
-                })?;
             } else {
-                // Matches that only equal the worst of the best are not offered.
-                weight.for_each_pruning(threshold, reader, &mut consider)?;
+                let bound = self.prior.map_or(0.0, |prior| prior.bound(newest));
+                let threshold = top.threshold(bound);
+                weight.for_each_pruning(threshold, at.reader, &mut |doc, bm25| {
+                    if meets(doc) {
+                        top.offer(at, doc, bm25);
+                    }
+                    top.threshold(bound)
+                })?;
             }
         }
-        // With a full house there may be others.
-        let complete = top.len() < limit;
-        Ok(Best { found: top.into_iter().map(|Reverse(found)| found).collect(), complete })
+        Ok(top.finish())
     }
 
-    fn may_be_found(
+    /// Calls `then` with everything that meets `condition` and has a word of the query, and its
+    /// BM25, until it answers `false`.
+    fn each_where(
         &self,
-        reader: &SegmentReader,
-        filter: &SegmentFilter<'_>,
-        id_hash: u64,
-        doc: DocId,
-    ) -> bool {
-        !reader.is_deleted(doc) && filter.matches(doc) && !(self.shadowed)(id_hash)
+        condition: &Condition,
+        then: &mut dyn FnMut(Segment<'_>, DocId, f32) -> bool,
+    ) -> tantivy::Result<()> {
+        let weights = self.each_term()?;
+        for at in self.segments() {
+            let mut docs = condition.docs(at.reader)?;
+            if docs.doc() == TERMINATED {
+                continue;
+            }
+            let mut terms: Vec<Box<dyn Scorer>> = weights
+                .iter()
+                .map(|weight| weight.scorer(at.reader, 1.0))
+                .collect::<tantivy::Result<_>>()?;
+            let mut doc = docs.doc();
+            while doc != TERMINATED {
+                let (mut bm25, mut matches) = (0.0, self.query.terms.is_empty());
+                for term in &mut terms {
+                    if reaches(&mut **term, doc) {
+                        bm25 += term.score();
+                        matches = true;
+                    }
+                }
+                if matches && !then(at, doc, bm25) {
+                    return Ok(());
+                }
+                doc = docs.advance();
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `then` with every match until it answers `false`, segment by segment.
+    fn each_match(&self, then: &mut dyn FnMut(Segment<'_>, DocId) -> bool) -> tantivy::Result<()> {
+        let mut checked = |at: Segment<'_>, doc: DocId| {
+            !self.may_be_found(at, at.columns.id_hash.get_val(doc), doc) || then(at, doc)
+        };
+        let condition = self.condition(None)?;
+        if let Some(condition) = condition.as_ref().filter(|condition| condition.rare) {
+            return self.each_where(condition, &mut |at, doc, _| checked(at, doc));
+        }
+        let weight = self.any_term_unscored()?;
+        for at in self.segments() {
+            let mut meets =
+                condition.as_ref().map(|condition| condition.docs(at.reader)).transpose()?;
+            let mut docs = weight.scorer(at.reader, 1.0)?;
+            let mut doc = docs.doc();
+            while doc != TERMINATED {
+                if meets.as_mut().is_none_or(|meets| reaches(&mut **meets, doc))
+                    && !checked(at, doc)
+                {
+                    return Ok(());
+                }
+                doc = docs.advance();
+            }
+        }
+        Ok(())
     }
 
     /// Counts matches, at most `limit` and one more.
     pub(crate) fn count(&self, limit: u64) -> tantivy::Result<u64> {
+        if self.certain_matches() > limit {
+            return Ok(limit.saturating_add(1));
+        }
         let mut counted = 0;
         self.each_match(&mut |_, _| {
             counted += 1;
@@ -192,222 +362,56 @@ impl Search<'_> {
         Ok(counted)
     }
 
+    /// So many matches there are at least, as far as that can be told from frequencies.
+    fn certain_matches(&self) -> u64 {
+        let open = self.query.required.is_empty()
+            && self.plan.leading.is_empty()
+            && self.filters.iter().all(SegmentFilter::is_open);
+        if !open {
+            return 0;
+        }
+        let searcher = &self.view.searcher;
+        let deleted: u64 = searcher
+            .segment_readers()
+            .iter()
+            .map(|reader| u64::from(reader.num_deleted_docs()))
+            .sum();
+        let frequent = if self.query.terms.is_empty() {
+            Some(searcher.num_docs() + deleted)
+        } else {
+            let index = (0..self.query.terms.len()).max_by_key(|at| self.statistics.frequency(*at));
+            index.and_then(|at| self.query.terms.get(at)).and_then(|term| {
+                let field = self.fields.of(term.field);
+                searcher.doc_freq(&Term::from_field_text(field, &term.term)).ok()
+            })
+        };
+        frequent.unwrap_or(0).saturating_sub(deleted).saturating_sub(self.shadows)
+    }
+
     /// Counts all matches by what they are.
     pub(crate) fn facets(&self, counter: &mut FacetCounter) -> tantivy::Result<()> {
-        let mut segment_counts = super::facets::SegmentCounts::default();
+        let mut counts = SegmentCounts::default();
         let mut current: Option<u32> = None;
-        self.each_match(&mut |segment, doc| {
-            if current != Some(segment) {
-                if let Some(columns) = current.and_then(|ord| self.view.columns(ord)) {
-                    counter.add_segment(&segment_counts, columns);
-                }
-                segment_counts = super::facets::SegmentCounts::default();
-                current = Some(segment);
+        let mut settle = |counts: &mut SegmentCounts, segment: Option<u32>| {
+            if let Some(columns) = segment.and_then(|ord| self.view.columns(ord)) {
+                counter.add_segment(counts, columns);
             }
-            if let Some(columns) = self.view.columns(segment) {
-                segment_counts.add(doc, columns);
+            *counts = SegmentCounts::default();
+        };
+        self.each_match(&mut |at, doc| {
+            if current != Some(at.ord) {
+                settle(&mut counts, current.replace(at.ord));
             }
+            counts.add(doc, at.columns);
             true
         })?;
-        if let Some(columns) = current.and_then(|ord| self.view.columns(ord)) {
-            counter.add_segment(&segment_counts, columns);
-        }
+        settle(&mut counts, current);
         Ok(())
     }
-
-    /// Calls `then` with every match until it answers `false`.
-    fn each_match(&self, then: &mut dyn FnMut(u32, DocId) -> bool) -> tantivy::Result<()> {
-        let plan = self.filter.plan(&self.view.searcher, self.fields)?;
-        let query = self.restricted(self.unscored(), &plan);
-        let weight = query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher))?;
-        let mut go_on = true;
-        for (segment, reader, columns) in self.view.segments() {
-            if !go_on {
-                break;
-            }
-            let excluded = self.excluded(reader)?;
-            let filter = SegmentFilter::new(self.filter, &plan, reader, columns, excluded)?;
-            for_each(&*weight, reader, &mut |doc| {
-                if self.may_be_found(reader, &filter, columns.id_hash.get_val(doc), doc) {
-                    go_on = then(segment, doc);
-                }
-                go_on
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Terms that occur anywhere, with their scoring.
-    fn live_terms(&self) -> impl Iterator<Item = (Term, TextField, TermScoring)> {
-        let terms = self.query.terms.iter().zip(self.scoring).enumerate();
-        terms.filter(|(index, _)| self.statistics.frequency(*index) > 0).map(
-            |(_, (term, scoring))| {
-                let field = self.fields.of(term.field);
-                (Term::from_field_text(field, &term.term), term.field, *scoring)
-            },
-        )
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
-    fn scored(&self) -> Box<dyn Query> {
-        if self.query.terms.is_empty() {
-            return Box::new(AllQuery);
-        }
-        let weights = &self.parameters.weights;
-        let fast = (self.parameters.k1 as f32, self.parameters.b as f32) == (TANTIVY_K1, TANTIVY_B);
-        let clauses: Vec<Box<dyn Query>> = self
-            .live_terms()
-            .map(|(term, field, scoring)| -> Box<dyn Query> {
-                if fast {
-                    let query = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
-                    Box::new(BoostQuery::new(query, weights.of(field) as f32))
-                } else {
-                    Box::new(TunedTermQuery { term, scoring })
-                }
-            })
-            .collect();
-        if clauses.is_empty() {
-            Box::new(EmptyQuery)
-        } else {
-            Box::new(BooleanQuery::union(clauses))
-        }
-    }
-
-    fn unscored(&self) -> Box<dyn Query> {
-        if self.query.terms.is_empty() {
-            return Box::new(AllQuery);
-        }
-        let clauses: Vec<Box<dyn Query>> = self
-            .live_terms()
-            .map(|(term, ..)| -> Box<dyn Query> {
-                Box::new(TermQuery::new(term, IndexRecordOption::Basic))
-            })
-            .collect();
-        if clauses.is_empty() {
-            Box::new(EmptyQuery)
-        } else {
-            Box::new(BooleanQuery::union(clauses))
-        }
-    }
-
-    /// Adds what must occur. Conditions select and do not score.
-    fn restricted(&self, query: Box<dyn Query>, plan: &Plan) -> Box<dyn Query> {
-        if self.query.required.is_empty() && plan.leading.is_empty() {
-            return query;
-        }
-        let silent = |query: Box<dyn Query>| -> Box<dyn Query> {
-            Box::new(ConstScoreQuery::new(query, 0.0))
-        };
-        let mut clauses = vec![(Occur::Must, query)];
-        for condition in &plan.leading {
-            clauses.push((Occur::Must, silent(condition.box_clone())));
-        }
-        for phrase in &self.query.required {
-            clauses.push((Occur::Must, silent(self.anywhere(phrase))));
-        }
-        Box::new(BooleanQuery::new(clauses))
-    }
-
-    /// The documents of a segment that contain something excluded. (tantivy's own exclusion asks
-    /// a phrase scorer for documents that lie behind it, and fails.)
-    fn excluded(&self, reader: &SegmentReader) -> tantivy::Result<Option<DocBits>> {
-        if self.query.excluded.is_empty() {
-            return Ok(None);
-        }
-        let mut bits = DocBits::none(reader);
-        for phrase in &self.query.excluded {
-            for field in TextField::ALL {
-                let Some(query) = phrase_query(self.fields, field, phrase.parts(field)) else {
-                    continue;
-                };
-                let scoring = EnableScoring::disabled_from_searcher(&self.view.searcher);
-                bits.add_all(&mut *query.weight(scoring)?.scorer(reader, 1.0)?);
-            }
-        }
-        Ok(Some(bits))
-    }
-
-    /// A phrase in any field.
-    fn anywhere(&self, phrase: &Phrase) -> Box<dyn Query> {
-        let fields = TextField::ALL
-            .into_iter()
-            .filter_map(|field| phrase_query(self.fields, field, phrase.parts(field)));
-        Box::new(BooleanQuery::union(fields.collect()))
-    }
-
-    /// The whole query as a phrase in one field; `None` when it cannot occur there.
-    pub(crate) fn whole_phrase(
-        &self,
-        field: TextField,
-    ) -> tantivy::Result<Option<Box<dyn Weight>>> {
-        let parts = self.query.whole.parts(field);
-        if parts.iter().any(|part| self.frequency_of(field, part) == Some(0)) {
-            return Ok(None);
-        }
-        let Some(query) = phrase_query(self.fields, field, parts) else { return Ok(None) };
-        query.weight(EnableScoring::disabled_from_searcher(&self.view.searcher)).map(Some)
-    }
 }
 
-/// For each of `docs` (rising), whether `phrase` occurs in it.
-pub(crate) fn occurs_in(
-    phrase: Option<&dyn Weight>,
-    reader: &SegmentReader,
-    docs: &[DocId],
-) -> tantivy::Result<Vec<bool>> {
-    let mut occurs = vec![false; docs.len()];
-    let (Some(phrase), Some(&first)) = (phrase, docs.first()) else { return Ok(occurs) };
-    // `seek_danger` looks at the documents asked for and never runs ahead to the next match. It
-    // must not be asked for what lies before the bound that it has answered.
-    let (mut outcome, mut scorer) = phrase.scorer_danger(reader, first, 1.0)?;
-    let mut at = first;
-    for (slot, &doc) in occurs.iter_mut().zip(docs) {
-        let ask = match outcome {
-            SeekDangerResult::SeekLowerBound(next) if next > doc => continue,
-            SeekDangerResult::SeekLowerBound(_) => true,
-            SeekDangerResult::Found => doc != at,
-        };
-        if ask {
-            outcome = scorer.seek_danger(doc);
-            at = doc;
-        }
-        *slot = outcome == SeekDangerResult::Found;
-    }
-    Ok(occurs)
-}
-
-/// The score that a match must exceed to be among the best.
-fn worst_of_best(top: &BinaryHeap<Reverse<Found>>, limit: usize) -> f32 {
-    match top.peek() {
-        Some(Reverse(worst)) if top.len() >= limit => worst.score,
-        _ => f32::MIN,
-    }
-}
-
-fn for_each(
-    weight: &dyn Weight,
-    reader: &SegmentReader,
-    then: &mut dyn FnMut(DocId) -> bool,
-) -> tantivy::Result<()> {
-    let mut scorer = weight.scorer(reader, 1.0)?;
-    let mut doc = scorer.doc();
-    while doc != TERMINATED {
-        if !then(doc) {
-            break;
-        }
-        doc = scorer.advance();
-    }
-    Ok(())
-}
-
-fn phrase_query(fields: &Fields, field: TextField, parts: &[String]) -> Option<Box<dyn Query>> {
-    let mut terms: Vec<Term> =
-        parts.iter().map(|part| Term::from_field_text(fields.of(field), part)).collect();
-    match terms.len() {
-        0 => None,
-        1 => terms.pop().map(|term| -> Box<dyn Query> {
-            Box::new(TermQuery::new(term, IndexRecordOption::Basic))
-        }),
-        _ => Some(Box::new(PhraseQuery::new(terms))),
-    }
+/// Moves `docs` to `doc`, which never falls, and says whether it is among them.
+fn reaches<D: DocSet + ?Sized>(docs: &mut D, doc: DocId) -> bool {
+    let at = docs.doc();
+    if at < doc { docs.seek(doc) == doc } else { at == doc }
 }

@@ -2,6 +2,7 @@
 
 use crate::ids::{Digest, ItemId, Seq, Timestamp};
 use crate::item::{ItemType, Sensitivity};
+use crate::ranking::Known;
 
 use super::tokenizer::{Mode, with_tokens};
 
@@ -110,6 +111,18 @@ impl IndexDoc {
         };
         let one = (!one.is_empty()).then_some(one);
         one.into_iter().chain(many.iter().map(String::as_str))
+    }
+
+    /// What is known of it besides its words.
+    pub(crate) const fn known(&self, id_hash: u64) -> Known {
+        Known {
+            id_hash,
+            updated_at: self.updated_at,
+            created_at: self.created_at,
+            pinned: self.pinned,
+            ttl_days: self.ttl_days,
+            expires_at: self.expires_at,
+        }
     }
 
     /// Bytes it holds, roughly.

@@ -84,42 +84,45 @@ impl Filter {
             && doc.expires_at.is_none_or(|expires| expires > self.now)
     }
 
-    /// Lists of words of which an item must have one, with the field each is in.
-    fn word_groups<'a>(&'a self, fields: &Fields) -> Vec<(Field, Vec<&'a str>)> {
-        let owner: Vec<&str> = self.owner.iter().map(String::as_str).collect();
-        let lists = [
-            (fields.tag, &self.tags),
-            (fields.file, &self.files),
-            (fields.symbol, &self.symbols),
-            (fields.language, &self.languages),
-            (fields.created_by, &self.created_by),
-        ];
-        lists
-            .into_iter()
-            .map(|(field, list)| (field, list.iter().map(String::as_str).collect()))
-            .chain([(fields.created_by, owner)])
-            .filter(|(_, list): &(Field, Vec<&str>)| !list.is_empty())
-            .collect()
+    /// Lists of terms of which an item must have one, and whether its columns tell that as well.
+    fn groups(&self, fields: &Fields) -> Vec<(Vec<Term>, bool)> {
+        let words = |field: Field, words: &[String]| -> Vec<Term> {
+            words.iter().map(|word| Term::from_field_text(field, word)).collect()
+        };
+        let types = self.types.iter().map(|kind| type_code(*kind));
+        let pinned = self.pinned.filter(|pinned| *pinned).map(u64::from);
+        let number = |field: Field| move |value: u64| Term::from_field_u64(field, value);
+        [
+            (words(fields.tag, &self.tags), false),
+            (words(fields.file, &self.files), false),
+            (words(fields.symbol, &self.symbols), false),
+            (words(fields.language, &self.languages), false),
+            (words(fields.created_by, &self.created_by), false),
+            (words(fields.created_by, self.owner.as_slice()), false),
+            (types.map(number(fields.item_type)).collect(), true),
+            (pinned.into_iter().map(number(fields.pinned)).collect(), true),
+        ]
+        .into_iter()
+        .filter(|(terms, _)| !terms.is_empty())
+        .collect()
     }
 
-    /// Splits the word conditions into those that few items meet, which had better lead the
-    /// search, and the others, which are checked item by item.
+    /// Splits the conditions into those that few items meet, which had better lead the search,
+    /// and the others, which are checked item by item.
     pub(crate) fn plan(&self, searcher: &Searcher, fields: &Fields) -> tantivy::Result<Plan> {
         let mut plan = Plan::default();
-        let items = searcher.num_docs();
-        for (field, words) in self.word_groups(fields) {
-            let terms: Vec<Term> =
-                words.iter().map(|word| Term::from_field_text(field, word)).collect();
+        let few = (searcher.num_docs() / SELECTIVE_SHARE).max(SELECTIVE_ITEMS);
+        for (terms, in_columns) in self.groups(fields) {
             let mut matching = 0;
             for term in &terms {
                 matching += searcher.doc_freq(term)?;
             }
-            if matching <= items / SELECTIVE_SHARE {
+            if matching <= few {
                 let queries = terms.into_iter().map(|term| {
                     Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
                 });
                 plan.leading.push(Box::new(BooleanQuery::union(queries.collect())));
-            } else {
+            } else if !in_columns {
                 plan.checked.push(terms);
             }
         }
@@ -127,8 +130,11 @@ impl Filter {
     }
 }
 
-/// A condition leads when at most one item in so many meets it.
-const SELECTIVE_SHARE: u64 = 50;
+/// A condition leads when at most one item in so many meets it: then it is quicker to score those
+/// that do than to walk over the best matches until enough of them do.
+const SELECTIVE_SHARE: u64 = 500;
+/// A condition that at most so many items meet leads in any case.
+const SELECTIVE_ITEMS: u64 = 1_000;
 
 /// How the word conditions of a filter are applied.
 #[derive(Debug, Default)]
@@ -175,6 +181,26 @@ impl<'a> SegmentFilter<'a> {
             .collect::<tantivy::Result<_>>()?;
         let pinned = filter.pinned.map(u64::from);
         Ok(Self { columns, types, clearance, pinned, updated, now, words, excluded })
+    }
+
+    /// Whether every item of the segment meets every condition.
+    pub(crate) fn is_open(&self) -> bool {
+        let Self { columns: _, types, clearance, pinned, updated, now, words, excluded } = self;
+        types.is_none()
+            && clearance.is_none()
+            && pinned.is_none()
+            && updated.is_none()
+            && now.is_none()
+            && words.is_empty()
+            && excluded.is_none()
+    }
+
+    /// Whether no item of the segment can meet the condition on the time of the last write.
+    pub(crate) fn is_shut(&self) -> bool {
+        let column = &self.columns.updated_at;
+        self.updated.as_ref().is_some_and(|range| {
+            column.max_value() < *range.start() || column.min_value() > *range.end()
+        })
     }
 
     pub(crate) fn matches(&self, doc: DocId) -> bool {

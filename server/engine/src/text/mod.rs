@@ -12,6 +12,7 @@
 //! opened is [`TextError::Damaged`]: delete its folder and replay from the start.
 
 mod bm25;
+mod clauses;
 mod committed;
 mod directory;
 mod document;

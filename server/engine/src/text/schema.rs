@@ -79,7 +79,7 @@ impl Fields {
             id: builder.add_text_field(column::ID, faceted()),
             id_hash: builder.add_u64_field(column::ID_HASH, FAST),
             title_key: builder.add_u64_field(column::TITLE_KEY, FAST | INDEXED),
-            item_type: builder.add_u64_field(column::TYPE, FAST),
+            item_type: builder.add_u64_field(column::TYPE, FAST | INDEXED),
             sensitivity: builder.add_u64_field(column::SENSITIVITY, FAST),
             pinned: builder.add_u64_field(column::PINNED, FAST | INDEXED),
             ttl_days: builder.add_f64_field(column::TTL_DAYS, FAST),

@@ -2,14 +2,15 @@
 //!
 //! # What is guaranteed about candidates
 //!
-//! A search answers the best matches by BM25, and beside them the best that are pinned, whose title
-//! is the query, or that contain it as a phrase (unless its words are so frequent that looking for
-//! the phrase would be slow). [`Candidates::unseen`] says that no match left out has a higher BM25,
-//! and which of these properties it may still have. All bonuses are bounded
-//! ([`Parameters::boost_bound`]), so a caller that finds its k-th final score above `unseen` plus
-//! the bound has the true best k; otherwise it may ask again with a larger limit. (tantivy stores the
-//! maximum of a block for the average length at the time the segment was written; where averages
-//! have drifted far, a match may be passed over that exceeds the threshold by a hair.)
+//! A search answers the matches that are best by BM25 and [`Prior`] together, and beside them the
+//! best that are pinned, whose title is the query, or that contain it as a phrase (unless its words
+//! are so frequent that looking for the phrase would be slow). [`Candidates::unseen`] says what no
+//! match left out exceeds, and which of these properties it may still have. What they can add is
+//! bounded ([`Parameters::query_bound`], [`Prior::pin_bound`]), so a caller that finds its k-th
+//! final score above that has the true best k; otherwise it may ask again with a larger limit.
+//! (tantivy stores the maximum of a block for the average length at the time the segment was
+//! written; where averages have drifted far, a match may be passed over that exceeds the threshold
+//! by a hair.)
 
 use std::sync::Arc;
 
@@ -18,18 +19,19 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, DocId, DocSet, Term};
 
 use super::bm25::TermScoring;
-use super::committed::{Best, Found, Search, occurs_in};
-use super::document::{IndexDoc, TextField, id_hash, title_key};
+use super::clauses::occurs_in;
+use super::committed::{Best, Found, Search};
+use super::document::{IndexDoc, TextField, title_key};
 use super::facets::FacetCounter;
 use super::filter::Filter;
 use super::query::ParsedQuery;
-use super::schema::{Fields, NEVER};
+use super::schema::Fields;
 use super::statistics::Statistics;
 use super::tail::{Tail, TailHit, contains_phrase, occurrences};
 use super::view::View;
 use crate::api::TermScore;
-use crate::ids::{Seq, Timestamp};
-use crate::ranking::{MayBe, Parameters};
+use crate::ids::Seq;
+use crate::ranking::{Known, MayBe, Parameters, Prior};
 
 /// What to search for.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +42,11 @@ pub struct SearchRequest<'a> {
     pub parameters: &'a Parameters,
     /// Which items may be found.
     pub filter: &'a Filter,
+    /// What items have by themselves; `None` when that does not count.
+    pub prior: Option<&'a Prior<'a>>,
     /// Candidates wanted.
     pub limit: usize,
-    /// Count matches up to here.
+    /// Count matches up to here; 0 to leave them uncounted.
     pub count_limit: u64,
     /// Count all matches by what they are.
     pub facets: bool,
@@ -81,18 +85,8 @@ impl Overlay {
 pub struct Candidate {
     /// BM25, all fields together; 0 when the query has no words.
     pub bm25: f64,
-    /// [`id_hash`] of the id.
-    pub id_hash: u64,
-    /// Pinned.
-    pub pinned: bool,
-    /// Life time, days.
-    pub ttl_days: Option<f64>,
-    /// End of life.
-    pub expires_at: Option<Timestamp>,
-    /// First version.
-    pub created_at: Timestamp,
-    /// This version.
-    pub updated_at: Timestamp,
+    /// What is known of it besides its words.
+    pub known: Known,
     /// Record that wrote this version.
     pub seq: Seq,
     /// The title is the query.
@@ -129,8 +123,8 @@ pub struct Candidates {
 /// What a match that was left out can be at most.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unseen {
-    /// No match left out has a higher BM25.
-    pub bm25: f64,
+    /// The sum of its BM25 and its [`Prior`], unless it is pinned.
+    pub most: f64,
     /// What it may be besides.
     pub may_be: MayBe,
 }
@@ -183,21 +177,16 @@ impl Snapshot {
     ) -> tantivy::Result<Candidates> {
         let shadows = std::mem::take(&mut self.shadows);
         let shadowed = |hash: u64| shadows.iter().any(|set| set.contains(&hash));
-        let search = Search {
-            view: &self.view,
-            fields: &self.fields,
-            query: request.query,
-            scoring,
-            statistics,
-            parameters: request.parameters,
-            filter: request.filter,
-            shadowed: &shadowed,
-        };
+        let hidden = shadows.iter().map(|set| set.len() as u64).sum();
+        let (view, fields) = (Arc::clone(&self.view), Arc::clone(&self.fields));
+        let search =
+            Search::new(&view, &fields, request, statistics, scoring, (&shadowed, hidden))?;
         let limit = request.limit.max(1);
         let wanted_title = title_key_of(request.query);
 
-        let Best { mut found, complete } = search.best(limit)?;
-        let committed_worst = found.iter().map(|found| found.score).min_by(f32::total_cmp);
+        let best = search.best(limit)?;
+        let (complete, committed_unseen) = (best.complete, best.unseen());
+        let mut found = best.found;
         let mut may_be = MayBe::default();
         if !complete && !request.query.terms.is_empty() {
             may_be = add_others(&search, wanted_title, limit, &mut found)?;
@@ -216,16 +205,17 @@ impl Snapshot {
             committed
         } else if complete {
             found.len() as u64
+        } else if request.count_limit == 0 {
+            0
         } else {
             search.count(request.count_limit.saturating_sub(tail_total))?
         };
 
-        let (tail_kept, tail_worst) = best_of_tail(self.tail_hits, limit, wanted_title);
-        let mut unseen = if complete { None } else { committed_worst };
-        if let Some(worst) = tail_worst {
-            unseen = Some(unseen.map_or(worst, |other| other.max(worst)));
-            may_be.phrased = true;
-        }
+        let (tail_kept, tail_unseen) =
+            best_of_tail(self.tail_hits, request.prior, limit, wanted_title);
+        // What of the tail is left out is neither pinned nor titled as the query.
+        may_be.phrased |= tail_unseen.is_some();
+        let unseen = committed_unseen.into_iter().chain(tail_unseen).max_by(f64::total_cmp);
 
         let mut hits: Vec<Candidate> = tail_kept
             .into_iter()
@@ -235,14 +225,14 @@ impl Snapshot {
         hits.sort_by(|a, b| {
             b.bm25
                 .total_cmp(&a.bm25)
-                .then_with(|| b.updated_at.cmp(&a.updated_at))
+                .then_with(|| b.known.updated_at.cmp(&a.known.updated_at))
                 .then_with(|| b.seq.cmp(&a.seq))
         });
         Ok(Candidates {
             hits,
             total: committed_total.saturating_add(tail_total),
             facets,
-            unseen: unseen.map(|worst| Unseen { bm25: f64::from(worst), may_be }),
+            unseen: unseen.map(|most| Unseen { most, may_be }),
             view: self.view,
             fields: self.fields,
         })
@@ -267,8 +257,8 @@ fn add_others(
     }
     for field in [TextField::Title, TextField::Text, TextField::Code] {
         may_be.phrased |= match search.best_phrased(field, limit)? {
-            Some(best) => add(best),
-            None => true,
+            Ok(best) => add(best),
+            Err(may_be) => may_be,
         };
     }
     Ok(may_be)
@@ -278,28 +268,32 @@ fn title_key_of(query: &ParsedQuery) -> u64 {
     title_key(&query.whole_text)
 }
 
-/// The best hits of the tail (with every pinned one and every one titled as the query), and the
-/// score that none of the others exceeds.
+/// The best hits of the tail (with every pinned one and every one titled as the query), and what
+/// none of the others exceeds.
 fn best_of_tail(
-    mut hits: Vec<TailHit>,
+    hits: Vec<TailHit>,
+    prior: Option<&Prior<'_>>,
     limit: usize,
     wanted_title: u64,
-) -> (Vec<TailHit>, Option<f32>) {
-    hits.sort_unstable_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then_with(|| b.doc.updated_at.cmp(&a.doc.updated_at))
-            .then_with(|| b.doc.seq.cmp(&a.doc.seq))
-    });
-    let mut worst = None;
+) -> (Vec<TailHit>, Option<f64>) {
+    let most = |hit: &TailHit| {
+        f64::from(hit.score) + prior.map_or(0.0, |prior| prior.most(&hit.doc.known(hit.id_hash)))
+    };
+    let mut hits: Vec<(f64, TailHit)> = hits.into_iter().map(|hit| (most(&hit), hit)).collect();
+    let mut unseen = None;
     if hits.len() > limit {
+        hits.select_nth_unstable_by(limit, |(a, one), (b, other)| {
+            b.total_cmp(a)
+                .then_with(|| other.doc.updated_at.cmp(&one.doc.updated_at))
+                .then_with(|| other.doc.seq.cmp(&one.doc.seq))
+        });
         let rest = hits.split_off(limit);
-        worst = hits.last().map(|hit| hit.score);
-        hits.extend(rest.into_iter().filter(|hit| {
-            hit.doc.pinned || (wanted_title != 0 && title_key(&hit.doc.title) == wanted_title)
+        unseen = rest.iter().map(|(most, _)| *most).max_by(f64::total_cmp);
+        hits.extend(rest.into_iter().filter(|(_, hit)| {
+            hit.doc.pinned || (wanted_title != 0 && hit.title_key == wanted_title)
         }));
     }
-    (hits, worst)
+    (hits.into_iter().map(|(_, hit)| hit).collect(), unseen)
 }
 
 fn tail_candidate(hit: TailHit, query: &ParsedQuery, wanted_title: u64) -> Candidate {
@@ -307,14 +301,9 @@ fn tail_candidate(hit: TailHit, query: &ParsedQuery, wanted_title: u64) -> Candi
     let contains = |field| contains_phrase(&doc, field, query.whole.parts(field));
     Candidate {
         bm25: f64::from(hit.score),
-        id_hash: id_hash(&doc.id),
-        pinned: doc.pinned,
-        ttl_days: doc.ttl_days,
-        expires_at: doc.expires_at,
-        created_at: doc.created_at,
-        updated_at: doc.updated_at,
+        known: doc.known(hit.id_hash),
         seq: doc.seq,
-        title_equals: wanted_title != 0 && title_key(&doc.title) == wanted_title,
+        title_equals: wanted_title != 0 && hit.title_key == wanted_title,
         title_contains: contains(TextField::Title),
         text_contains: contains(TextField::Text),
         code_contains: contains(TextField::Code),
@@ -342,17 +331,10 @@ fn committed_candidates(
         let flags = titles.into_iter().zip(texts).zip(codes);
         for (found, ((in_title, in_text), in_code)) in here.into_iter().zip(flags) {
             let doc = found.address.doc_id;
-            let ttl_days = columns.ttl_days.get_val(doc);
-            let expires_at = columns.expires_at.get_val(doc);
             out.push(Candidate {
-                bm25: f64::from(found.score),
-                id_hash: columns.id_hash.get_val(doc),
-                pinned: columns.pinned.get_val(doc) != 0,
-                ttl_days: (ttl_days > 0.0).then_some(ttl_days),
-                expires_at: (expires_at != NEVER).then(|| Timestamp::from_millis(expires_at)),
-                created_at: Timestamp::from_millis(columns.created_at.get_val(doc)),
-                updated_at: Timestamp::from_millis(columns.updated_at.get_val(doc)),
-                seq: Seq(columns.seq.get_val(doc)),
+                bm25: f64::from(found.bm25),
+                known: found.known,
+                seq: Seq(found.seq),
                 title_equals: wanted_title != 0 && columns.title_key.get_val(doc) == wanted_title,
                 title_contains: in_title,
                 text_contains: in_text,

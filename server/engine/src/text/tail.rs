@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::ids::{ItemId, Seq};
 
 use super::bm25::TermScoring;
-use super::document::{Change, IndexDoc, PerField, TextField, id_hash};
+use super::document::{Change, IndexDoc, PerField, TextField, id_hash, title_key};
 use super::filter::Filter;
 use super::query::{ParsedQuery, Phrase};
 use super::tokenizer::with_tokens;
@@ -21,6 +21,8 @@ use super::tokenizer::with_tokens;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     doc: Arc<IndexDoc>,
+    id_hash: u64,
+    title_key: u64,
     lengths: PerField<u32>,
     /// Terms of all fields, one after the other, in `terms`.
     buffer: String,
@@ -37,8 +39,14 @@ struct PreparedTerm {
 
 impl Prepared {
     pub(crate) fn new(doc: Box<IndexDoc>) -> Self {
-        let mut prepared =
-            Self { doc: Arc::from(doc), lengths: [0; 6], buffer: String::new(), terms: Vec::new() };
+        let mut prepared = Self {
+            id_hash: id_hash(&doc.id),
+            title_key: title_key(&doc.title),
+            doc: Arc::from(doc),
+            lengths: [0; 6],
+            buffer: String::new(),
+            terms: Vec::new(),
+        };
         let doc = Arc::clone(&prepared.doc);
         for (field, length) in TextField::ALL.into_iter().zip(&mut prepared.lengths) {
             let first = prepared.terms.len();
@@ -101,6 +109,7 @@ impl From<Change> for PreparedChange {
 struct TailDoc {
     doc: Arc<IndexDoc>,
     id_hash: u64,
+    title_key: u64,
     lengths: PerField<u32>,
     alive: bool,
 }
@@ -115,6 +124,8 @@ struct Posting {
 #[derive(Debug, Clone)]
 pub(crate) struct TailHit {
     pub(crate) doc: Arc<IndexDoc>,
+    pub(crate) id_hash: u64,
+    pub(crate) title_key: u64,
     pub(crate) score: f32,
 }
 
@@ -203,10 +214,11 @@ impl Tail {
         }
         self.bytes += prepared.doc.bytes() + 64;
         let id = prepared.doc.id.clone();
-        let hash = id_hash(&id);
+        let hash = prepared.id_hash;
         self.docs.push(TailDoc {
             doc: prepared.doc,
             id_hash: hash,
+            title_key: prepared.title_key,
             lengths: prepared.lengths,
             alive: true,
         });
@@ -288,7 +300,12 @@ impl Tail {
                 && !shadowed(entry.id_hash)
             {
                 let score = scores.get(number as usize).copied().unwrap_or(0.0);
-                hits.push(TailHit { doc: Arc::clone(&entry.doc), score });
+                hits.push(TailHit {
+                    doc: Arc::clone(&entry.doc),
+                    id_hash: entry.id_hash,
+                    title_key: entry.title_key,
+                    score,
+                });
             }
         }
         hits
@@ -320,13 +337,26 @@ impl Tail {
     }
 }
 
-/// Whether a field of `doc` contains `parts` one after the other.
+/// Whether a field of `doc` contains `parts` at consecutive positions, as the committed index
+/// finds them: a part may be a whole of the text (`github` in `GitHub`).
 pub(crate) fn contains_phrase(doc: &IndexDoc, field: TextField, parts: &[String]) -> bool {
     !parts.is_empty()
         && doc.values(field).any(|value| {
             with_tokens(value, field.mode(), |tokens| {
-                let own: Vec<&str> = tokens.parts().map(|token| token.term).collect();
-                own.windows(parts.len()).any(|window| window.iter().eq(parts.iter()))
+                let mut begun: Vec<u32> = Vec::new();
+                for (offset, part) in (0_u32..).zip(parts) {
+                    let here = tokens.iter().filter(|token| token.term == part);
+                    let starts = here.filter_map(|token| token.position.checked_sub(offset));
+                    begun = if offset == 0 {
+                        starts.collect()
+                    } else {
+                        starts.filter(|start| begun.contains(start)).collect()
+                    };
+                    if begun.is_empty() {
+                        return false;
+                    }
+                }
+                true
             })
         })
 }

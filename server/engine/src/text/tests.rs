@@ -68,6 +68,7 @@ fn search_with(
         query: &query,
         parameters,
         filter,
+        prior: None,
         limit: 100,
         count_limit: 10_000,
         facets: false,
@@ -255,6 +256,7 @@ fn a_limit_keeps_the_best_and_pinned_and_titled_matches() {
             query: &query,
             parameters: &parameters,
             filter: &filter,
+            prior: None,
             limit: 5,
             count_limit: 20,
             facets: false,
@@ -266,11 +268,58 @@ fn a_limit_keeps_the_best_and_pinned_and_titled_matches() {
         assert!(ids.contains(&"pinned".to_owned()), "{ids:?}");
         assert!(ids.len() <= 7 && candidates.total > 20, "{} {}", ids.len(), candidates.total);
         let worst = candidates.hits.iter().map(|hit| hit.bm25).fold(f64::MAX, f64::min);
-        assert!(candidates.unseen.unwrap().bm25 >= worst);
+        assert!(candidates.unseen.unwrap().most >= worst);
         let faceted = SearchRequest { facets: true, ..request };
         let faceted = index.search(&faceted, &statistics).unwrap();
         assert_eq!(faceted.total, 42);
         assert_eq!(faceted.facets.unwrap().types.get("note"), Some(&42));
+        index.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_word_in_quotes_means_the_same_before_and_after_a_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    index.apply(vec![
+        put(doc("camel", 1, "pushed to GitHub yesterday")),
+        put(doc("plain", 2, "pushed to git yesterday, from the hub")),
+        put(doc("snake", 3, "max_chars of a line")),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(search(&index, "\"github\""), ["camel"]);
+        assert_eq!(search(&index, "pushed -github"), ["plain"]);
+        assert_eq!(search(&index, "\"max chars\""), ["snake"]);
+        assert_eq!(search(&index, "\"chars of\""), ["snake"]);
+        assert_eq!(search(&index, "\"chars max\""), Vec::<String>::new());
+        index.flush().unwrap();
+    }
+}
+
+#[test]
+fn of_equal_matches_the_newest_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    index.apply((1..=300).map(|n| put(doc(&format!("n{n:03}"), n, "daily standup"))).collect());
+    for _ in 0..2 {
+        let (query, filter, parameters) = (parse("standup"), everything(), Parameters::default());
+        let statistics = index.statistics(&query, None).unwrap();
+        let request = SearchRequest {
+            query: &query,
+            parameters: &parameters,
+            filter: &filter,
+            prior: None,
+            limit: 3,
+            count_limit: 100,
+            facets: false,
+            overlay: None,
+        };
+        let found = index.search(&request, &statistics).unwrap();
+        let mut ids: Vec<String> =
+            found.hits.iter().map(|hit| found.id(hit).unwrap().unwrap()).collect();
+        ids.sort();
+        assert_eq!(ids, ["n298", "n299", "n300"]);
+        assert!(found.total > 100);
         index.flush().unwrap();
     }
 }
@@ -292,6 +341,7 @@ fn an_explanation_sums_to_the_score() {
                 query: &query,
                 parameters: &parameters,
                 filter: &filter,
+                prior: None,
                 limit: 10,
                 count_limit: 10,
                 facets: false,
@@ -324,6 +374,7 @@ fn an_overlay_gives_the_past() {
         query: &query,
         parameters: &Parameters::default(),
         filter: &filter,
+        prior: None,
         limit: 10,
         count_limit: 10,
         facets: false,

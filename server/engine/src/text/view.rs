@@ -5,12 +5,16 @@ use std::sync::Arc;
 use tantivy::columnar::{ColumnValues, StrColumn};
 use tantivy::{DocAddress, DocId, Searcher, SegmentReader};
 
-use super::schema::column;
+use super::schema::{NEVER, NO_TTL, column};
+use crate::ids::Timestamp;
+use crate::ranking::Known;
 
 /// A searcher, with the columns that every search reads opened once.
 pub(crate) struct View {
     pub(crate) searcher: Searcher,
     segments: Vec<Columns>,
+    /// Numbers of the segments, the one with the latest write first.
+    newest_first: Vec<u32>,
 }
 
 /// Fast fields of one segment.
@@ -32,9 +36,13 @@ pub(crate) struct Columns {
 
 impl View {
     pub(crate) fn new(searcher: Searcher) -> tantivy::Result<Self> {
-        let segments =
+        let segments: Vec<Columns> =
             searcher.segment_readers().iter().map(Columns::open).collect::<tantivy::Result<_>>()?;
-        Ok(Self { searcher, segments })
+        let mut latest: Vec<(u32, i64)> =
+            (0..).zip(segments.iter().map(|columns| columns.updated_at.max_value())).collect();
+        latest.sort_by_key(|&(_, at)| std::cmp::Reverse(at));
+        let newest_first = latest.into_iter().map(|(ord, _)| ord).collect();
+        Ok(Self { searcher, segments, newest_first })
     }
 
     /// Segments in the order of [`DocAddress::segment_ord`].
@@ -44,6 +52,15 @@ impl View {
             .zip(readers)
             .zip(&self.segments)
             .map(|((ord, reader), columns)| (ord, reader, columns))
+    }
+
+    /// The same, the one with the latest write first: what later ones hold is then often known
+    /// not to be wanted.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, &SegmentReader, &Columns)> {
+        self.newest_first.iter().filter_map(|&ord| {
+            let reader = self.searcher.segment_readers().get(ord as usize)?;
+            Some((ord, reader, self.columns(ord)?))
+        })
     }
 
     pub(crate) fn columns(&self, segment: u32) -> Option<&Columns> {
@@ -62,6 +79,20 @@ impl View {
 }
 
 impl Columns {
+    /// What the index knows of an item besides its words.
+    pub(crate) fn known(&self, doc: DocId) -> Known {
+        let ttl_days = self.ttl_days.get_val(doc);
+        let expires_at = self.expires_at.get_val(doc);
+        Known {
+            id_hash: self.id_hash.get_val(doc),
+            updated_at: Timestamp::from_millis(self.updated_at.get_val(doc)),
+            created_at: Timestamp::from_millis(self.created_at.get_val(doc)),
+            pinned: self.pinned.get_val(doc) != 0,
+            ttl_days: (ttl_days > NO_TTL).then_some(ttl_days),
+            expires_at: (expires_at != NEVER).then(|| Timestamp::from_millis(expires_at)),
+        }
+    }
+
     fn open(reader: &SegmentReader) -> tantivy::Result<Self> {
         let fast = reader.fast_fields();
         let number = |name| Ok::<_, tantivy::TantivyError>(fast.u64(name)?.first_or_default_col(0));

@@ -155,12 +155,22 @@ fn answer<S: ItemSource>(
     let mut budget = Budget::new(request);
     let mut page = Page { hits: Vec::new(), valid_until: None };
     let mut next = from;
-    let mut ran_out = false;
+    let (mut ran_out, mut damaged) = (false, 0_usize);
     while page.hits.len() < k
         && let Some(scored) = ranking.hits.get(next)
     {
         let Some(source) = sources.get(scored.source) else { break };
-        if let Some(item) = source.item(&scored.id)? {
+        let item = match source.item(&scored.id) {
+            Ok(item) => item,
+            // The others are as good as ever.
+            Err(EngineError::Corrupt { what, reason }) => {
+                tracing::warn!(id = %scored.id, what, reason, "a hit cannot be read");
+                damaged += 1;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(item) = item {
             let Some(hit) =
                 present(&search, &ranking, next, item, request, &mut budget, &mut page)?
             else {
@@ -177,7 +187,14 @@ fn answer<S: ItemSource>(
         .then(|| ranking.hits.get(next.wrapping_sub(1)).map(|last| Cursor::after(last, next, now)))
         .flatten()
         .map(|cursor| cursor.encode(fingerprint));
-    let notice = notice(&parsed, &budget, ran_out, more, next_cursor.is_some(), page.hits.len());
+    let mut notice =
+        notice(&parsed, &budget, ran_out, more, next_cursor.is_some(), page.hits.len());
+    if damaged > 0 {
+        let said = format!(
+            "{damaged} hits are left out because they are damaged: an operator should run journal.verify"
+        );
+        notice = Some(notice.map_or_else(|| said.clone(), |other| format!("{other}; {said}")));
+    }
     let (total, total_relation) = if ranking.total > EXACT_TOTAL && !request.facets {
         (EXACT_TOTAL, TotalRelation::Gte)
     } else if ranking.total_exact {

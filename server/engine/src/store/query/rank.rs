@@ -7,18 +7,19 @@ use super::{EXACT_TOTAL, MAX_CANDIDATES, add_facets};
 use crate::api::{Explanation, FacetCounts, QueryRequest};
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Seq, Timestamp};
-use crate::item::Counters;
-use crate::item::confidence::{Basis, NEUTRAL_CONTEXT};
-use crate::ranking::{Boost, MayBe, Parameters, Signals, score_boosts};
+use crate::item::{ConfidenceConfig, Counters};
+use crate::ranking::{Boost, Parameters, Prior, Signals, score_boosts};
 use crate::text::{
     Candidate, Candidates, FacetCounter, Filter, Overlay, ParsedQuery, SearchRequest, Statistics,
-    TextError,
+    TextError, Unseen,
 };
 
 /// Fewest candidates taken from a scope: enough that bonuses seldom ask for more.
-const LEAST_CANDIDATES: usize = 64;
-/// Candidates taken for each hit wanted, and the factor when more are needed.
-const CANDIDATE_FACTOR: usize = 4;
+const LEAST_CANDIDATES: usize = 32;
+/// Candidates taken for each hit wanted. Among them the order is nearly the final one.
+const CANDIDATES_PER_HIT: usize = 2;
+/// By so much more are taken when they were not enough.
+const CANDIDATE_FACTOR: usize = 8;
 
 /// A hit in its place.
 #[derive(Debug, Clone)]
@@ -54,6 +55,7 @@ pub(super) struct Search<'a, S> {
     filter: Filter,
     overlays: Vec<Option<Overlay>>,
     parameters: Vec<Parameters>,
+    confidence: Vec<ConfidenceConfig>,
     statistics: Statistics,
 }
 
@@ -95,7 +97,18 @@ impl<'a, S: ItemSource> Search<'a, S> {
             now,
         };
         let parameters = sources.iter().map(ItemSource::parameters).collect();
-        Ok(Self { sources, request, query, now, filter, overlays, parameters, statistics })
+        let confidence = sources.iter().map(ItemSource::confidence).collect();
+        Ok(Self {
+            sources,
+            request,
+            query,
+            now,
+            filter,
+            overlays,
+            parameters,
+            confidence,
+            statistics,
+        })
     }
 
     pub(super) const fn query(&self) -> &ParsedQuery {
@@ -114,25 +127,31 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let mut limit = if self.request.filters.confidence.is_some() {
             most
         } else {
-            needed.saturating_mul(CANDIDATE_FACTOR).clamp(LEAST_CANDIDATES, most)
+            needed.saturating_mul(CANDIDATES_PER_HIT).clamp(LEAST_CANDIDATES, most)
         };
+        let mut total = None;
         loop {
             let mut found = Vec::with_capacity(self.sources.len());
-            for ((source, overlay), parameters) in
-                self.sources.iter().zip(&self.overlays).zip(&self.parameters)
+            for (((number, source), overlay), parameters) in
+                (0..).zip(self.sources).zip(&self.overlays).zip(&self.parameters)
             {
+                let counted = |id_hash| source.may_have_counters(id_hash);
+                let prior = self.prior(number, &counted);
                 let request = SearchRequest {
                     query: self.query,
                     parameters,
                     filter: &self.filter,
+                    prior: prior.as_ref(),
                     limit,
-                    count_limit: EXACT_TOTAL,
+                    // Once is enough.
+                    count_limit: if total.is_none() { EXACT_TOTAL } else { 0 },
                     facets: self.request.facets && self.request.filters.confidence.is_none(),
                     overlay: overlay.as_ref(),
                 };
                 found.push(source.index().search(&request, &self.statistics)?);
             }
-            let (ranking, settled) = self.order(found, needed)?;
+            let counted = found.iter().map(|candidates| candidates.total).sum();
+            let (ranking, settled) = self.order(found, needed, *total.get_or_insert(counted))?;
             if settled || limit >= most {
                 return Ok(ranking);
             }
@@ -141,23 +160,25 @@ impl<'a, S: ItemSource> Search<'a, S> {
     }
 
     /// Orders candidates; also says whether no match outside them belongs among the best.
-    fn order(&self, found: Vec<Candidates>, needed: usize) -> Result<(Ranking, bool)> {
+    fn order(&self, found: Vec<Candidates>, needed: usize, total: u64) -> Result<(Ranking, bool)> {
         let by_newness = self.query.is_empty();
         let judged = self.request.filters.confidence.is_some();
         let mut open: Vec<Open> = Vec::new();
         for (source, candidates) in found.iter().enumerate() {
             for (candidate, hit) in candidates.hits.iter().enumerate() {
                 let most = if by_newness {
-                    hit.updated_at.as_millis() as f64
+                    hit.known.updated_at.as_millis() as f64
                 } else {
-                    hit.bm25 + self.boosts(source, hit, 1.0).map(|(_, value)| value).sum::<f64>()
+                    let confidence = self.plain_confidence(source, hit).unwrap_or(1.0);
+                    hit.bm25
+                        + self.boosts(source, hit, confidence).map(|(_, value)| value).sum::<f64>()
                 };
                 open.push(Open { source, candidate, most });
             }
         }
         let newness = |one: &Open| -> (Timestamp, Seq) {
             let hit = found.get(one.source).and_then(|found| found.hits.get(one.candidate));
-            hit.map_or((Timestamp::default(), Seq(0)), |hit| (hit.updated_at, hit.seq))
+            hit.map_or((Timestamp::default(), Seq(0)), |hit| (hit.known.updated_at, hit.seq))
         };
         let tie = |a: &Open, b: &Open| -> Ordering {
             let (a_at, a_seq) = newness(a);
@@ -209,8 +230,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
         let settled = found.iter().enumerate().all(|(source, candidates)| {
             let Some(unseen) = candidates.unseen else { return true };
-            let most = unseen.bm25 + self.bound(source, unseen.may_be);
-            best.len() >= needed && (by_newness || most <= worst)
+            let added = self.bound(source, &unseen);
+            best.len() >= needed && (by_newness || unseen.most + added <= worst)
         });
 
         let mut hits = Vec::with_capacity(best.len());
@@ -221,7 +242,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
             hits.push(Scored {
                 source: one.source,
                 id,
-                id_hash: hit.id_hash,
+                id_hash: hit.known.id_hash,
                 seq: hit.seq,
                 score: if by_newness { 0.0 } else { order },
                 order,
@@ -230,11 +251,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
             });
         }
         let complete = found.iter().all(|candidates| candidates.unseen.is_none());
-        let (total, total_exact) = if judged {
-            (passing, complete)
-        } else {
-            (found.iter().map(|candidates| candidates.total).sum(), true)
-        };
+        let (total, total_exact) = if judged { (passing, complete) } else { (total, true) };
         if !judged && self.request.facets {
             let mut sum = FacetCounts::default();
             for (source, candidates) in self.sources.iter().zip(&found) {
@@ -259,8 +276,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         scope.into_iter().flat_map(move |scope| {
             let signals = Signals {
                 scope,
-                updated_at: hit.updated_at,
-                pinned: hit.pinned,
+                updated_at: hit.known.updated_at,
+                pinned: hit.known.pinned,
                 confidence,
                 title_equals: hit.title_equals,
                 title_contains: hit.title_contains,
@@ -271,32 +288,54 @@ impl<'a, S: ItemSource> Search<'a, S> {
         })
     }
 
-    /// The most that bonuses add to a match that was left out.
-    fn bound(&self, source: usize, may_be: MayBe) -> f64 {
-        let scope = self.sources.get(source).map(ItemSource::scope);
-        match (scope, self.parameters.get(source)) {
-            (Some(scope), Some(parameters)) => parameters.boost_bound(scope, may_be),
-            _ => 0.0,
+    /// What items of a source have by themselves; `None` where nothing scores.
+    fn prior<'p>(
+        &'p self,
+        source: usize,
+        counted: &'p (dyn Fn(u64) -> bool + 'p),
+    ) -> Option<Prior<'p>> {
+        let one = self.sources.get(source).filter(|_| !self.query.is_empty())?;
+        let (parameters, confidence) = (self.parameters.get(source)?, self.confidence.get(source)?);
+        let any_counted = one.has_counters();
+        Some(Prior::new(parameters, one.scope(), self.now, confidence, counted, any_counted))
+    }
+
+    /// The most that a match that was left out has beyond [`Unseen::most`].
+    fn bound(&self, source: usize, unseen: &Unseen) -> f64 {
+        let (Some(parameters), Some(prior)) =
+            (self.parameters.get(source), self.prior(source, &|_| true))
+        else {
+            return 0.0;
+        };
+        let pin = if unseen.may_be.pinned { prior.pin_bound() } else { 0.0 };
+        parameters.query_bound(unseen.may_be) + pin
+    }
+
+    /// The confidence of a hit without counters; `None` when it may have some.
+    fn plain_confidence(&self, source: usize, hit: &Candidate) -> Option<f64> {
+        let one = self.sources.get(source)?;
+        if one.may_have_counters(hit.known.id_hash) {
+            return None;
         }
+        let confidence = self.confidence.get(source)?;
+        Some(hit.known.basis().evaluate(&Counters::default(), self.now, confidence))
     }
 
     fn confidence(&self, found: &[Candidates], one: &Open, hit: &Candidate) -> Result<f64> {
-        let Some(source) = self.sources.get(one.source) else { return Ok(0.0) };
-        let mut counters = Counters::default();
-        if source.may_have_counters(hit.id_hash)
-            && let Some(candidates) = found.get(one.source)
-            && let Some(id) = id_of(candidates, hit)?
-        {
-            counters = source.counters(&id)?;
+        if let Some(confidence) = self.plain_confidence(one.source, hit) {
+            return Ok(confidence);
         }
-        let basis = Basis {
-            created_at: hit.created_at,
-            pinned: hit.pinned,
-            ttl_days: hit.ttl_days,
-            expires_at: hit.expires_at,
-            context_match: NEUTRAL_CONTEXT,
+        let (Some(source), Some(config)) =
+            (self.sources.get(one.source), self.confidence.get(one.source))
+        else {
+            return Ok(0.0);
         };
-        Ok(basis.evaluate(&counters, self.now, &source.confidence()))
+        let id = found.get(one.source).map(|candidates| id_of(candidates, hit)).transpose()?;
+        let counters = match id.flatten() {
+            Some(id) => source.counters(&id)?,
+            None => Counters::default(),
+        };
+        Ok(hit.known.basis().evaluate(&counters, self.now, config))
     }
 
     /// Counts a match by loading it, where the index cannot know whether it counts.

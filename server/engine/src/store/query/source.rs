@@ -43,10 +43,10 @@ pub(crate) trait ItemSource {
 
     /// Whether the item with this [`id_hash`](crate::text::id_hash) may have been used or voted
     /// on; `false` spares a call of [`Self::counters`].
-    fn may_have_counters(&self, id_hash: u64) -> bool {
-        let _ = id_hash;
-        true
-    }
+    fn may_have_counters(&self, id_hash: u64) -> bool;
+
+    /// Whether any item may have been used or voted on.
+    fn has_counters(&self) -> bool;
 
     /// For a moment in the past: every item that has changed since, as it was then
     /// ([`Change::Remove`] when it was not there). `None` for the present.

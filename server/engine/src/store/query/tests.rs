@@ -119,6 +119,12 @@ impl ItemSource for At<'_> {
     fn counters(&self, id: &ItemId) -> crate::Result<Counters> {
         Ok(self.memory.counters.get(id).copied().unwrap_or_default())
     }
+    fn may_have_counters(&self, id_hash: u64) -> bool {
+        self.memory.counters.keys().any(|id| crate::text::id_hash(id) == id_hash)
+    }
+    fn has_counters(&self) -> bool {
+        !self.memory.counters.is_empty()
+    }
     fn past(&self) -> crate::Result<Option<Vec<Change>>> {
         let Some(at) = self.at else { return Ok(None) };
         let later = self.memory.log.iter().filter(|(seq, ..)| *seq > at);
