@@ -6,6 +6,8 @@ set ignore-comments := true
 # Where cargo puts what it builds.
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 
+fuzz_folders := "server/engine/fuzz server/fuzz"
+
 # Lists the recipes.
 @_default:
     just --justfile {{ justfile() }} --list --unsorted
@@ -25,7 +27,7 @@ test *ARGS: _format
     "{{ target }}/debug/llm-memory" docs generate --check
     @just --justfile {{ justfile() }} _clippy _deny _manifests
 
-# Format, clippy with warnings as errors, licences and advisories.
+# Format, clippy with warnings as errors, licences.
 lint: _format _clippy _deny
 
 _format:
@@ -47,9 +49,11 @@ advisories:
 _build:
     cargo build --workspace --bins --quiet
 
-# Each crate alone, so that none borrows features or dependencies from its neighbours.
+# Each crate alone, so that none borrows features or dependencies from its neighbours; and the
+# fuzz targets, which are no members of the workspace.
 _manifests:
-    for crate in llm-memory-disk llm-memory-engine llm-memory; do cargo check --quiet -p $crate; done
+    for crate in llm-memory-disk llm-memory-engine llm-memory llm-memory-tests; do cargo check --quiet -p $crate; done
+    for folder in {{ fuzz_folders }}; do cargo check --quiet --locked --no-default-features --manifest-path $folder/Cargo.toml; done
 
 # Writes the reference pages in docs/ that repeat the code.
 docs: _build
@@ -67,9 +71,10 @@ crash N="50" *ARGS: _build
 fuzz SECONDS="60":
     #!/usr/bin/env bash
     set -euo pipefail
-    for folder in $(git ls-files '*fuzz/Cargo.toml'); do
-        folder=$(dirname "$folder")
-        for name in $(cargo fuzz list --fuzz-dir "$folder"); do
+    for folder in {{ fuzz_folders }}; do
+        names=$(cargo fuzz list --fuzz-dir "$folder")
+        [ -n "$names" ] || { echo "fuzz: no targets in $folder" >&2; exit 1; }
+        for name in $names; do
             echo "fuzz: $name for {{ SECONDS }} s"
             cargo +nightly fuzz run --fuzz-dir "$folder" "$name" -- \
                 -max_total_time={{ SECONDS }} -rss_limit_mb=4096 -timeout=20 -print_final_stats=1

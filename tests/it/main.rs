@@ -11,6 +11,7 @@ mod cli;
 mod concurrency;
 mod conformance;
 mod crash;
+mod demo;
 mod docs;
 mod faults;
 mod mcp;

@@ -9,3 +9,4 @@ pub mod crash;
 pub mod demo;
 pub mod random;
 pub mod server;
+pub mod stop;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Client, Wire};
+use crate::stop;
 
 /// Longest start and stop that is waited for.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -64,6 +65,7 @@ impl ServerBuilder {
             (None, data)
         } else {
             let scratch = tempfile::Builder::new().prefix("llm-memory-").tempdir()?;
+            stop::hold_folder(scratch.path());
             let data = scratch.path().join("data");
             (Some(scratch), data)
         };
@@ -156,7 +158,7 @@ impl TestServer {
             }
             Err(error) => {
                 drop(child.kill());
-                drop(child.wait());
+                drop(ended(&mut child));
                 Err(error.context(format!("the server wrote:\n{}", self.log())))
             }
         }
@@ -167,7 +169,7 @@ impl TestServer {
         let mut child = self.spawn()?;
         std::thread::sleep(after);
         child.kill()?;
-        child.wait()?;
+        ended(&mut child)?;
         Ok(())
     }
 
@@ -194,7 +196,11 @@ impl TestServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        command.spawn().with_context(|| format!("could not start {}", self.plan.binary.display()))
+        let child = command
+            .spawn()
+            .with_context(|| format!("could not start {}", self.plan.binary.display()))?;
+        stop::hold_process(child.id());
+        Ok(child)
     }
 
     /// What the last process wrote to stderr.
@@ -206,7 +212,7 @@ impl TestServer {
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut running) = self.running.take() {
             running.child.kill()?;
-            running.child.wait()?;
+            ended(&mut running.child)?;
         }
         Ok(())
     }
@@ -218,11 +224,12 @@ impl TestServer {
         let began = Instant::now();
         loop {
             if let Some(status) = running.child.try_wait()? {
+                stop::release_process(running.child.id());
                 return Ok(status);
             }
             if began.elapsed() > PATIENCE {
                 drop(running.child.kill());
-                drop(running.child.wait());
+                drop(ended(&mut running.child));
                 bail!("the server did not stop within {PATIENCE:?} of SIGTERM:\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -266,7 +273,9 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         drop(self.kill());
         drop(std::fs::remove_file(self.log_path()));
-        drop(self.scratch.take());
+        if let Some(scratch) = self.scratch.take() {
+            stop::release_folder(scratch.path());
+        }
     }
 }
 
@@ -278,6 +287,13 @@ fn addresses(value: &Value) -> Result<Addresses> {
             .with_context(|| format!("{name} in run/server.json is not an address"))
     };
     Ok(Addresses { mcp: address("mcp")?, health: address("health")?, metrics: address("metrics")? })
+}
+
+/// Waits for a process that is about to end.
+fn ended(child: &mut Child) -> io::Result<ExitStatus> {
+    let status = child.wait()?;
+    stop::release_process(child.id());
+    Ok(status)
 }
 
 fn signal(child: &Child, signal: Signal) -> Result<()> {

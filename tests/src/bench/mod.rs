@@ -6,6 +6,8 @@
 
 mod disk;
 mod figures;
+mod probe;
+mod raw;
 mod sizes;
 mod writes;
 
@@ -16,6 +18,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 pub use figures::Figures;
+
+use crate::stop;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -36,6 +40,7 @@ pub fn run(options: &Options) -> Result<Value> {
         Some(folder) => tempfile::Builder::new().prefix("llm-memory-bench-").tempdir_in(folder)?,
         None => tempfile::Builder::new().prefix("llm-memory-bench-").tempdir()?,
     };
+    stop::hold_folder(scratch.path());
     let period = Duration::from_secs(options.seconds);
 
     println!("disk");
@@ -51,10 +56,16 @@ pub fn run(options: &Options) -> Result<Value> {
     }
     for (wire, name) in writes::WIRES {
         for clients in [1, 64] {
-            let figures =
+            let (figures, health) =
                 writes::server(scratch.path(), options.binary.as_ref(), wire, clients, period)?;
             figures.print(&format!("MCP over {name}, {clients} clients"));
-            writes.push(json!({ "through": name, "clients": clients, "figures": figures.json() }));
+            health.print("  /health meanwhile");
+            writes.push(json!({
+                "through": name,
+                "clients": clients,
+                "figures": figures.json(),
+                "health": health.json(),
+            }));
         }
     }
 

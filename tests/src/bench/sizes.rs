@@ -14,6 +14,7 @@ use llm_memory_engine::{Engine, EngineError, Options};
 use serde_json::{Value, json};
 
 use super::figures::{Figures, millis};
+use super::raw;
 use super::writes::item;
 use crate::client::Wire;
 use crate::corpus;
@@ -70,7 +71,8 @@ pub(super) fn measure(folder: &Path, binary: Option<&PathBuf>, items: u64) -> Re
     let clean = began.elapsed();
     line("start after clean stop", &format!("{:.0} ms to the first answer", millis(clean)));
 
-    let search = search(&server, &texts)?;
+    let queries = queries(&texts)?;
+    let search = search(&server, &queries)?;
     search.print("search over MCP, 3 words, k = 10");
     let resident = resident(&server)?;
     line(
@@ -87,6 +89,8 @@ pub(super) fn measure(folder: &Path, binary: Option<&PathBuf>, items: u64) -> Re
     line("start after kill -9", &format!("{:.0} ms to the first answer", millis(killed)));
     let status = server.stop()?;
     ensure!(status.success(), "the server ended with {status}: {}", server.log());
+    let raw = raw::search(&root.join("global"), &queries)?;
+    raw.print("the same with tantivy alone");
     std::fs::remove_dir_all(root)?;
     Ok(json!({
         "items": items,
@@ -97,6 +101,7 @@ pub(super) fn measure(folder: &Path, binary: Option<&PathBuf>, items: u64) -> Re
         "startAfterKillMs": millis(killed),
         "residentBytes": resident,
         "search": search.json(),
+        "tantivySearch": raw.json(),
     }))
 }
 
@@ -198,13 +203,10 @@ fn first_answer(server: &TestServer, items: u64) -> Result<()> {
     Ok(())
 }
 
-/// Searches for three words that stand together in a random passage.
-fn search(server: &TestServer, texts: &[Value]) -> Result<Figures> {
-    let mut client = server.client(Wire::Lines)?;
+/// Three words that stand together in a random passage, many times.
+fn queries(texts: &[Value]) -> Result<Vec<String>> {
     let mut random = Random::new(2, 0);
-    let mut times = Vec::new();
-    let began = Instant::now();
-    for number in 0..SEARCHES {
+    let mut query = || -> Result<String> {
         let index = usize::try_from(random.below(texts.len().max(1) as u64))?;
         let passage = texts.get(index).context("no text")?;
         let text = ["text", "code"].iter().find_map(|field| passage.get(*field)?.as_str());
@@ -214,14 +216,25 @@ fn search(server: &TestServer, texts: &[Value]) -> Result<Figures> {
             .filter(|word| word.len() > 3)
             .collect();
         let first = usize::try_from(random.below(1 + words.len().saturating_sub(3) as u64))?;
-        let query = words.iter().skip(first).take(3).copied().collect::<Vec<_>>().join(" ");
+        Ok(words.iter().skip(first).take(3).copied().collect::<Vec<_>>().join(" "))
+    };
+    (0..SEARCHES).map(|_| query()).collect()
+}
+
+fn search(server: &TestServer, queries: &[String]) -> Result<Figures> {
+    let mut client = server.client(Wire::Lines)?;
+    let mut times = Vec::with_capacity(queries.len());
+    let mut began = Instant::now();
+    for (number, query) in queries.iter().enumerate() {
+        if number == queries.len() / 10 {
+            // What came before warmed the page cache.
+            times.clear();
+            began = Instant::now();
+        }
         let arguments = json!({ "q": query, "scope": "global", "k": 10, "return": "summary" });
         let one = Instant::now();
         client.call("memory_query", &arguments).with_context(|| format!("query {query:?}"))?;
-        // The first ones warm the page cache.
-        if number >= SEARCHES / 10 {
-            times.push(one.elapsed());
-        }
+        times.push(one.elapsed());
     }
     Ok(Figures::new(times, began.elapsed()))
 }

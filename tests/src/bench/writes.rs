@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +12,7 @@ use llm_memory_engine::{Engine, EngineError, Options};
 use serde_json::{Value, json};
 
 use super::figures::Figures;
+use super::probe;
 use crate::client::Wire;
 use crate::random::Random;
 use crate::server::TestServer;
@@ -52,37 +54,45 @@ pub(super) fn engine(folder: &Path, clients: u64, period: Duration) -> Result<Fi
     figures
 }
 
-/// Over MCP to the real server.
+/// Over MCP to the real server; also what a probe of its health saw meanwhile.
 pub(super) fn server(
     folder: &Path,
     binary: Option<&PathBuf>,
     wire: Wire,
     clients: u64,
     period: Duration,
-) -> Result<Figures> {
+) -> Result<(Figures, Figures)> {
     let root = folder.join("server");
     let mut builder = TestServer::builder().data_dir(&root);
     if let Some(binary) = binary {
         builder = builder.binary(binary);
     }
     let mut server = builder.start()?;
-    let figures = in_parallel(clients, period, &|client| {
-        let mut connection = server.client(wire)?;
-        Ok(Box::new(move |number| {
-            let arguments = item(client, number);
-            loop {
-                match connection.call("memory_upsert", &arguments) {
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.is("busy") => std::thread::yield_now(),
-                    Err(error) => return Err(error.into()),
+    let health = server.addresses()?.health;
+    let done = AtomicBool::new(false);
+    let (figures, probe) = std::thread::scope(|scope| {
+        let probe = scope.spawn(|| probe::health(health, &done));
+        let figures = in_parallel(clients, period, &|client| {
+            let mut connection = server.client(wire)?;
+            Ok(Box::new(move |number| {
+                let arguments = item(client, number);
+                loop {
+                    match connection.call("memory_upsert", &arguments) {
+                        Ok(_) => return Ok(()),
+                        Err(error) if error.is("busy") => std::thread::yield_now(),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-            }
-        }))
+            }))
+        });
+        done.store(true, Ordering::Relaxed);
+        (figures, probe.join())
     });
+    let Ok(probe) = probe else { bail!("the probe of the health endpoint panicked") };
     let status = server.stop()?;
     anyhow::ensure!(status.success(), "the server ended with {status}: {}", server.log());
     std::fs::remove_dir_all(root)?;
-    figures
+    Ok((figures?, probe?))
 }
 
 /// One client's next write.

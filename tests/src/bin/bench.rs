@@ -28,6 +28,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    llm_memory_tests::stop::on_signal()?;
     let Arguments { items, seconds, folder, binary, json } = Arguments::parse();
     let figures = run(&Options { items, seconds, folder, binary })?;
     match json {

@@ -26,6 +26,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    llm_memory_tests::stop::on_signal()?;
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(llm_memory_tests::crash::any_seed);
     println!("crash: {} cycles, seed {seed}", arguments.cycles);

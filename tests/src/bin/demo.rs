@@ -21,6 +21,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    llm_memory_tests::stop::on_signal()?;
     let Arguments { items, clients, binary } = Arguments::parse();
     run(&Options { items, clients, binary })
 }
