@@ -15,6 +15,7 @@
 //! words are in use; one in ten is a phrase, one in five has a tag filter. The index grows from
 //! size to size.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -293,7 +294,19 @@ fn resident_bytes() -> Result<u64> {
 struct Asked {
     text: String,
     words: Vec<String>,
+    phrase: bool,
     tag: Option<String>,
+}
+
+impl Asked {
+    const fn kind(&self) -> &'static str {
+        match (&self.tag, self.words.len()) {
+            (Some(_), _) => "tagged",
+            (None, 1) => "one word",
+            (None, _) if self.phrase => "phrase",
+            (None, _) => "words",
+        }
+    }
 }
 
 fn asked(size: u64, count: usize, vocabulary: &Vocabulary) -> Result<Vec<Asked>> {
@@ -307,9 +320,10 @@ fn asked(size: u64, count: usize, vocabulary: &Vocabulary) -> Result<Vec<Asked>>
             let words: Vec<String> =
                 all.iter().skip(at).take(wanted).map(|word| (*word).to_owned()).collect();
             let joined = words.join(" ");
-            let text = if random.below(10) == 0 { format!("\"{joined}\"") } else { joined };
+            let phrase = random.below(10) == 0;
+            let text = if phrase { format!("\"{joined}\"") } else { joined };
             let tag = (random.below(5) == 0).then(|| format!("tag{}", random.below(500)));
-            Ok(Asked { text, words, tag })
+            Ok(Asked { text, words, phrase, tag })
         })
         .collect()
 }
@@ -317,19 +331,24 @@ fn asked(size: u64, count: usize, vocabulary: &Vocabulary) -> Result<Vec<Asked>>
 fn measure(index: &TextIndex, size: u64, count: usize, vocabulary: &Vocabulary) -> Result<()> {
     let all = asked(size, count, vocabulary)?;
     for warm in [false, true] {
-        let mut ours = Vec::with_capacity(all.len());
+        let mut ours: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
         let mut raw = Vec::with_capacity(all.len());
         for one in &all {
             let started = Instant::now();
             search(index, one)?;
-            ours.push(started.elapsed());
+            let took = started.elapsed();
+            for kind in ["all", one.kind()] {
+                ours.entry(kind).or_default().push(took);
+            }
             let started = Instant::now();
             raw_search(index, one)?;
             raw.push(started.elapsed());
         }
         if warm {
-            say(&format!("  llm-memory  {}", percentiles(ours)));
-            say(&format!("  tantivy     {}", percentiles(raw)));
+            for (kind, times) in ours {
+                say(&format!("  {kind:<10} {}", percentiles(times)));
+            }
+            say(&format!("  tantivy    {}", percentiles(raw)));
         }
     }
     Ok(())

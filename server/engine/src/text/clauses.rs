@@ -17,14 +17,12 @@ use super::statistics::Provider;
 
 /// Phrases are looked up on their own when their rarest word is in at most so many items.
 const CHEAP_PHRASE: u64 = 4_096;
-/// What must occur leads the search when at most so many items can have it.
-const RARE: u64 = 20_000;
-
 /// What a match must meet besides having a word of the query.
 pub(crate) struct Condition {
     weight: Box<dyn Weight>,
-    /// Whether so few items can meet it that these had better be looked at one by one.
-    pub(crate) rare: bool,
+    /// Whether what meets it had better be looked at one by one: because it is little, or because
+    /// walking over the best matches would pass over many that do not.
+    pub(crate) leads: bool,
 }
 
 impl Condition {
@@ -114,9 +112,10 @@ impl Search<'_> {
         more: Option<Box<dyn Query>>,
     ) -> tantivy::Result<Option<Condition>> {
         let phrases = self.query.required.iter();
-        let rare = more.is_some()
+        // A single word in quotes is met by nearly everything that the search would offer.
+        let leads = more.is_some()
             || !self.plan.leading.is_empty()
-            || phrases.clone().any(|phrase| self.most_with(phrase) <= RARE);
+            || phrases.clone().any(|phrase| phrase.prose.len() > 1 || phrase.code.len() > 1);
         let leading = self.plan.leading.iter().map(|query| query.box_clone());
         let clauses: Vec<_> = leading
             .chain(phrases.map(|phrase| self.anywhere(phrase)))
@@ -128,7 +127,7 @@ impl Search<'_> {
         }
         let scoring = EnableScoring::disabled_from_searcher(&self.view.searcher);
         let weight = BooleanQuery::new(clauses).weight(scoring)?;
-        Ok(Some(Condition { weight, rare }))
+        Ok(Some(Condition { weight, leads }))
     }
 
     /// The condition that the whole query is a phrase in `field`; `Err` with whether any item may
@@ -148,16 +147,6 @@ impl Search<'_> {
         let known = |term: &QueryTerm| term.field == field && term.term == part;
         let index = self.query.terms.iter().position(known)?;
         Some(self.statistics.frequency(index))
-    }
-
-    /// No more items than this can have `phrase` in any field.
-    fn most_with(&self, phrase: &Phrase) -> u64 {
-        let in_field = |field: TextField| {
-            let parts = phrase.parts(field);
-            let rarest = parts.iter().filter_map(|part| self.frequency_of(field, part)).min();
-            rarest.unwrap_or(if parts.is_empty() { 0 } else { self.statistics.documents() })
-        };
-        TextField::ALL.into_iter().map(in_field).sum()
     }
 
     /// The documents of a segment that contain something excluded. (tantivy's own exclusion asks

@@ -201,7 +201,7 @@ impl<'a> Search<'a> {
     /// The `limit` best matches, in no particular order.
     pub(crate) fn best(&self, limit: usize) -> tantivy::Result<Best> {
         match self.condition(None)? {
-            Some(condition) if condition.rare => self.best_where(&condition, limit),
+            Some(condition) if condition.leads => self.best_where(&condition, limit),
             condition => self.best_anywhere(condition.as_ref(), limit),
         }
     }
@@ -328,7 +328,7 @@ impl<'a> Search<'a> {
             !self.may_be_found(at, at.columns.id_hash.get_val(doc), doc) || then(at, doc)
         };
         let condition = self.condition(None)?;
-        if let Some(condition) = condition.as_ref().filter(|condition| condition.rare) {
+        if let Some(condition) = condition.as_ref().filter(|condition| condition.leads) {
             return self.each_where(condition, &mut |at, doc, _| checked(at, doc));
         }
         let weight = self.any_term_unscored()?;

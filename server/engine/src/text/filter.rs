@@ -132,9 +132,9 @@ impl Filter {
 
 /// A condition leads when at most one item in so many meets it: then it is quicker to score those
 /// that do than to walk over the best matches until enough of them do.
-const SELECTIVE_SHARE: u64 = 500;
+const SELECTIVE_SHARE: u64 = 2_000;
 /// A condition that at most so many items meet leads in any case.
-const SELECTIVE_ITEMS: u64 = 1_000;
+const SELECTIVE_ITEMS: u64 = 200;
 
 /// How the word conditions of a filter are applied.
 #[derive(Debug, Default)]
