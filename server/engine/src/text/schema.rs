@@ -13,7 +13,7 @@ use crate::item::{ItemType, Sensitivity};
 use super::document::{IndexDoc, PerField, TextField, id_hash, title_key};
 use super::tokenizer::{CodeAwareTokenizer, Mode};
 
-const PROSE: &str = "prose1";
+const PROSE: &str = "prose2";
 const CODE: &str = "code1";
 
 /// Names of the fast fields.
