@@ -289,8 +289,8 @@ impl PackConfig {
 /// The prompt `check-memory`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckMemoryConfig {
-    /// Least confidence of a shown item. A new item has 0.475, one that nobody used for a week
-    /// 0.375.
+    /// Least confidence of a shown item. A new item has 0.475 and one that is never used falls
+    /// towards 0.275, so that the default holds back only what was voted down or soon expires.
     pub min_confidence: f64,
     /// Most items shown.
     pub limit: u64,
@@ -298,7 +298,7 @@ pub struct CheckMemoryConfig {
 
 impl Default for CheckMemoryConfig {
     fn default() -> Self {
-        Self { min_confidence: 0.4, limit: 10 }
+        Self { min_confidence: 0.25, limit: 10 }
     }
 }
 

@@ -322,7 +322,8 @@ pub const SETTINGS: &[Setting] = &[
         0.0,
         1.0,
         check_memory.min_confidence,
-        "Least confidence of an item that the prompt check-memory shows; new items have 0.475."
+        "Least confidence of an item that the prompt check-memory shows; new items have 0.475, \
+         never used ones fall towards 0.275."
     ),
     integer!(
         "checkMemory.limit",
