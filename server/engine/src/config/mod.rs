@@ -152,7 +152,8 @@ impl Default for VectorConfig {
 /// Query cache of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Results kept; 0 turns the cache off.
+    /// 0 turns the cache off for the scope; other values leave it on. One cache, bounded in bytes,
+    /// serves all scopes.
     pub query_cache_size: u64,
     /// Longest time that a result is kept, seconds. A write ends its life at once.
     pub result_cache_ttl: u64,
@@ -311,36 +312,13 @@ pub struct MaintenanceConfig {
     pub compact_interval_ms: u64,
     /// Time after which a changed scope takes a snapshot, milliseconds; 0: never.
     pub snapshot_interval_ms: u64,
-    /// Index commits.
-    pub index_flush: IndexFlushConfig,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Default for MaintenanceConfig {
     fn default() -> Self {
-        Self {
-            compact_every: 500,
-            compact_interval_ms: DAY_MS,
-            snapshot_interval_ms: DAY_MS,
-            index_flush: IndexFlushConfig::default(),
-        }
-    }
-}
-
-/// When the text index is committed to disk. Searches see every write at once, whatever these
-/// say; they bound what is read again after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexFlushConfig {
-    /// Changes after which the index is committed.
-    pub max_ops: u64,
-    /// Milliseconds after which a changed index is committed.
-    pub max_ms: u64,
-}
-
-impl Default for IndexFlushConfig {
-    fn default() -> Self {
-        Self { max_ops: 200, max_ms: 500 }
+        Self { compact_every: 500, compact_interval_ms: DAY_MS, snapshot_interval_ms: DAY_MS }
     }
 }
 
