@@ -7,21 +7,20 @@
 //!
 //! FILE is `../shared/data/locomo-dev.json` when left out; without it the program says so and
 //! ends well. One item a turn; a question is searched within its conversation; a hit is a gold
-//! turn among the first k. `--set` changes a ranking parameter (k1, b, phrase, title, ...).
+//! turn among the first k. `--set` changes a setting of the scope, such as `search.bm25.k1=0.9`.
+//! The first row is the product: what `Engine::query` finds of what `Engine::upsert` wrote.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use llm_memory_disk::{Disk, OsDisk};
-use llm_memory_engine::ids::{ItemId, Scope, Seq, Timestamp};
-use llm_memory_engine::item::{ItemType, Sensitivity};
-use llm_memory_engine::ranking::{Parameters, Signals, score_boosts};
-use llm_memory_engine::text::{
-    Change, Filter, IndexDoc, SearchRequest, TextIndex, TextOptions, parse,
-};
-use serde_json::Value;
+use llm_memory_engine::api::{Caller, Detail, HitBody, QueryRequest, UpsertRequest};
+use llm_memory_engine::config::ScopeConfig;
+use llm_memory_engine::ids::{ProjectId, Scope, ScopeSelector};
+use llm_memory_engine::{Engine, Options};
+use serde_json::{Value, json};
 use tantivy::collector::TopDocs;
 use tantivy::query::QueryParser;
 use tantivy::schema::{
@@ -40,11 +39,11 @@ struct Conversation {
 
 fn main() -> Result<()> {
     let mut file = PathBuf::from("../shared/data/locomo-dev.json");
-    let mut parameters = Parameters::default();
+    let mut config = ScopeConfig::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if argument == "--set" {
-            set(&mut parameters, &arguments.next().context("--set needs KEY=VALUE")?)?;
+            config = set(&config, &arguments.next().context("--set needs KEY=VALUE")?)?;
         } else {
             file = PathBuf::from(argument);
         }
@@ -62,7 +61,7 @@ fn main() -> Result<()> {
     let questions: usize = conversations.iter().map(|one| one.questions.len()).sum();
     say(&format!("{} conversations, {turns} turns, {questions} questions", conversations.len()));
     say("system              any@5  any@10  share@5 share@10    MRR");
-    report("llm-memory", &conversations, |one| ours(one, &parameters))?;
+    report("llm-memory", &conversations, |one| ours(one, &config))?;
     report("SQLite FTS5", &conversations, |one| fts5(one, "unicode61"))?;
     report("FTS5 porter", &conversations, |one| fts5(one, "porter unicode61"))?;
     report("tantivy default", &conversations, |one| raw_tantivy(one, "default"))?;
@@ -75,19 +74,12 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-fn set(parameters: &mut Parameters, assignment: &str) -> Result<()> {
-    let (key, value) = assignment.split_once('=').context("--set needs KEY=VALUE")?;
-    let value: f64 = value.parse()?;
-    let slot = match key {
-        "k1" => &mut parameters.k1,
-        "b" => &mut parameters.b,
-        "title" => &mut parameters.boosts.title,
-        "phrase" => &mut parameters.boosts.phrase,
-        "exactMatch" => &mut parameters.boosts.exact_match,
-        _ => bail!("no parameter {key}: use k1, b, title, phrase or exactMatch"),
-    };
-    *slot = value;
-    Ok(())
+fn set(config: &ScopeConfig, assignment: &str) -> Result<ScopeConfig> {
+    let (path, value) = assignment.split_once('=').context("--set needs KEY=VALUE")?;
+    let mut whole = config.to_json();
+    let place = whole.pointer_mut(&format!("/{}", path.replace('.', "/")));
+    *place.with_context(|| format!("no setting {path}"))? = serde_json::from_str(value)?;
+    Ok(ScopeConfig::from_json(&whole)?)
 }
 
 fn load(file: &Path) -> Result<Vec<Conversation>> {
@@ -161,70 +153,36 @@ fn report(
     Ok(())
 }
 
-fn ours(conversation: &Conversation, parameters: &Parameters) -> Result<Vec<Vec<String>>> {
+fn ours(conversation: &Conversation, config: &ScopeConfig) -> Result<Vec<Vec<String>>> {
     let dir = tempfile::tempdir()?;
-    let index = TextIndex::open(Arc::new(OsDisk), dir.path(), TextOptions::default())?;
-    let now = Timestamp::from_millis(1_700_000_000_000);
-    let mut changes = Vec::new();
-    for (seq, (id, text)) in (1..).zip(&conversation.turns) {
-        let doc = IndexDoc {
-            id: ItemId::new(id.clone())?,
-            item_type: ItemType::Note,
-            title: String::new(),
-            text: text.clone(),
-            code: String::new(),
-            language: None,
-            tags: Vec::new(),
-            files: Vec::new(),
-            symbols: Vec::new(),
-            sensitivity: Sensitivity::Private,
-            created_by: String::new(),
-            pinned: false,
-            ttl_days: None,
-            expires_at: None,
-            created_at: now,
-            updated_at: now,
-            seq: Seq(seq),
-        };
-        changes.push(Change::Put { seq: Seq(seq), doc: Box::new(doc) });
+    let engine = Engine::open(Arc::new(OsDisk), dir.path(), Options::default())?;
+    let caller = Caller::unrestricted("retrieval", Some(ProjectId::new("locomo")?));
+    engine.set_scope_config(&caller, Scope::Local, config)?;
+    for (id, text) in &conversation.turns {
+        let request = json!({"id": id, "type": "note", "scope": "local", "text": text});
+        engine.upsert(&caller, serde_json::from_value::<UpsertRequest>(request)?)?;
     }
-    index.apply(changes);
-    index.flush()?;
-    let filter = Filter::everything(now);
     let mut answers = Vec::new();
     for (question, _) in &conversation.questions {
-        let query = parse(question);
-        let statistics = index.statistics(&query, None)?;
-        let request = SearchRequest {
-            query: &query,
-            parameters,
-            filter: &filter,
-            prior: None,
-            limit: 200,
-            count_limit: 0,
-            facets: false,
-            overlay: None,
+        let request = QueryRequest {
+            q: question.clone(),
+            scope: ScopeSelector::Local,
+            k: Some(DEPTH),
+            detail: Detail::Summary,
+            ..QueryRequest::default()
         };
-        let found = index.search(&request, &statistics)?;
-        let mut scored = Vec::new();
-        for hit in &found.hits {
-            let signals = Signals {
-                scope: Scope::Local,
-                updated_at: hit.known.updated_at,
-                pinned: hit.known.pinned,
-                confidence: 0.475,
-                title_equals: hit.title_equals,
-                title_contains: hit.title_contains,
-                text_contains: hit.text_contains,
-                code_contains: hit.code_contains,
-            };
-            let boosts: f64 = score_boosts(parameters, &signals, now).map(|(_, value)| value).sum();
-            scored.push((hit.bm25 + boosts, found.id(hit)?.unwrap_or_default()));
-        }
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        answers.push(scored.into_iter().take(DEPTH).map(|(_, id)| id).collect());
+        let hits = engine.query(&caller, request)?.items;
+        answers.push(hits.into_iter().map(|hit| id_of(hit.body)).collect());
     }
+    engine.close()?;
     Ok(answers)
+}
+
+fn id_of(body: HitBody) -> String {
+    match body {
+        HitBody::Full(item) => item.id.to_string(),
+        HitBody::Snippet { summary, .. } | HitBody::Summary(summary) => summary.id.to_string(),
+    }
 }
 
 /// The words of a question, for engines whose query language would trip over punctuation.

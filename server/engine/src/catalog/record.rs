@@ -114,7 +114,7 @@ impl ItemRecord {
             hash: hash.into(),
             seq,
             deleted: false,
-            item_type: type_code(content.item_type),
+            item_type: content.item_type.code(),
             title: content.title.clone(),
             language: content.language.clone(),
             tags: content.facets.tags.clone(),
@@ -123,7 +123,7 @@ impl ItemRecord {
             pinned: content.pinned,
             ttl_days: content.ttl_days,
             expires_at: content.expires_at.map(Timestamp::as_millis),
-            sensitivity: sensitivity_code(content.sensitivity),
+            sensitivity: content.sensitivity.code(),
             has_repo: content.context.repo_id.is_some(),
             has_file: content.context.file.is_some(),
             has_tool: content.context.tool.is_some(),
@@ -145,7 +145,7 @@ impl ItemRecord {
     pub(crate) fn skeleton(&self, id: &ItemId, scope: Scope) -> Content {
         Content {
             id: id.clone(),
-            item_type: type_of(self.item_type),
+            item_type: ItemType::of_code(self.item_type).unwrap_or(ItemType::Note),
             scope,
             title: self.title.clone(),
             text: String::new(),
@@ -188,11 +188,7 @@ impl ItemRecord {
     }
 
     pub(crate) fn sensitivity(&self) -> Sensitivity {
-        match self.sensitivity {
-            0 => Sensitivity::Public,
-            1 => Sensitivity::Team,
-            _ => Sensitivity::Private,
-        }
+        Sensitivity::of_code(self.sensitivity).unwrap_or(Sensitivity::Private)
     }
 
     pub(crate) fn expired_at(&self, now: Timestamp) -> bool {
@@ -266,26 +262,6 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
         what: format!("catalog table {what}"),
         reason: format!("{error}: run maintenance.rebuild"),
     })
-}
-
-fn type_code(item_type: ItemType) -> u8 {
-    ItemType::ALL
-        .iter()
-        .position(|candidate| *candidate == item_type)
-        .and_then(|position| u8::try_from(position).ok())
-        .unwrap_or(u8::MAX)
-}
-
-fn type_of(code: u8) -> ItemType {
-    ItemType::ALL.get(usize::from(code)).copied().unwrap_or(ItemType::Note)
-}
-
-fn sensitivity_code(sensitivity: Sensitivity) -> u8 {
-    match sensitivity {
-        Sensitivity::Public => 0,
-        Sensitivity::Team => 1,
-        Sensitivity::Private => 2,
-    }
 }
 
 /// Order of [`crate::item::Relation`] in keys.

@@ -152,7 +152,8 @@ impl Default for VectorConfig {
 /// Query cache of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Results kept; 0 turns the cache off.
+    /// 0 turns the cache off for the scope; other values leave it on. One cache, bounded in bytes,
+    /// serves all scopes.
     pub query_cache_size: u64,
     /// Longest time that a result is kept, seconds. A write ends its life at once.
     pub result_cache_ttl: u64,
@@ -289,8 +290,8 @@ impl PackConfig {
 /// The prompt `check-memory`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckMemoryConfig {
-    /// Least confidence of a shown item. A new item has 0.475, one that nobody used for a week
-    /// 0.375.
+    /// Least confidence of a shown item. A new item has 0.475 and one that is never used falls
+    /// towards 0.275, so that the default holds back only what was voted down or soon expires.
     pub min_confidence: f64,
     /// Most items shown.
     pub limit: u64,
@@ -298,7 +299,7 @@ pub struct CheckMemoryConfig {
 
 impl Default for CheckMemoryConfig {
     fn default() -> Self {
-        Self { min_confidence: 0.4, limit: 10 }
+        Self { min_confidence: 0.25, limit: 10 }
     }
 }
 
@@ -311,36 +312,13 @@ pub struct MaintenanceConfig {
     pub compact_interval_ms: u64,
     /// Time after which a changed scope takes a snapshot, milliseconds; 0: never.
     pub snapshot_interval_ms: u64,
-    /// Index commits.
-    pub index_flush: IndexFlushConfig,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Default for MaintenanceConfig {
     fn default() -> Self {
-        Self {
-            compact_every: 500,
-            compact_interval_ms: DAY_MS,
-            snapshot_interval_ms: DAY_MS,
-            index_flush: IndexFlushConfig::default(),
-        }
-    }
-}
-
-/// When the text index is committed to disk. Searches see every write at once, whatever these
-/// say; they bound what is read again after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexFlushConfig {
-    /// Changes after which the index is committed.
-    pub max_ops: u64,
-    /// Milliseconds after which a changed index is committed.
-    pub max_ms: u64,
-}
-
-impl Default for IndexFlushConfig {
-    fn default() -> Self {
-        Self { max_ops: 200, max_ms: 500 }
+        Self { compact_every: 500, compact_interval_ms: DAY_MS, snapshot_interval_ms: DAY_MS }
     }
 }
 

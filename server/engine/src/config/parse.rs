@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::ScopeConfig;
-use super::settings::{Kind, SETTINGS, Setting};
+use super::settings::{Kind, RETIRED, SETTINGS, Setting};
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,9 @@ impl Reader {
                 continue;
             }
             seen.push(canonical);
+            if RETIRED.contains(&path.as_str()) {
+                continue;
+            }
             if let Some(setting) = SETTINGS.iter().find(|setting| setting.path == path) {
                 match check(setting.kind, value) {
                     Ok(()) => (setting.set)(&mut self.config, value),
@@ -369,6 +372,16 @@ mod tests {
     #[test]
     fn an_empty_object_is_the_defaults() {
         assert_eq!(ScopeConfig::parse("{}").unwrap(), ScopeConfig::default());
+    }
+
+    #[test]
+    fn a_file_with_settings_that_are_gone_is_still_good() {
+        let config = ScopeConfig::parse(
+            r#"{"maintenance": {"compactEvery": 9, "index_flush": {"maxOps": 200, "maxMs": 1}}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.maintenance.compact_every, 9);
+        assert!(config.to_json().pointer("/maintenance/indexFlush").is_none());
     }
 
     #[test]

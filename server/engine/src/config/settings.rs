@@ -131,6 +131,10 @@ const SENSITIVITIES: &[&str] = &["public", "team", "private"];
 const SECTIONS: &[&str] = &["snippets", "facts", "patterns", "configs"];
 const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
+/// Groups and settings that there were, or that the reference server has, and that say nothing
+/// here: accepted in a file and passed over.
+pub(super) const RETIRED: &[&str] = &["maintenance.indexFlush"];
+
 /// Every setting, in the order in which they are printed.
 pub const SETTINGS: &[Setting] = &[
     number!(
@@ -242,7 +246,8 @@ pub const SETTINGS: &[Setting] = &[
         0,
         1_000_000,
         search.cache.query_cache_size,
-        "Query results kept; 0 turns the cache off."
+        "0 turns the query cache off for the scope; other values leave it on. One cache, bounded in \
+         bytes, serves all scopes."
     ),
     integer!(
         "search.cache.resultCacheTtl",
@@ -322,7 +327,8 @@ pub const SETTINGS: &[Setting] = &[
         0.0,
         1.0,
         check_memory.min_confidence,
-        "Least confidence of an item that the prompt check-memory shows; new items have 0.475."
+        "Least confidence of an item that the prompt check-memory shows; new items have 0.475, \
+         never used ones fall towards 0.275."
     ),
     integer!(
         "checkMemory.limit",
@@ -351,19 +357,5 @@ pub const SETTINGS: &[Setting] = &[
         YEAR_MS,
         maintenance.snapshot_interval_ms,
         "Time after which a changed scope takes a snapshot, milliseconds; 0: never."
-    ),
-    integer!(
-        "maintenance.indexFlush.maxOps",
-        1,
-        1_000_000,
-        maintenance.index_flush.max_ops,
-        "Changes after which the text index is committed to disk."
-    ),
-    integer!(
-        "maintenance.indexFlush.maxMs",
-        1,
-        3_600_000,
-        maintenance.index_flush.max_ms,
-        "Milliseconds after which a changed text index is committed to disk."
     ),
 ];

@@ -3,7 +3,7 @@
 //! Confidence is evaluated when an item is *read*: what is stored are the counters and moments it
 //! follows from, so that decay needs no writes and `asOf` gives the confidence of that moment.
 
-use super::{Content, Context, Counters};
+use super::{Content, Counters};
 use crate::ids::Timestamp;
 
 /// Weights and rates of the formula. The defaults are the reference system's; the weights sum
@@ -137,40 +137,6 @@ pub fn evaluate(
     Basis::of(content).evaluate(counters, now, config)
 }
 
-/// Confidence of an item at `now` for a reader who works at `reader`.
-#[must_use]
-pub fn evaluate_for(
-    content: &Content,
-    counters: &Counters,
-    now: Timestamp,
-    config: &ConfidenceConfig,
-    reader: &Context,
-) -> f64 {
-    let basis =
-        Basis { context_match: context_match(&content.context, reader), ..Basis::of(content) };
-    basis.evaluate(counters, now, config)
-}
-
-/// How well an item's origin matches the reader's place: repository .4, file .4, tool .2. An
-/// aspect that both name counts fully when equal and not at all otherwise; one that either side
-/// leaves open counts half, so that knowing nothing gives [`NEUTRAL_CONTEXT`].
-#[must_use]
-pub fn context_match(item: &Context, reader: &Context) -> f64 {
-    let aspects = [
-        (0.4, &item.repo_id, &reader.repo_id),
-        (0.4, &item.file, &reader.file),
-        (0.2, &item.tool, &reader.tool),
-    ];
-    aspects
-        .into_iter()
-        .map(|(weight, item, reader)| match (item, reader) {
-            (Some(item), Some(reader)) if item == reader => weight,
-            (Some(_), Some(_)) => 0.0,
-            (None, _) | (_, None) => weight * 0.5,
-        })
-        .sum()
-}
-
 /// Usage at `now`: it halves every 14 days (by default) since it was last brought up to date.
 #[must_use]
 pub fn decayed_usage(counters: &Counters, now: Timestamp, config: &ConfidenceConfig) -> f64 {
@@ -270,26 +236,6 @@ mod tests {
         assert_confidence(&content, &Counters::default(), start(), 0.475);
         // Half of the life is left, recency has halved once.
         assert_confidence(&content, &Counters::default(), start().plus_days(7.0), 0.375 / 2.0);
-    }
-
-    #[test]
-    fn context_counts_repo_file_and_tool_and_is_neutral_when_unknown() {
-        let item = Context {
-            repo_id: Some("r".into()),
-            file: Some("a.rs".into()),
-            tool: Some("t".into()),
-            ..Context::default()
-        };
-        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(close(context_match(&item, &item), 1.0));
-        assert!(close(context_match(&item, &Context::default()), NEUTRAL_CONTEXT));
-        let same_repo_only = Context {
-            repo_id: Some("r".into()),
-            file: Some("b.rs".into()),
-            tool: Some("u".into()),
-            ..Context::default()
-        };
-        assert!(close(context_match(&item, &same_repo_only), 0.4));
     }
 
     #[test]

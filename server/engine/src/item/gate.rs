@@ -1,12 +1,9 @@
-//! Who may see an item, and which scopes accept it.
-//!
-//! Every path by which an item can enter a scope (upsert, edit, merge, sync, import) asks
-//! [`admit`]; every path by which it can leave asks [`is_visible`].
+//! Which scopes accept an item: every path by which one can enter a scope (upsert, edit, merge,
+//! sync, import) asks [`admit`].
 
 use std::fmt;
 
 use super::Sensitivity;
-use crate::api::Caller;
 use crate::error::EngineError;
 use crate::ids::Scope;
 
@@ -74,13 +71,6 @@ pub fn admit(scope: Scope, sensitivity: Sensitivity, ceiling: Sensitivity) -> Re
     }
 }
 
-/// Whether an item exists for `caller`: not above its clearance, and its own where the token
-/// says so. An item that is not visible is answered as not found.
-#[must_use]
-pub fn is_visible(caller: &Caller, sensitivity: Sensitivity, created_by: &str) -> bool {
-    sensitivity <= caller.clearance && (!caller.own_only || caller.subject == created_by)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,16 +92,5 @@ mod tests {
                 assert_eq!(admit(scope, default_sensitivity(scope, ceiling), ceiling), Ok(()));
             }
         }
-    }
-
-    #[test]
-    fn callers_see_up_to_their_clearance_and_only_their_own_where_told_so() {
-        let mut caller = Caller::unrestricted("anna", None);
-        assert!(is_visible(&caller, Sensitivity::Private, "ben"));
-        caller.own_only = true;
-        assert!(!is_visible(&caller, Sensitivity::Public, "ben"));
-        assert!(is_visible(&caller, Sensitivity::Private, "anna"));
-        caller.clearance = Sensitivity::Team;
-        assert!(!is_visible(&caller, Sensitivity::Private, "anna"));
     }
 }

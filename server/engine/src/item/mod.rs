@@ -72,6 +72,26 @@ impl ItemType {
             Self::Note => "note",
         }
     }
+
+    /// Its number in catalog and index; never reused for another type.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Snippet => 0,
+            Self::Pattern => 1,
+            Self::Config => 2,
+            Self::Insight => 3,
+            Self::Runbook => 4,
+            Self::Fact => 5,
+            Self::Note => 6,
+        }
+    }
+
+    /// The type that a number stands for.
+    #[must_use]
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|item_type| item_type.code() == code)
+    }
 }
 
 /// Who may see an item, from everybody to its owner.
@@ -86,6 +106,27 @@ pub enum Sensitivity {
     Team,
     /// The owner.
     Private,
+}
+
+impl Sensitivity {
+    /// All of them, from the least secret.
+    pub const ALL: [Self; 3] = [Self::Public, Self::Team, Self::Private];
+
+    /// Its number in catalog and index: higher is more secret.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Public => 0,
+            Self::Team => 1,
+            Self::Private => 2,
+        }
+    }
+
+    /// The sensitivity that a number stands for.
+    #[must_use]
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|sensitivity| sensitivity.code() == code)
+    }
 }
 
 /// How one item points at another.

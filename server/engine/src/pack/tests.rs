@@ -237,15 +237,20 @@ fn requests_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn new_items_reach_the_prompt_and_what_is_held_back_is_said() {
+fn unused_items_reach_the_prompt_and_what_is_held_back_is_said() {
     let prompt = CheckMemory { task: "fix the build".into(), ..CheckMemory::default() };
     let config = CheckMemoryConfig::default();
     let mut weak = fact("weak", "doubtful");
     weak.quality.confidence = 0.1;
-    let markdown = prompt.markdown(&[fact("fresh", "use ninja"), weak], &config);
+    let content = fixtures::note("old", "use ninja", now().plus_days(-3650.0));
+    let old = item(content);
+    let markdown = prompt.markdown(&[old, weak.clone()], &config);
     assert!(markdown.contains("use ninja"), "{markdown}");
     assert!(!markdown.contains("doubtful"));
-    assert!(markdown.contains("1 more with a confidence under 0.4"));
+    assert!(markdown.contains("1 more with a confidence under 0.25"));
+    let markdown = prompt.markdown(&[weak], &config);
+    assert!(!markdown.contains("Nothing is remembered"), "{markdown}");
+    assert!(markdown.contains("\n1 with a confidence under 0.25"), "{markdown}");
     assert!(prompt.markdown(&[], &config).contains("Nothing is remembered"));
 }
 
@@ -269,7 +274,7 @@ fn the_prompt_cuts_long_code_and_cannot_be_broken_out_of() {
 #[test]
 fn the_prompt_asks_with_plain_words() {
     let prompt = CheckMemory {
-        task: "fix \"the --verbose flag\" -".into(),
+        task: "fix \"the --verbose\" \u{201c}flag\u{201d} -".into(),
         files: vec!["src/cli/args.rs".into()],
         context: Some("parser".into()),
     };

@@ -15,10 +15,9 @@ use crate::api::WriteResult;
 use crate::catalog::{Applied, Applier, Blob, COUNTERS_META, ERASE_META, ItemRecord};
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, Seq, Timestamp, Version};
-use crate::item::edit::Edited;
-use crate::item::redaction::remember_hashes;
+use crate::item::edit::{Edited, Keep, expect_version, says_the_same};
 use crate::item::similarity::Sketch;
-use crate::item::{Content, Counters, Sensitivity, canonical, gate};
+use crate::item::{Content, Counters, Sensitivity, canonical};
 use crate::journal::{Draft, Journal, MORE_META, Op, Record};
 use crate::text::Change;
 
@@ -92,17 +91,6 @@ pub(crate) struct Upsert {
     pub(crate) keep: Keep,
     pub(crate) if_version: Option<Version>,
     pub(crate) who: Who,
-}
-
-/// Parts of a stored item that an upsert leaves as they are.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "independent parts of an item")]
-pub(crate) struct Keep {
-    /// Hashes of redacted secrets: kept while the new content still shows where they were.
-    pub(crate) secrets: bool,
-    pub(crate) links: bool,
-    pub(crate) life: bool,
-    pub(crate) sensitivity: bool,
 }
 
 /// What a decided command answers.
@@ -212,7 +200,7 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Upsert(upsert) => self.upsert(*upsert),
             Command::Edit { op, id, if_version, expired_too, who, edit } => {
                 let stored = self.visible(&id, &who.visibility, expired_too)?;
-                check_version(&id, if_version, stored.version)?;
+                expect_version(&id, if_version, stored.version)?;
                 let content = self.content(&id, &stored)?;
                 let edited = edit(&content, self.clock)?;
                 let done = if edited.changed {
@@ -240,7 +228,7 @@ impl<'a, 't> Decider<'a, 't> {
             }
             Command::Delete { op, id, if_version, erase, who } => {
                 let stored = self.visible(&id, &who.visibility, true)?;
-                check_version(&id, if_version, stored.version)?;
+                expect_version(&id, if_version, stored.version)?;
                 self.delete(op, &id, &stored, erase, &who)
             }
             Command::Merge { target, sources, delete_sources, who, join } => {
@@ -265,7 +253,7 @@ impl<'a, 't> Decider<'a, 't> {
         let stored = self.applier.tables().item(&content.id)?;
         let live = stored.as_ref().filter(|item| !item.deleted);
         let current = live.map_or(Version(0), |item| item.version);
-        check_version(&content.id, if_version, current)?;
+        expect_version(&content.id, if_version, current)?;
         if let Some(live) = live
             && !who.visibility.admits(live.sensitivity(), &live.created_by)
         {
@@ -278,30 +266,14 @@ impl<'a, 't> Decider<'a, 't> {
         content.created_at = self.clock;
         content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
         if let Some(live) = live {
-            content.created_at = Timestamp::from_millis(live.created_at);
-            content.provenance.created_by.clone_from(&live.created_by);
-            if keep.links && !live.links.is_empty() {
-                content.links.clone_from(&self.content(&content.id, live)?.links);
-            }
-            if keep.secrets {
-                let before = self.content(&content.id, live)?;
-                remember_hashes(&mut content, &before.secret_hash_refs);
-            }
-            if keep.life {
-                content.ttl_days = live.ttl_days;
-                content.expires_at = live.expires_at.map(Timestamp::from_millis);
-            }
-            if keep.sensitivity {
-                // The scope may have come to accept less since the item was stored.
-                content.sensitivity = live.sensitivity();
-                let ceiling = self.state.config.load().sharing.sensitivity;
-                gate::admit(content.scope, content.sensitivity, ceiling)
-                    .map_err(EngineError::from)?;
-            }
-        }
-        if content.expires_at.is_none_or(|end| end <= self.clock) {
-            // Writing an item whose life was over starts it again.
-            content.expires_at = content.ttl_days.map(|days| self.clock.plus_days(days));
+            // The body is read only when something is kept that the record does not hold.
+            let before = if keep.secrets || (keep.links && !live.links.is_empty()) {
+                self.content(&content.id, live)?
+            } else {
+                Arc::new(live.skeleton(&content.id, self.state.key.scope))
+            };
+            let ceiling = self.state.config.load().sharing.sensitivity;
+            keep.carry_over(&mut content, &before, ceiling, self.clock)?;
         }
         if let Some(live) = live
             && self.same_as_stored(&content, live)?
@@ -323,12 +295,7 @@ impl<'a, 't> Decider<'a, 't> {
         if !plausible {
             return Ok(false);
         }
-        let stored = self.content(&content.id, live)?;
-        let mut candidate = content.clone();
-        candidate.version = stored.version;
-        candidate.updated_at = stored.updated_at;
-        candidate.provenance.updated_by.clone_from(&stored.provenance.updated_by);
-        Ok(candidate == *stored)
+        Ok(says_the_same(content, &*self.content(&content.id, live)?))
     }
 
     fn put_next(
@@ -570,15 +537,6 @@ impl<'a, 't> Decider<'a, 't> {
             expires_at: stored.expires_at.map(Timestamp::from_millis),
             ..result(id, self.state.key.scope, stored.version, stored.seq)
         }
-    }
-}
-
-fn check_version(id: &ItemId, expected: Option<Version>, actual: Version) -> Result<()> {
-    match expected {
-        Some(expected) if expected != actual => {
-            Err(EngineError::VersionConflict { id: id.clone(), expected, actual })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
-use super::command::{Command, Visibility};
+use super::command::{Command, Visibility, Who};
 use super::read::Reader;
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
+use super::write::Rules;
 use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Seq, Timestamp};
-use crate::item::{Content, Counters, gate};
+use crate::item::{Content, Counters};
 use crate::journal::Op;
 
 impl Engine {
@@ -64,9 +65,9 @@ impl Engine {
         Ok(status)
     }
 
-    /// `project.sync.merge`: copies local items into the committed scope. An item whose
-    /// sensitivity is above the committed scope's limit, or whose committed copy is newer (unless
-    /// forced), is skipped and named.
+    /// `project.sync.merge`: copies local items into the committed scope, under the rules that
+    /// hold there now. An item that they refuse, or whose committed copy is newer (unless forced),
+    /// is skipped and named.
     pub fn sync_merge(
         &self,
         caller: &Caller,
@@ -75,7 +76,15 @@ impl Engine {
         let target = self.writable(caller, Scope::Committed)?;
         let routes = self.readable(caller, Some(Scope::Local.into()))?;
         let readers = routes.readers(None)?;
-        let eyes = visibility(caller);
+        let config = target.state.config.load_full();
+        let redactor = self.redactor.load_full();
+        let into = Into {
+            target: &target,
+            rules: self.rules(caller, &config, &redactor),
+            eyes: visibility(caller),
+            who: who(caller),
+            force: request.force,
+        };
         let mut result = SyncMergeResult { merged: Vec::new(), skipped: Vec::new() };
         let Some(local) = readers.first() else { return Ok(result) };
         let mut ids = request.ids;
@@ -86,48 +95,12 @@ impl Engine {
             })?;
         }
         for id in ids {
-            match Self::sync_one(caller, local, &target, &eyes, &id, request.force) {
-                Ok(None) => result.merged.push(id),
-                Ok(Some(reason)) => result.skipped.push(Skipped { id, reason }),
-                Err(error) => return Err(error),
+            match into.copy(local, &id)? {
+                None => result.merged.push(id),
+                Some(reason) => result.skipped.push(Skipped { id, reason }),
             }
         }
         Ok(result)
-    }
-
-    /// Copies one item; `Some` says why it was left out.
-    fn sync_one(
-        caller: &Caller,
-        local: &Reader<'_>,
-        target: &ScopeStore,
-        eyes: &Visibility,
-        id: &ItemId,
-        force: bool,
-    ) -> Result<Option<String>> {
-        let Some(seen) = local.find(id)? else {
-            return Ok(Some("not found in the local scope".to_owned()));
-        };
-        let content = local.state.stored(&local.view, id, seen.hash)?;
-        let ceiling = target.state.config.load().sharing.sensitivity;
-        if let Err(refused) = gate::admit(Scope::Committed, content.sensitivity, ceiling) {
-            return Ok(Some(refused.to_string()));
-        }
-        let committed = Reader::new(&target.state, None, eyes)?;
-        if let Some(other) = committed.find(id)?
-            && other.skeleton.updated_at > content.updated_at
-            && !force
-        {
-            return Ok(Some("the committed item is newer: pass force to overwrite it".to_owned()));
-        }
-        let content = Content { scope: Scope::Committed, ..Content::clone(&content) };
-        let command = Command::Import {
-            op: Op::Sync,
-            content: Box::new(content),
-            counters: seen.counters,
-            who: who(caller),
-        };
-        target.writer.write_waiting(command)?;
-        Ok(None)
     }
 
     /// The configuration of one scope.
@@ -216,6 +189,52 @@ impl Engine {
             written += 1;
         }
         Ok((written, skipped))
+    }
+}
+
+/// The committed scope that items are copied into, and how.
+struct Into<'a> {
+    target: &'a ScopeStore,
+    rules: Rules,
+    eyes: Visibility,
+    who: Who,
+    force: bool,
+}
+
+impl Into<'_> {
+    /// Copies one item; `Some` says why it was left out.
+    fn copy(&self, local: &Reader<'_>, id: &ItemId) -> Result<Option<String>> {
+        let state = &self.target.state;
+        let Some(seen) = local.find(id)? else {
+            return Ok(Some("not found in the local scope".to_owned()));
+        };
+        let content = local.state.stored(&local.view, id, seen.hash)?;
+        let committed = Reader::new(state, None, &self.eyes)?;
+        let stored = match committed.find(id)? {
+            Some(other) => Some(state.stored(&committed.view, id, other.hash)?),
+            None => None,
+        };
+        drop(committed);
+        if !self.force
+            && stored.as_ref().is_some_and(|stored| stored.updated_at > content.updated_at)
+        {
+            return Ok(Some("the committed item is newer: pass force to overwrite it".to_owned()));
+        }
+        // What was stored before a pattern or a limit was set must meet it now that others read it.
+        let editor = self.rules.at(Timestamp::now());
+        let edited = match editor.copy(&content, stored.as_deref(), Scope::Committed) {
+            Ok(edited) => edited,
+            Err(refused) => return Ok(Some(refused.to_string())),
+        };
+        if edited.changed {
+            self.target.writer.write_waiting(Command::Import {
+                op: Op::Sync,
+                content: Box::new(edited.content),
+                counters: seen.counters,
+                who: self.who.clone(),
+            })?;
+        }
+        Ok(None)
     }
 }
 

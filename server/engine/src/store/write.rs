@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::command::{Command, Edit, Join, Keep, Upsert};
+use super::command::{Command, Edit, Join, Upsert};
 use super::read::Reader;
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
@@ -31,18 +31,11 @@ impl Engine {
     pub fn upsert(&self, caller: &Caller, mut request: UpsertRequest) -> Result<WriteResult> {
         let scope = self.writable(caller, request.scope)?;
         let config = scope.state.config.load_full();
-        let mut keep = Keep {
-            secrets: false,
-            links: request.links.is_none(),
-            life: request.ttl_days.is_none(),
-            sensitivity: request.sensitivity.is_none(),
-        };
         let if_version = request.if_version.take();
         let redactor = self.redactor.load_full();
         // As if the item were new; what is kept of a stored one, the writer fills in.
         let rules = self.rules(caller, &config, &redactor);
-        let edited = rules.at(Timestamp::now()).upsert(None, request)?;
-        keep.secrets = edited.marked;
+        let (edited, keep) = rules.at(Timestamp::now()).upsert(request)?;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
         let content = edited.content;
         let sketch = Sketch::of(&content);

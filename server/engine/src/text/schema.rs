@@ -13,7 +13,7 @@ use crate::item::{ItemType, Sensitivity};
 use super::document::{IndexDoc, PerField, TextField, id_hash, title_key};
 use super::tokenizer::{CodeAwareTokenizer, Mode};
 
-const PROSE: &str = "prose1";
+const PROSE: &str = "prose2";
 const CODE: &str = "code1";
 
 /// Names of the fast fields.
@@ -158,24 +158,12 @@ pub(crate) const NEVER: i64 = i64::MAX;
 /// `ttl_days` of an item without one.
 pub(crate) const NO_TTL: f64 = 0.0;
 
-/// Number of a type in the index; never reused for another type.
-pub(crate) const fn type_code(item_type: ItemType) -> u64 {
-    match item_type {
-        ItemType::Snippet => 0,
-        ItemType::Pattern => 1,
-        ItemType::Config => 2,
-        ItemType::Insight => 3,
-        ItemType::Runbook => 4,
-        ItemType::Fact => 5,
-        ItemType::Note => 6,
-    }
+/// Number of a type, as columns have it.
+pub(crate) fn type_code(item_type: ItemType) -> u64 {
+    u64::from(item_type.code())
 }
 
-/// Number of a sensitivity: higher is more secret.
-pub(crate) const fn sensitivity_code(sensitivity: Sensitivity) -> u64 {
-    match sensitivity {
-        Sensitivity::Public => 0,
-        Sensitivity::Team => 1,
-        Sensitivity::Private => 2,
-    }
+/// Number of a sensitivity, as columns have it.
+pub(crate) fn sensitivity_code(sensitivity: Sensitivity) -> u64 {
+    u64::from(sensitivity.code())
 }

@@ -184,6 +184,23 @@ fn phrases_must_occur_and_excluded_words_must_not() {
 }
 
 #[test]
+fn phrases_do_not_depend_on_camel_case() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    index.apply(vec![
+        put(doc("a", 1, "runs in GitHub Actions")),
+        put(doc("b", 2, "github actions is down")),
+        put(IndexDoc { code: "githubActions()".to_owned(), ..doc("c", 3, "") }),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(found(&index, "\"github actions\""), set(&["a", "b", "c"]));
+        assert_eq!(found(&index, "\"GitHub Actions\""), set(&["a", "b"]));
+        assert_eq!(found(&index, "hub"), set(&["a"]));
+        index.flush().unwrap();
+    }
+}
+
+#[test]
 fn filters_hold_in_memory_and_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(dir.path());

@@ -10,8 +10,8 @@ mod merge;
 mod tests;
 
 use super::guardrail;
-use super::redaction::{Cleaned, Redactor};
-use super::{Content, Counters, Link, Provenance, confidence, gate, validate};
+use super::redaction::{Cleaned, Redactor, remember_hashes};
+use super::{Content, Counters, Link, Provenance, Sensitivity, confidence, gate, validate};
 use crate::api::{
     AppendField, AppendRequest, LinkRequest, PatchField, PatchRequest, TagRequest, UpsertRequest,
 };
@@ -53,17 +53,11 @@ pub struct Edited {
     pub warnings: Vec<String>,
 }
 
-/// Checks that the stored version is the one the caller expects (`Version(0)`: that there is
-/// none).
+/// Checks that the stored version is the one the caller expects; `Version(0)` stands for no item.
 ///
 /// # Errors
 /// [`EngineError::VersionConflict`].
-pub fn expect_version(
-    id: &ItemId,
-    stored: Option<&Content>,
-    expected: Option<Version>,
-) -> Result<()> {
-    let actual = stored.map_or(Version(0), |content| content.version);
+pub fn expect_version(id: &ItemId, expected: Option<Version>, actual: Version) -> Result<()> {
     match expected {
         Some(expected) if expected != actual => {
             Err(EngineError::VersionConflict { id: id.clone(), expected, actual })
@@ -72,28 +66,84 @@ pub fn expect_version(
     }
 }
 
-impl Editor<'_> {
-    /// `memory.upsert` over the stored item of that id, if there is one.
+/// What an upsert leaves as it is of the stored item that it replaces, since its request does not
+/// say it. Everything else that the request leaves out is emptied.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent parts of an item")]
+pub struct Keep {
+    /// Hashes of redacted secrets: the new content still shows where one was.
+    pub secrets: bool,
+    /// Links.
+    pub links: bool,
+    /// Life time and end of life.
+    pub life: bool,
+    /// Sensitivity.
+    pub sensitivity: bool,
+}
+
+impl Keep {
+    /// Puts `next`, made as if for a new item, in the place of `stored` at `now`.
     ///
-    /// What the request leaves out is emptied, except creation time, links, life time and
-    /// sensitivity, which are kept (counters are not part of content).
+    /// Of `stored` a skeleton without texts is enough; its links and hashes are looked at only
+    /// when they are kept.
     ///
     /// # Errors
-    /// The request or what it makes is out of bounds, the stored version is not the expected
-    /// one, or the scope does not accept the sensitivity.
-    pub fn upsert(&self, stored: Option<&Content>, request: UpsertRequest) -> Result<Edited> {
-        let id = match (request.id, stored) {
-            (Some(id), _) => id,
-            (None, Some(stored)) => stored.id.clone(),
-            (None, None) => ItemId::generate(),
-        };
-        expect_version(&id, stored, request.if_version)?;
-        if stored.is_none() && self.redactor.is_secret(id.as_str()) {
-            return Err(EngineError::invalid(
-                "id",
-                "looks like a secret, and ids are not redacted: choose another id",
-            ));
+    /// The scope does not accept the kept sensitivity: it may have come to accept less than
+    /// `ceiling` since the item was stored.
+    pub fn carry_over(
+        self,
+        next: &mut Content,
+        stored: &Content,
+        ceiling: Sensitivity,
+        now: Timestamp,
+    ) -> Result<()> {
+        next.created_at = stored.created_at;
+        next.provenance.created_by.clone_from(&stored.provenance.created_by);
+        if self.secrets {
+            remember_hashes(next, &stored.secret_hash_refs);
         }
+        if self.links {
+            next.links.clone_from(&stored.links);
+        }
+        if self.life {
+            (next.ttl_days, next.expires_at) = (stored.ttl_days, stored.expires_at);
+        }
+        if next.expires_at.is_none_or(|end| end <= now) {
+            // Writing an item whose life was over starts it again.
+            next.expires_at = next.ttl_days.map(|days| now.plus_days(days));
+        }
+        if self.sensitivity {
+            next.sensitivity = stored.sensitivity;
+            gate::admit(next.scope, next.sensitivity, ceiling)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether two contents differ at most in version, time and author of the last write.
+#[must_use]
+pub fn says_the_same(next: &Content, stored: &Content) -> bool {
+    let mut next = next.clone();
+    next.version = stored.version;
+    next.updated_at = stored.updated_at;
+    next.provenance.updated_by.clone_from(&stored.provenance.updated_by);
+    next == *stored
+}
+
+impl Editor<'_> {
+    /// `memory.upsert`, as if the item were new, and what it leaves as it is of an item that is
+    /// stored under its id: see [`Keep::carry_over`].
+    ///
+    /// # Errors
+    /// The request or what it makes is out of bounds, or the scope does not accept the
+    /// sensitivity.
+    pub fn upsert(&self, request: UpsertRequest) -> Result<(Edited, Keep)> {
+        let mut keep = Keep {
+            secrets: false,
+            links: request.links.is_none(),
+            life: request.ttl_days.is_none(),
+            sensitivity: request.sensitivity.is_none(),
+        };
         let mut warnings = Vec::new();
         if let Some(confidence) = request.confidence {
             if !(0.0..=1.0).contains(&confidence) {
@@ -108,19 +158,13 @@ impl Editor<'_> {
             );
         }
         let item_type = request.item_type;
-        let (ttl_days, expires_at) = match (request.ttl_days, stored) {
-            (Some(days), _) => self.life(Some(days))?,
-            (None, Some(stored)) => (stored.ttl_days, stored.expires_at),
-            (None, None) => self.life(self.config.ttl.for_new(item_type))?,
-        };
-        let sensitivity =
-            request.sensitivity.or(stored.map(|stored| stored.sensitivity)).unwrap_or_else(|| {
-                gate::default_sensitivity(request.scope, self.config.sharing.sensitivity)
-            });
-        let links =
-            request.links.or_else(|| stored.map(|stored| stored.links.clone())).unwrap_or_default();
+        let (ttl_days, expires_at) =
+            self.life(request.ttl_days.or(self.config.ttl.for_new(item_type)))?;
+        let sensitivity = request.sensitivity.unwrap_or_else(|| {
+            gate::default_sensitivity(request.scope, self.config.sharing.sensitivity)
+        });
         let draft = Content {
-            id,
+            id: request.id.unwrap_or_else(ItemId::generate),
             item_type,
             scope: request.scope,
             title: request.title,
@@ -137,23 +181,20 @@ impl Editor<'_> {
             ttl_days,
             expires_at,
             sensitivity,
-            secret_hash_refs: stored
-                .map(|stored| stored.secret_hash_refs.clone())
-                .unwrap_or_default(),
+            secret_hash_refs: Vec::new(),
             flags: Vec::new(),
-            links,
-            provenance: stored.map_or_else(
-                || Provenance {
-                    created_by: self.actor.to_owned(),
-                    updated_by: self.actor.to_owned(),
-                },
-                |stored| stored.provenance.clone(),
-            ),
-            created_at: stored.map_or(self.now, |stored| stored.created_at),
+            links: request.links.unwrap_or_default(),
+            provenance: Provenance {
+                created_by: self.actor.to_owned(),
+                updated_by: self.actor.to_owned(),
+            },
+            created_at: self.now,
             updated_at: self.now,
             version: Version(0),
         };
-        self.finish(stored, draft, warnings)
+        let edited = self.finish(None, draft, warnings)?;
+        keep.secrets = edited.marked;
+        Ok((edited, keep))
     }
 
     /// `memory.patch`.
@@ -162,7 +203,7 @@ impl Editor<'_> {
     /// As [`Editor::upsert`]; also when a text to replace is not found, unless the request says
     /// to skip such operations.
     pub fn patch(&self, stored: &Content, request: &PatchRequest) -> Result<Edited> {
-        expect_version(&stored.id, Some(stored), request.if_version)?;
+        expect_version(&stored.id, request.if_version, stored.version)?;
         bounded("operations", request.operations.len())?;
         let mut draft = stored.clone();
         let mut warnings = Vec::new();
@@ -292,9 +333,8 @@ impl Editor<'_> {
         let draft = Content { scope, ..source.clone() };
         let moment = source.updated_at;
         let mut edited = self.finish(stored, draft, Vec::new())?;
-        if edited.changed {
-            edited.content.updated_at = moment;
-        }
+        edited.changed |= edited.content.updated_at != moment;
+        edited.content.updated_at = moment;
         Ok(edited)
     }
 
@@ -323,6 +363,12 @@ impl Editor<'_> {
         mut draft: Content,
         mut warnings: Vec<String>,
     ) -> Result<Edited> {
+        if stored.is_none() && self.redactor.is_secret(draft.id.as_str()) {
+            return Err(EngineError::invalid(
+                "id",
+                "looks like a secret, and ids are not redacted: choose another id",
+            ));
+        }
         validate::normalise(&mut draft);
         let Cleaned { redactions, marked } = self.redactor.redact_content(&mut draft);
         if redactions > 0 {
@@ -340,15 +386,14 @@ impl Editor<'_> {
             self.actor.clone_into(&mut draft.provenance.updated_by);
             return Ok(Edited { content: draft, changed: true, redactions, marked, warnings });
         };
-        draft.version = stored.version;
-        draft.updated_at = stored.updated_at;
-        draft.provenance.updated_by.clone_from(&stored.provenance.updated_by);
-        let changed = draft != *stored;
+        let changed = !says_the_same(&draft, stored);
         if changed {
             draft.version = stored.version.next();
             // Versions are ordered in time even when the clock was set back between them.
             draft.updated_at = self.now.max(stored.updated_at);
             self.actor.clone_into(&mut draft.provenance.updated_by);
+        } else {
+            draft.clone_from(stored);
         }
         Ok(Edited { content: draft, changed, redactions, marked, warnings })
     }

@@ -88,7 +88,8 @@ pub(super) const SECRETS: &[Secret] = &[
     known(
         "AWS secret",
         &["aws"],
-        r#"(?i)\baws[_-]?(?:secret|access|session)[a-z_-]*["']?\s*[:=]\s*["']?(?P<secret>[A-Za-z0-9/+=]{20,})"#,
+        // No word boundary before it: `TF_VAR_aws_secret_access_key`.
+        r#"(?i)aws[_-]?(?:secret|access|session)[a-z_-]*["']?\s*[:=]\s*["']?(?P<secret>[A-Za-z0-9/+=]{20,})"#,
     ),
     known(
         "Azure storage key",

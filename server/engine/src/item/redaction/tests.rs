@@ -40,6 +40,7 @@ fn samples() -> Vec<(&'static str, String)> {
         ("pypi", format!("pypi-{}", cut(60))),
         ("aws id", format!("AKIA{}", "IOSFODNN7ABCDEFG")),
         ("aws secret", format!("AWS_SECRET_ACCESS_KEY={}", cut(40))),
+        ("aws secret in a name", format!("TF_VAR_aws_secret_access_key={}/{}", cut(20), cut(19))),
         ("azure", format!("AccountKey={}==", cut(86))),
         ("stripe", format!("sk_live_{}", cut(24))),
         ("sendgrid", format!("SG.{}.{}", cut(22), cut(43))),

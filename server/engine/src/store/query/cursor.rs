@@ -18,13 +18,15 @@ pub(super) struct Cursor {
     pub(super) offset: usize,
     /// What the last hit was ordered by.
     order: f64,
+    /// When it was written.
+    updated_at: Timestamp,
     /// Number of the last hit's scope, its journal position, and the hash of its id.
     source: usize,
     seq: u64,
     id_hash: u64,
 }
 
-const VERSION: &str = "q1";
+const VERSION: &str = "q2";
 const CHECK_CHARS: usize = 16;
 
 impl Cursor {
@@ -33,6 +35,7 @@ impl Cursor {
             now,
             offset,
             order: last.order,
+            updated_at: last.updated_at,
             source: last.source,
             seq: last.seq.0,
             id_hash: last.id_hash,
@@ -41,10 +44,11 @@ impl Cursor {
 
     pub(super) fn encode(&self, fingerprint: Digest) -> String {
         let body = format!(
-            "{VERSION}.{:x}.{:x}.{:x}.{:x}.{:x}.{:x}",
+            "{VERSION}.{:x}.{:x}.{:x}.{:x}.{:x}.{:x}.{:x}",
             self.now.as_millis(),
             self.offset,
             self.order.to_bits(),
+            self.updated_at.as_millis(),
             self.source,
             self.seq,
             self.id_hash,
@@ -77,6 +81,7 @@ impl Cursor {
             now: Timestamp::from_millis(number()?.cast_signed()),
             offset: usize::try_from(number()?).map_err(|_| refused())?,
             order: f64::from_bits(number()?),
+            updated_at: Timestamp::from_millis(number()?.cast_signed()),
             source: usize::try_from(number()?).map_err(|_| refused())?,
             seq: number()?,
             id_hash: number()?,
@@ -87,7 +92,15 @@ impl Cursor {
     /// Index of the first hit behind this place in a ranking made now.
     pub(super) fn resume(&self, ranking: &Ranking) -> usize {
         let same = |hit: &Scored| hit.source == self.source && hit.id_hash == self.id_hash;
-        let after = |hit: &Scored| hit.order < self.order;
+        // As hits are ordered: by score, and where that is equal by time, scope and position.
+        let after = |hit: &Scored| {
+            self.order
+                .total_cmp(&hit.order)
+                .then_with(|| self.updated_at.cmp(&hit.updated_at))
+                .then_with(|| hit.source.cmp(&self.source))
+                .then_with(|| self.seq.cmp(&hit.seq.0))
+                .is_gt()
+        };
         let place = ranking.hits.iter().position(|hit| same(hit) && hit.seq.0 == self.seq);
         match place {
             Some(at) => at + 1,

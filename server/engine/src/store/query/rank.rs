@@ -29,6 +29,7 @@ pub(super) struct Scored {
     pub(super) id: ItemId,
     pub(super) id_hash: u64,
     pub(super) seq: Seq,
+    pub(super) updated_at: Timestamp,
     pub(super) score: f64,
     /// What hits are ordered by: the score, or the time of the last write when nothing scores.
     pub(super) order: f64,
@@ -244,6 +245,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 id,
                 id_hash: hit.known.id_hash,
                 seq: hit.seq,
+                updated_at: hit.updated_at,
                 score: if by_newness { 0.0 } else { order },
                 order,
                 candidate: one.candidate,

@@ -56,7 +56,9 @@ fn cut_around(text: &str, at: usize) -> String {
         0
     } else {
         let lead = text.get(start..at).unwrap_or_default();
-        lead.find(char::is_whitespace).map_or(start, |space| start + space + 1)
+        lead.char_indices()
+            .find(|(_, c)| c.is_whitespace())
+            .map_or(start, |(space, c)| start + space + c.len_utf8())
     };
     let rest = text.get(start..).unwrap_or_default();
     let end = rest.char_indices().nth(PASSAGE_CHARS).map_or(rest.len(), |(end, _)| end);
@@ -93,5 +95,14 @@ mod tests {
         let (words, passage) = passage("short text", TextField::Text, &parse("other")).unwrap();
         assert_eq!((words, passage.as_str()), (0, "short text"));
         assert_eq!(cut_around("日本語のテキスト", 9), "日本語のテキスト");
+    }
+
+    #[test]
+    fn wide_spaces_end_words_too() {
+        for space in ['\u{3000}', '\u{a0}', ' '] {
+            let text = format!("{}{space}後の needle", "前".repeat(60));
+            let passage = cut_around(&text, text.find("needle").unwrap());
+            assert_eq!(passage, "…後の needle", "{space:?}");
+        }
     }
 }

@@ -354,6 +354,36 @@ fn pages_cover_all_hits_once_even_when_writes_come_between() {
 }
 
 #[test]
+fn hits_of_equal_rank_are_not_skipped_when_the_last_one_shown_goes() {
+    for rewrite in [false, true] {
+        let mut memory = Memory::new(Scope::Local);
+        let moment = Timestamp::now();
+        for n in 0..6 {
+            let mut one = item(&format!("i{n}"), "word");
+            one.updated_at = moment;
+            memory.put(one);
+        }
+        let mut request = QueryRequest { k: Some(2), detail: Detail::Summary, ..ask("") };
+        let first = run(&memory, &request);
+        let mut seen = ids(&first);
+        if rewrite {
+            let mut last = item(&seen[1], "word");
+            last.updated_at = moment.plus_days(1.0);
+            memory.put(last);
+        } else {
+            memory.remove(&seen[1]);
+        }
+        request.cursor = first.next_cursor;
+        while request.cursor.is_some() {
+            let page = run(&memory, &request);
+            seen.extend(ids(&page));
+            request.cursor = page.next_cursor;
+        }
+        assert_eq!(seen, ["i5", "i4", "i3", "i2", "i1", "i0"], "rewrite: {rewrite}");
+    }
+}
+
+#[test]
 fn a_cursor_belongs_to_its_query() {
     let mut memory = Memory::new(Scope::Local);
     for n in 0..5 {

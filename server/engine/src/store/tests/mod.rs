@@ -11,9 +11,10 @@ use serde_json::json;
 use super::*;
 use crate::api::{
     DeleteRequest, ItemRequest, LinkRequest, MergeRequest, ProveRequest, PruneRequest,
-    QueryRequest, RenewRequest, ScopeRequest, TagRequest, UpsertRequest,
+    QueryRequest, RenewRequest, ScopeRequest, SyncMergeRequest, TagRequest, UpsertRequest,
 };
 use crate::ids::{ProjectId, Scope, ScopeSelector};
+use crate::item::redaction::{PatternFile, Redactor};
 use crate::item::{Relation, Sensitivity};
 use crate::progress::NoProgress;
 
@@ -477,4 +478,33 @@ fn a_sensitivity_kept_from_before_still_passes_the_gate() {
     request.text = "y".into();
     let error = engine.upsert(&caller(), request).unwrap_err().to_string();
     assert!(error.contains("private exceeds team"), "{error}");
+}
+
+#[test]
+fn copying_to_the_committed_scope_obeys_the_rules_of_today() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for (id, text) in [("a", "ticket-4711"), ("ticket-4712", "x")] {
+        let request = UpsertRequest { sensitivity: Some(Sensitivity::Team), ..note(id, "", text) };
+        engine.upsert(&caller(), request).unwrap();
+    }
+    engine.upsert(&caller(), note("private", "", "x")).unwrap();
+    let file = PatternFile { patterns: vec!["ticket-[0-9]+".into()], ..PatternFile::default() };
+    engine.set_redactor(Redactor::new(&file).unwrap());
+
+    // The second time there is nothing to write.
+    for _ in 0..2 {
+        let result = engine.sync_merge(&caller(), SyncMergeRequest::default()).unwrap();
+        assert_eq!(result.merged, [ItemId::new("a").unwrap()]);
+        let mut reasons: Vec<_> = result.skipped.into_iter().map(|one| one.reason).collect();
+        reasons.sort_unstable();
+        assert!(reasons[0].starts_with("id: looks like a secret"), "{reasons:?}");
+        assert!(reasons[1].starts_with("sensitivity: private exceeds team"), "{reasons:?}");
+        let committed = GetRequest { scope: Some(Scope::Committed), ..get("a") };
+        let copy = engine.get(&caller(), committed).unwrap();
+        assert_eq!((copy.text.as_str(), copy.version), ("<redacted-secret>", Version(1)));
+        assert_eq!(copy.security.secret_hash_refs.len(), 1);
+        let status = engine.sync_status(&caller()).unwrap();
+        assert!(status.local_newer.is_empty() && status.committed_newer.is_empty());
+    }
 }

@@ -1,8 +1,9 @@
 //! The query language: words (any may occur), `"a phrase"` (must occur as such), `-word` and
-//! `-"a phrase"` (must not occur). Nothing is an error: what has no meaning is a separator, a
-//! quote that is never closed ends with the query.
+//! `-"a phrase"` (must not occur). Nothing is an error: what has no meaning is a separator, as is
+//! a quote that is never closed or that is an inch mark.
 
 mod stopwords;
+mod telling;
 
 use super::document::TextField;
 use super::tokenizer::{Mode, with_tokens};
@@ -31,6 +32,8 @@ pub struct ParsedQuery {
 pub(crate) struct QueryTerm {
     pub(crate) field: TextField,
     pub(crate) term: String,
+    /// Number of the word of the query it was made from.
+    pub(crate) word: usize,
 }
 
 /// Parts that must follow each other, as each kind of field has them.
@@ -87,7 +90,7 @@ pub fn parse(text: &str) -> ParsedQuery {
     let clauses = clauses(text.get(..cut).unwrap_or_default());
     query.truncated |= clauses.len() > MAX_QUERY_TERMS;
 
-    let mut words: Vec<String> = Vec::new();
+    let mut content: Vec<String> = Vec::new();
     let mut positive: Vec<String> = Vec::new();
     for clause in clauses.into_iter().take(MAX_QUERY_TERMS) {
         let phrase = Phrase::of(&clause.text);
@@ -111,26 +114,27 @@ pub fn parse(text: &str) -> ParsedQuery {
             query.excluded.push(phrase);
             continue;
         }
-        positive.push(clause.text.clone());
-        words.push(clause.text);
         if clause.quoted {
             query.required.push(phrase);
+            content.extend(clause.text.split(' ').map(str::to_owned));
+        } else if !stopwords::is_stopword(&clause.text) {
+            content.push(clause.text.clone());
         }
+        positive.push(clause.text);
     }
     query.whole_text = positive.join(" ");
     query.whole = Phrase::of(&query.whole_text);
-    let content: Vec<&String> = words.iter().filter(|word| !stopwords::is_stopword(word)).collect();
-    let chosen: Vec<&String> = if content.is_empty() { words.iter().collect() } else { content };
+    let chosen = if content.is_empty() { positive } else { content };
     for field in TextField::ALL {
-        for word in &chosen {
-            add_terms(&mut query, field, word);
+        for (number, word) in chosen.iter().enumerate() {
+            add_terms(&mut query, field, number, word);
         }
     }
     query
 }
 
-/// Adds the terms of a word (or the words of a phrase), each once.
-fn add_terms(query: &mut ParsedQuery, field: TextField, word: &str) {
+/// Adds the terms of a word, each once.
+fn add_terms(query: &mut ParsedQuery, field: TextField, number: usize, word: &str) {
     let limit = MAX_QUERY_TERMS * (field.index() + 1);
     with_tokens(word, field.mode(), |tokens| {
         for token in tokens.iter() {
@@ -141,7 +145,7 @@ fn add_terms(query: &mut ParsedQuery, field: TextField, word: &str) {
             let known =
                 query.terms.iter().any(|known| known.field == field && known.term == token.term);
             if !known {
-                query.terms.push(QueryTerm { field, term: token.term.to_owned() });
+                query.terms.push(QueryTerm { field, term: token.term.to_owned(), word: number });
             }
         }
     });
@@ -187,17 +191,18 @@ fn clauses(text: &str) -> Vec<Clause> {
     while !rest.is_empty() {
         // A minus excludes only in front of something, at the beginning of a word.
         let after_minus = rest.strip_prefix('-').filter(|after| {
-            after.starts_with(is_quote) || after.starts_with(char::is_alphanumeric)
+            leading_phrase(after).is_some() || after.starts_with(char::is_alphanumeric)
         });
         let excluded = after_minus.is_some();
         let body = after_minus.unwrap_or(rest);
-        let (quoted, inside, after) = if let Some(inside) = body.strip_prefix(is_quote) {
-            let end = inside.find(is_quote).unwrap_or(inside.len());
-            let (inside, after) = inside.split_at(end);
-            (true, inside, after.strip_prefix(is_quote).unwrap_or(after))
+        let (quoted, inside, after) = if let Some((inside, after)) = leading_phrase(body) {
+            (true, inside, after)
         } else {
+            let body = body.strip_prefix(is_quote).unwrap_or(body);
             let end = body.find(|c: char| c.is_whitespace() || is_quote(c)).unwrap_or(body.len());
             let (inside, after) = body.split_at(end);
+            let inches = inside.ends_with(|c: char| c.is_ascii_digit());
+            let after = after.strip_prefix(['"', '\u{201d}']).filter(|_| inches).unwrap_or(after);
             (false, inside, after)
         };
         let normal: Vec<&str> = inside.split_whitespace().collect();
@@ -209,7 +214,16 @@ fn clauses(text: &str) -> Vec<Clause> {
     found
 }
 
-const fn is_quote(c: char) -> bool {
+/// What stands between quotes at the beginning of `text`, and what follows.
+fn leading_phrase(text: &str) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix(is_quote)?;
+    let end = inside.find(is_quote)?;
+    let (inside, after) = inside.split_at(end);
+    Some((inside, after.strip_prefix(is_quote)?))
+}
+
+/// Whether `c` begins or ends a phrase.
+pub(crate) const fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{ab}' | '\u{bb}')
 }
 
@@ -246,7 +260,11 @@ mod tests {
     #[test]
     fn odd_punctuation_degrades_to_something_sensible() {
         for (text, understood) in [
-            ("\"never closed", "\"never closed\""),
+            ("\"never closed", "never closed"),
+            ("-\"never closed", "never closed"),
+            ("27\" monitor stand", "27 monitor stand"),
+            ("a 27\" or 32\u{201d} monitor", "a 27 or 32 monitor"),
+            ("say \u{201c}hello there\u{201d}", "say \"hello there\""),
             ("- -- \"\" \" \"", ""),
             ("a - b", "a b"),
             ("well-known", "well-known"),
@@ -263,6 +281,8 @@ mod tests {
     fn function_words_count_only_when_there_is_nothing_else() {
         assert_eq!(text_terms("what is the deadline"), ["deadlin"]);
         assert_eq!(text_terms("the who"), ["the", "who"]);
+        assert_eq!(text_terms("Who's the owner and where's it?"), ["owner"]);
+        assert_eq!(text_terms("\"The Who\" concert"), ["the", "who", "concert"]);
         assert_eq!(parse("what is the deadline").whole.code, ["what", "is", "the", "deadline"]);
     }
 

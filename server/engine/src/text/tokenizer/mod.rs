@@ -1,11 +1,14 @@
 //! Turns text into terms, the same way for the index, the in-memory tail and queries.
 //!
 //! A *chunk* is a run of letters and digits that may be joined by `_ - . / \ : @`, such as
-//! `max_chars`, `src/text/mod.rs`, `std::fs` or `well-known`. Each chunk gives its *parts* (split
-//! at joints, at camelCase humps and between letters and digits) at consecutive positions, and
-//! its *wholes* (the chunk, each path segment, each camelCase word) at the position of their
-//! first part. A phrase is matched over parts alone, so `"max chars"` finds `maxChars`. Joints
-//! `_` and `-` vanish in a whole, so that `maxChars`, `max_chars` and `max-chars` share one.
+//! `max_chars`, `src/text/mod.rs`, `std::fs` or `well-known`. Each chunk gives its *parts* at
+//! consecutive positions, and its *wholes* (the chunk, each path segment, each camelCase word) at
+//! the position of their first part. A phrase is matched over parts alone. Joints `_` and `-`
+//! vanish in a whole, so that `maxChars`, `max_chars` and `max-chars` share one.
+//!
+//! Code is split into parts at joints, at camelCase humps and between letters and digits, so that
+//! `"max chars"` finds `maxChars`. Prose is split at joints only, so that `"github actions"` finds
+//! `GitHub Actions`; the pieces of a camelCase word can be found too, at the position of the word.
 //!
 //! Prose is stemmed (English Snowball, after irregular forms are led back to their base); code,
 //! symbols and files are not. Scripts without spaces give every character as a part and every
@@ -37,10 +40,10 @@ pub(crate) enum Mode {
 pub(crate) struct Token<'a> {
     /// Folded (and in prose stemmed) form.
     pub(crate) term: &'a str,
-    /// Counts parts; a whole has the position of its first part.
+    /// Counts parts; a whole has the position of its first part, a piece that of its word.
     pub(crate) position: u32,
-    /// Whether this is a whole of several parts.
-    pub(crate) compound: bool,
+    /// Whether this is a part, of which phrases are made.
+    pub(crate) part: bool,
     /// Bytes of the text it was made from.
     pub(crate) start: usize,
     /// End of those bytes.
@@ -52,7 +55,7 @@ struct Span {
     term_start: usize,
     term_end: usize,
     position: u32,
-    compound: bool,
+    part: bool,
     start: usize,
     end: usize,
 }
@@ -86,72 +89,74 @@ impl Tokens {
         Some(Token {
             term: self.buffer.get(span.term_start..span.term_end).unwrap_or_default(),
             position: span.position,
-            compound: span.compound,
+            part: span.part,
             start: span.start,
             end: span.end,
         })
     }
 
-    /// All terms in order of position, a whole before its parts.
+    /// All terms in order of position, a whole before its parts, a word before its pieces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Token<'_>> {
         (0..self.spans.len()).filter_map(|index| self.get(index))
     }
 
     /// The terms of which phrases are made, in order.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Token<'_>> {
-        self.iter().filter(|token| !token.compound)
+        self.iter().filter(|token| token.part)
     }
 
-    fn push_part(&mut self, text: &str, start: usize, end: usize, mode: Mode) {
-        let Some(word) = text.get(start..end) else { return };
-        let term_start = self.buffer.len();
-        fold::fold_into(word, &mut self.buffer);
-        if mode == Mode::Prose {
-            self.stems.stem_tail(&mut self.buffer, term_start);
-        }
-        if self.buffer.len() == term_start {
-            return;
-        }
+    /// Adds a part at the next position, and says which that is.
+    fn push_part(&mut self, text: &str, start: usize, end: usize, mode: Mode) -> Option<u32> {
+        let term_start = self.push_term(text.get(start..end)?, mode)?;
         let position = self.next_position;
         self.next_position = position.saturating_add(1);
-        self.finish(term_start, position, false, start, end);
+        self.finish(term_start, position, true, start, end);
+        Some(position)
+    }
+
+    /// Adds a piece of the part at `position`.
+    fn push_piece(&mut self, text: &str, start: usize, end: usize, mode: Mode, position: u32) {
+        let Some(word) = text.get(start..end) else { return };
+        if let Some(term_start) = self.push_term(word, mode) {
+            self.finish(term_start, position, false, start, end);
+        }
     }
 
     /// Adds a whole that begins at the part to come. Joints in `dropped` vanish.
-    fn push_whole(&mut self, text: &str, start: usize, end: usize, dropped: &[char]) {
+    fn push_whole(&mut self, text: &str, start: usize, end: usize, mode: Mode, dropped: &[char]) {
         let Some(word) = text.get(start..end) else { return };
-        let term_start = self.buffer.len();
-        if word.contains(dropped) {
+        let term_start = if word.contains(dropped) {
             let joined: String = word.chars().filter(|c| !dropped.contains(c)).collect();
-            fold::fold_into(&joined, &mut self.buffer);
+            self.push_term(&joined, mode)
         } else {
-            fold::fold_into(word, &mut self.buffer);
-        }
-        if self.buffer.len() == term_start {
-            return;
-        }
+            self.push_term(word, mode)
+        };
+        let Some(term_start) = term_start else { return };
         let repeated = self.spans.last().is_some_and(|last| {
-            last.compound
+            !last.part
                 && last.position == self.next_position
                 && self.buffer.get(last.term_start..last.term_end) == self.buffer.get(term_start..)
         });
         if repeated {
             self.buffer.truncate(term_start);
         } else {
-            self.finish(term_start, self.next_position, true, start, end);
+            self.finish(term_start, self.next_position, false, start, end);
         }
     }
 
-    fn finish(
-        &mut self,
-        term_start: usize,
-        position: u32,
-        compound: bool,
-        start: usize,
-        end: usize,
-    ) {
+    /// Appends the term of `word` to the buffer; `None` when nothing is left of it.
+    fn push_term(&mut self, word: &str, mode: Mode) -> Option<usize> {
+        let term_start = self.buffer.len();
+        fold::fold_into(word, &mut self.buffer);
+        if mode == Mode::Prose {
+            self.stems.stem_tail(&mut self.buffer, term_start);
+        }
+        (self.buffer.len() > term_start).then_some(term_start)
+    }
+
+    fn finish(&mut self, term_start: usize, position: u32, part: bool, start: usize, end: usize) {
         let term_end = self.buffer.len();
-        self.spans.push(Span { term_start, term_end, position, compound, start, end });
+        self.spans.push(Span { term_start, term_end, position, part, start, end });
     }
 }
 

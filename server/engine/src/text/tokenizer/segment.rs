@@ -142,7 +142,7 @@ fn chunk(text: &str, words: &[Word], mode: Mode, out: &mut Tokens) {
     let is_slash = |joint: &str| joint == "/" || joint == "\\";
     let has_path = (0..words.len()).any(|index| is_slash(joint_after(index)));
     if has_path && whole_fits(first.start, last.end) {
-        out.push_whole(text, first.start, last.end, &[]);
+        out.push_whole(text, first.start, last.end, mode, &[]);
     }
     // Each path segment (the chunk itself when it is no path).
     let mut index = 0;
@@ -155,7 +155,8 @@ fn chunk(text: &str, words: &[Word], mode: Mode, out: &mut Tokens) {
         if let [from, .., to] = segment {
             let soft = (index..end).all(|at| matches!(joint_after(at), "_" | "-"));
             if whole_fits(from.start, to.end) {
-                out.push_whole(text, from.start, to.end, if soft { &SOFT_JOINTS } else { &[] });
+                let dropped: &[char] = if soft { &SOFT_JOINTS } else { &[] };
+                out.push_whole(text, from.start, to.end, mode, dropped);
             }
         }
         for word in segment {
@@ -182,7 +183,8 @@ fn class(c: char) -> Class {
     }
 }
 
-/// Cuts a word at camelCase humps (`parseQuery`, `XMLHttp`) and between letters and digits.
+/// Cuts a word at camelCase humps (`parseQuery`, `XMLHttp`) and between letters and digits. In
+/// prose the word stays one part all the same: "GitHub Actions" is two words however it is written.
 fn split_word(text: &str, word: Word, mode: Mode, out: &mut Tokens) {
     let Some(letters) = text.get(word.start..word.end) else { return };
     if letters.len() > MAX_SPLIT_BYTES {
@@ -213,13 +215,23 @@ fn split_word(text: &str, word: Word, mode: Mode, out: &mut Tokens) {
         out.push_part(text, word.start, word.end, mode);
         return;
     }
-    out.push_whole(text, word.start, word.end, &[]);
+    let position = match mode {
+        Mode::Code => {
+            out.push_whole(text, word.start, word.end, mode, &[]);
+            None
+        }
+        Mode::Prose => out.push_part(text, word.start, word.end, mode),
+    };
     let mut from = 0;
     for cut in cuts.into_iter().chain([letters.len()]) {
-        if cut > from {
-            out.push_part(text, word.start + from, word.start + cut, mode);
-            from = cut;
+        let (start, end) = (word.start + from, word.start + cut);
+        match position {
+            Some(position) => out.push_piece(text, start, end, mode, position),
+            None => {
+                out.push_part(text, start, end, mode);
+            }
         }
+        from = cut;
     }
 }
 
@@ -227,7 +239,7 @@ fn split_word(text: &str, word: Word, mode: Mode, out: &mut Tokens) {
 fn unspaced(text: &str, run: &[(usize, usize)], mode: Mode, out: &mut Tokens) {
     for (index, &(start, end)) in run.iter().enumerate() {
         if let Some(&(_, pair_end)) = run.get(index + 1) {
-            out.push_whole(text, start, pair_end, &[]);
+            out.push_whole(text, start, pair_end, mode, &[]);
         }
         out.push_part(text, start, end, mode);
     }

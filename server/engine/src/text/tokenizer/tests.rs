@@ -24,6 +24,39 @@ fn identifiers_give_their_parts_and_one_common_whole() {
 }
 
 #[test]
+fn in_prose_a_camel_case_word_is_one_part_with_its_pieces_beside_it() {
+    let positions = |text: &str| {
+        with_tokens(text, Mode::Prose, |tokens| {
+            let all = tokens.iter();
+            all.map(|token| (token.term.to_owned(), token.position, token.part)).collect::<Vec<_>>()
+        })
+    };
+    let token = |term: &str, position, part| (term.to_owned(), position, part);
+    assert_eq!(
+        positions("GitHub Actions"),
+        [
+            token("github", 0, true),
+            token("git", 0, false),
+            token("hub", 0, false),
+            token("action", 1, true)
+        ]
+    );
+    for (text, lower) in [
+        ("JavaScript engines", "javascript engine"),
+        ("YouTube videos", "youtube video"),
+        ("PostgreSQL 16 upgrade", "postgresql 16 upgrade"),
+        ("on utf8 text", "on UTF8 text"),
+    ] {
+        assert_eq!(parts(text, Mode::Prose), parts(lower, Mode::Prose), "{text}");
+    }
+    // Joints go on making several parts of a chunk, and one common whole.
+    assert_eq!(parts("src/maxChars", Mode::Prose), ["src", "maxchar"]);
+    for spelling in ["maxChars", "max_chars", "max-chars", "MAX_CHARS"] {
+        assert_eq!(terms(spelling, Mode::Prose), ["maxchar", "max", "char"], "{spelling}");
+    }
+}
+
+#[test]
 fn paths_give_parts_segments_and_the_whole() {
     let found = terms("server/engine/src/text/mod.rs", Mode::Code);
     for expected in ["server/engine/src/text/mod.rs", "mod.rs", "mod", "rs", "engine"] {
@@ -44,6 +77,7 @@ fn prose_is_stemmed_and_code_is_not() {
     assert_eq!(terms("running tests quickly", Mode::Prose), ["run", "test", "quick"]);
     assert_eq!(terms("running tests", Mode::Code), ["running", "tests"]);
     assert_eq!(terms("went", Mode::Prose), terms("going", Mode::Prose));
+    assert_eq!(terms("Ben lives there", Mode::Prose)[1], terms("live", Mode::Prose)[0]);
     assert_eq!(terms("children bought", Mode::Prose), terms("child buying", Mode::Prose));
 }
 
