@@ -38,6 +38,22 @@ impl Statistics {
         }
     }
 
+    /// The query without the words that are not worth scoring ([`ParsedQuery::scored`]), to which
+    /// these statistics then belong; `None` when all are.
+    #[must_use]
+    pub fn narrow(&mut self, query: &ParsedQuery) -> Option<ParsedQuery> {
+        let scored = query.scored(|term| self.frequency(term));
+        if scored.iter().all(|scored| *scored) {
+            return None;
+        }
+        let mut narrow = query.clone();
+        let mut keep = scored.iter();
+        narrow.terms.retain(|_| keep.next().is_some_and(|scored| *scored));
+        let mut keep = scored.iter();
+        self.frequencies.retain(|_| keep.next().is_some_and(|scored| *scored));
+        Some(narrow)
+    }
+
     /// Items counted.
     #[must_use]
     pub const fn documents(&self) -> u64 {

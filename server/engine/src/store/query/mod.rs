@@ -28,7 +28,7 @@ use crate::api::{
 };
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, Timestamp};
-use crate::item::Item;
+use crate::item::{Item, Summary};
 use crate::text::{MAX_QUERY_CHARS, parse};
 use budget::Budget;
 use cursor::Cursor;
@@ -251,14 +251,14 @@ fn present<S: ItemSource>(
         }
         Detail::Snippet => {
             let snippet = snippet::best_passage(&item, search.query());
-            let summary = summary(item);
+            let summary = Summary::from(&item);
             if !budget.take(summary_chars(&summary) + snippet.chars().count()) {
                 return Ok(None);
             }
             (HitBody::Snippet { summary: Box::new(summary), snippet }, false)
         }
         Detail::Summary => {
-            let summary = summary(item);
+            let summary = Summary::from(&item);
             if !budget.take(summary_chars(&summary)) {
                 return Ok(None);
             }
@@ -276,24 +276,7 @@ fn sum(explanation: &Explanation) -> f64 {
     terms + explanation.boosts.values().sum::<f64>()
 }
 
-fn summary(item: Item) -> crate::item::Summary {
-    crate::item::Summary {
-        id: item.id,
-        item_type: item.item_type,
-        scope: item.scope,
-        title: item.title,
-        tags: item.facets.tags,
-        files: item.facets.files,
-        symbols: item.facets.symbols,
-        confidence: item.quality.confidence,
-        pinned: item.quality.pinned,
-        created_at: item.created_at,
-        updated_at: item.updated_at,
-        version: item.version,
-    }
-}
-
-fn summary_chars(summary: &crate::item::Summary) -> usize {
+fn summary_chars(summary: &Summary) -> usize {
     let lists = [&summary.tags, &summary.files, &summary.symbols];
     let words: usize = lists.into_iter().flatten().map(|word| word.chars().count()).sum();
     summary.title.chars().count() + words

@@ -1,5 +1,6 @@
 //! From candidates to the order in which hits are answered.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::source::{Eyes, ItemSource};
@@ -51,7 +52,8 @@ pub(super) struct Ranking {
 pub(super) struct Search<'a, S> {
     sources: &'a [S],
     request: &'a QueryRequest,
-    query: &'a ParsedQuery,
+    /// The words that are worth scoring.
+    query: Cow<'a, ParsedQuery>,
     now: Timestamp,
     filter: Filter,
     overlays: Vec<Option<Overlay>>,
@@ -82,6 +84,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
             statistics.add(&source.index().statistics(query, overlay.as_ref())?);
             overlays.push(overlay);
         }
+        let query = statistics.narrow(query).map_or(Cow::Borrowed(query), Cow::Owned);
         let filters = &request.filters;
         let filter = Filter {
             types: filters.types.clone(),
@@ -112,8 +115,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         })
     }
 
-    pub(super) const fn query(&self) -> &ParsedQuery {
-        self.query
+    pub(super) fn query(&self) -> &ParsedQuery {
+        &self.query
     }
 
     /// The best `needed` hits.
@@ -139,7 +142,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 let counted = |id_hash| source.may_have_counters(id_hash);
                 let prior = self.prior(number, &counted);
                 let request = SearchRequest {
-                    query: self.query,
+                    query: &self.query,
                     parameters,
                     filter: &self.filter,
                     prior: prior.as_ref(),
@@ -245,7 +248,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 id,
                 id_hash: hit.known.id_hash,
                 seq: hit.seq,
-                updated_at: hit.updated_at,
+                updated_at: hit.known.updated_at,
                 score: if by_newness { 0.0 } else { order },
                 order,
                 candidate: one.candidate,
@@ -378,9 +381,11 @@ impl<'a, S: ItemSource> Search<'a, S> {
         if self.query.is_empty() {
             return Ok(explanation);
         }
-        explanation.bm25 =
-            candidates.explain(hit, self.query, &self.statistics, parameters).map_err(|error| {
-                EngineError::Internal { context: "explain a score", message: error.to_string() }
+        explanation.bm25 = candidates
+            .explain(hit, &self.query, &self.statistics, parameters)
+            .map_err(|error| EngineError::Internal {
+                context: "explain a score",
+                message: error.to_string(),
             })?;
         explanation.boosts = self
             .boosts(scored.source, hit, scored.confidence)
