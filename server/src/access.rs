@@ -125,6 +125,7 @@ impl Principal {
             subject: self.subject.clone(),
             tenant: self.tenant.clone(),
             project,
+            projects: self.projects.clone(),
             read: self.read,
             write: self.write,
             clearance: self.clearance,
