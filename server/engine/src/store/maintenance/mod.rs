@@ -61,6 +61,7 @@ impl Engine {
             let views = state.views.load_full();
             if let Some(contradiction) = contradiction::find(&views, &state.journal)? {
                 result.valid = false;
+                result.unsound_count += contradiction.records();
                 result.corrupted_items.extend(contradiction.lost(&views)?);
                 let sound = result.integrity_score * result.checked_count as f64;
                 result.checked_count += contradiction.records();
