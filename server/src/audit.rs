@@ -25,6 +25,9 @@ pub const STEM: &str = "audit";
 pub const EXTENSION: &str = "ndjson";
 
 /// What kind of thing happened.
+/// Space for all audit files together.
+const MAX_TOTAL_BYTES: u64 = 512 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
@@ -179,7 +182,14 @@ impl Audit {
         max_bytes: u64,
         keep_days: u32,
     ) -> Result<Self, DiskError> {
-        let policy = Policy { stem: STEM, extension: EXTENSION, dated: true, max_bytes, keep_days };
+        let policy = Policy {
+            stem: STEM,
+            extension: EXTENSION,
+            dated: true,
+            max_bytes,
+            keep_days,
+            max_total_bytes: MAX_TOTAL_BYTES,
+        };
         let sink = LineSink::start(disk, &root.join(FOLDER), policy, "audit")?;
         Ok(Self { sink: Some(Arc::new(sink)) })
     }
