@@ -137,14 +137,16 @@ impl Observe for Recorder {
         let reason = match denied {
             Denied::Missing => "missing",
             Denied::Invalid { .. } => "invalid",
-            Denied::Insufficient { .. } => "insufficient",
             Denied::LockedOut { .. } => "locked_out",
         };
         self.metrics.denied(reason);
-        // Clients ask without a token first, to learn what is needed: nobody's misdeed.
-        if *denied == Denied::Missing {
-            return;
-        }
+        let who = match denied {
+            // Clients ask without a token first, to learn what is needed: nobody's misdeed. Of a
+            // lockout the beginning is recorded; a line for each refusal after it would let
+            // strangers fill the volume. The metric counts them all.
+            Denied::Missing | Denied::LockedOut { .. } => return,
+            Denied::Invalid { who, .. } => who,
+        };
         let peer_text = peer.map(|peer| peer.to_string());
         tracing::warn!(
             reason,
@@ -154,6 +156,7 @@ impl Observe for Recorder {
         );
         let mut entry = Entry::new(Kind::AuthFailure, reason).from_peer(transport.as_str(), peer);
         entry.detail = Some(denied.to_string());
+        entry.subject.clone_from(who);
         self.audit.record(&entry);
     }
 

@@ -63,7 +63,7 @@ metrics! {
     OPERATION_DURATION = Histogram "llm_memory_operation_duration_seconds" ["operation"];
     /// Calls finished; `status` is `ok` or the stable word of the failure.
     OPERATIONS = Counter "llm_memory_operations_total" ["operation", "status"];
-    /// Callers not let in, by reason (`missing`, `invalid`, `insufficient`, `locked_out`).
+    /// Callers not let in, by reason (`missing`, `invalid`, `locked_out`).
     AUTH_FAILURES = Counter "llm_memory_auth_failures_total" ["reason"];
     /// Addresses and tokens locked out now.
     LOCKED_OUT = Gauge "llm_memory_locked_out" [];
