@@ -277,7 +277,7 @@ pub(crate) fn watch(
     };
     let project = match project {
         Some(name) => Some(ProjectId::new(name).ok()?),
-        None => origin.project.as_ref().or(default_project).cloned(),
+        None => origin.working_project(default_project),
     };
     let caller = origin.principal.caller(project).ok()?;
     // Whoever sees only their own items must not learn when others write.
