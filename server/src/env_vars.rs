@@ -86,6 +86,9 @@ env_vars! {
     MAX_CONCURRENT_CALLS = "LLM_MEMORY_MAX_CONCURRENT_CALLS";
     /// Tool calls that may wait for their turn before the answer is `busy`.
     CALL_QUEUE = "LLM_MEMORY_CALL_QUEUE";
+    /// Scopes that may be open at the same time (global, and local and committed of each project);
+    /// a call for one more is refused.
+    MAX_SCOPES = "LLM_MEMORY_MAX_SCOPES";
     /// Writes that may wait in one scope before the answer is `busy`.
     WRITE_QUEUE = "LLM_MEMORY_WRITE_QUEUE";
     /// Longest item (title, text and code together), KiB.

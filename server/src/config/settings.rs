@@ -92,6 +92,7 @@ settings! {
     "journal.signingKeyFile" SIGNING_KEY_FILE "signing-key-file" Kind::Path, Unset, start;
     "limits.maxConcurrentCalls" MAX_CONCURRENT_CALLS "max-concurrent-calls" up_to(4096), Text("64"), start;
     "limits.callQueue" CALL_QUEUE "call-queue" Kind::Number { min: 0, max: 1_000_000 }, Text("256"), start;
+    "limits.maxScopes" MAX_SCOPES "max-scopes" up_to(1_000_000), Text("1000"), start;
     "limits.writeQueue" WRITE_QUEUE "write-queue" up_to(1_000_000), Text("1024"), start;
     "limits.maxItemKb" MAX_ITEM_KB "max-item-kb" up_to(65_536), Text("1024"), start;
     "limits.maxRequestKb" MAX_REQUEST_KB "max-request-kb" up_to(1 << 20), Text("4096"), start;

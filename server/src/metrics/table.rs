@@ -76,7 +76,7 @@ metrics! {
     /// Bytes, as compact JSON, of the versions whose bodies lie in blocks, over the bytes on disk
     /// of the blocks; absent while there are none.
     COMPRESSION_RATIO = Gauge "llm_memory_compression_ratio" ["scope"];
-    /// Live items.
+    /// Live items; here and in all metrics by scope, those beyond the first 64 together are `other`.
     ITEMS = Gauge "llm_memory_items" ["scope"];
     /// Stored versions.
     VERSIONS = Gauge "llm_memory_versions" ["scope"];

@@ -182,6 +182,19 @@ impl Engine {
                 reason: reason.clone(),
             });
         }
+        let most = self.options.max_scopes;
+        if scopes.open.len() >= most {
+            let reason = format!(
+                "{most} scopes are open, which is the most allowed: work in a project there is, or \
+                 let an operator raise limits.maxScopes (LLM_MEMORY_MAX_SCOPES) and restart the \
+                 server"
+            );
+            // One that holds something is missed; one that would be new is not.
+            if self.disk.exists(&self.dir(key))? {
+                scopes.failed.insert(key.clone(), (Instant::now(), reason.clone()));
+            }
+            return Err(EngineError::Unavailable { scope: key.to_string(), reason });
+        }
         // Each scope gets half of what is left, so that the sum stays within the budget however
         // many there are, and a store with one large scope uses most of it.
         let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);

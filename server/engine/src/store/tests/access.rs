@@ -70,6 +70,26 @@ fn a_scope_named_alone_that_the_token_lacks_is_refused_by_name() {
 }
 
 #[test]
+fn projects_beyond_the_limit_are_refused_with_the_remedy_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = |max_scopes| {
+        let options = Options { reserve_bytes: 0, max_scopes, ..Options::default() };
+        Engine::open(Arc::new(OsDisk), dir.path(), options).unwrap()
+    };
+    let engine = limited(2);
+    stored(&engine, &["a"]);
+    let error = engine.upsert(&of(Some("b")), note("x", "t", "y")).unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("2 scopes are open") && error.to_string().contains("raise"));
+    assert!(!dir.path().join("local/b").exists());
+    assert_eq!(engine.unavailable(), []);
+    engine.upsert(&of(Some("a")), note("x", "t", "y")).unwrap();
+    engine.close().unwrap();
+    let engine = limited(1);
+    assert_eq!(engine.unavailable().len(), 1, "a scope that is there is missed");
+}
+
+#[test]
 fn no_proof_is_given_of_what_the_caller_may_not_see() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
