@@ -174,3 +174,4 @@ fn take_project(arguments: &mut Map<String, Value>) -> Result<Option<ProjectId>,
 
 #[cfg(test)]
 mod tests;
+    check::settle_numbers(&mut arguments);
