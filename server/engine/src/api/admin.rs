@@ -114,6 +114,9 @@ pub struct JournalStats {
     pub last_ts: Option<Timestamp>,
     /// Bytes of all block files, where migrated bodies live.
     pub block_bytes: u64,
+    /// Bytes that these bodies would take in the journal.
+    #[serde(default)]
+    pub archived_bytes: u64,
 }
 
 /// Bytes before and after.

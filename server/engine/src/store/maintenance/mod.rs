@@ -80,6 +80,7 @@ impl Engine {
         self.each(caller, request, Access::Read, |scope| {
             let mut stats = scope.state.journal.stats()?;
             stats.block_bytes = scope.state.blocks.bytes();
+            stats.archived_bytes = scope.state.blocks.body_bytes();
             Ok(stats)
         })
     }
