@@ -98,7 +98,7 @@ metrics! {
     VERIFY_SUCCESS = Gauge "llm_memory_verify_last_success_timestamp_seconds" ["scope"];
     /// Audit lines lost to a full queue or a failing disk.
     AUDIT_DROPPED = Counter "llm_memory_audit_dropped_total" [];
-    /// Log lines lost to a full queue or a failing disk.
+    /// Log lines lost to a full queue, a failing disk, or a stderr that nobody reads.
     LOG_DROPPED = Counter "llm_memory_log_dropped_total" [];
     /// Size of the data volume in bytes.
     DISK_TOTAL = Gauge "llm_memory_disk_total_bytes" [];
