@@ -24,7 +24,7 @@ pub enum Role {
     Operator,
     /// Health, statistics, reports; no item content.
     Monitor,
-    /// Approves guarded changes.
+    /// Reserved for the approval of guarded changes; without effect until something asks for it.
     Approver,
     /// The `memory_*` and `project_*` tools.
     Agent,
@@ -107,6 +107,18 @@ impl Principal {
         self.roles.contains(&Role::Admin) || roles.iter().any(|role| self.roles.contains(role))
     }
 
+    /// The project of calls that name none: the server's `own`, unless the token is for others;
+    /// then the token's, if it has exactly one.
+    pub fn default_project(&self, own: Option<&ProjectId>) -> Option<ProjectId> {
+        let allowed =
+            |own: &&ProjectId| self.projects.as_ref().is_none_or(|allowed| allowed.contains(*own));
+        own.filter(allowed).or_else(|| self.only_project()).cloned()
+    }
+
+    fn only_project(&self) -> Option<&ProjectId> {
+        self.projects.as_ref().filter(|allowed| allowed.len() == 1)?.first()
+    }
+
     /// The engine's caller for work in `project`; the error names a project that is not allowed.
     pub fn caller(&self, project: Option<ProjectId>) -> Result<Caller, String> {
         if let (Some(project), Some(allowed)) = (&project, &self.projects)
@@ -119,16 +131,50 @@ impl Principal {
             ));
         }
         // A token for exactly one project need not name it in every call.
-        let only = self.projects.as_ref().filter(|set| set.len() == 1).and_then(|set| set.first());
-        let project = project.or_else(|| only.cloned());
+        let project = project.or_else(|| self.only_project().cloned());
         Ok(Caller {
             subject: self.subject.clone(),
             tenant: self.tenant.clone(),
             project,
+            projects: self.projects.clone(),
             read: self.read,
             write: self.write,
             clearance: self.clearance,
             own_only: self.own_only,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(name: &str) -> ProjectId {
+        ProjectId::new(name).unwrap()
+    }
+
+    fn held_to(projects: &[&str]) -> Principal {
+        let projects = projects.iter().map(|name| project(name)).collect();
+        Principal { projects: Some(projects), ..Principal::local_owner() }
+    }
+
+    #[test]
+    fn the_project_of_the_server_is_that_of_tokens_that_allow_it_and_of_no_others() {
+        let own = project("away");
+        let default = |principal: Principal| principal.default_project(Some(&own));
+        assert_eq!(default(Principal::local_owner()), Some(project("away")));
+        assert_eq!(default(held_to(&["away", "home"])), Some(project("away")));
+        assert_eq!(default(held_to(&["home"])), Some(project("home")));
+        assert_eq!(default(held_to(&["home", "work"])), None);
+        assert_eq!(held_to(&["home"]).default_project(None), Some(project("home")));
+    }
+
+    #[test]
+    fn a_project_that_is_named_and_not_allowed_is_refused() {
+        let refused = held_to(&["home"]).caller(Some(project("away"))).unwrap_err();
+        assert_eq!(refused, "project away is not allowed for local: use home");
+        let caller = held_to(&["home", "work"]).caller(None).unwrap();
+        assert_eq!(caller.project, None);
+        assert_eq!(caller.projects.unwrap().len(), 2);
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::ids::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::mcp::observe::{Asked, MAX_NAME};
 use crate::sink::LineSink;
 use crate::sink::rolling::Policy;
 
@@ -23,6 +24,9 @@ pub const FOLDER: &str = "audit";
 pub const STEM: &str = "audit";
 /// Last part of the names of audit files.
 pub const EXTENSION: &str = "ndjson";
+
+/// Space for all audit files together.
+const MAX_TOTAL_BYTES: u64 = 512 << 20;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +66,8 @@ pub struct Entry {
     /// Scope named by the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Project named by the call.
+    /// Project that the call worked in, whether it named it or the connection, the token or the
+    /// server did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
     /// Item concerned.
@@ -116,17 +121,12 @@ impl Entry {
         }
     }
 
-    /// Takes from the arguments of a call what says where it went: scope, project and item. Only
-    /// short texts; an argument that is none of these is not looked at.
+    /// Takes over where a call went: scope, project and item.
     #[must_use]
-    pub fn with_arguments(mut self, arguments: &Map<String, Value>) -> Self {
-        let short = |name: &str| {
-            let text = arguments.get(name).and_then(Value::as_str)?;
-            (text.len() <= MAX_NAME).then(|| text.to_owned())
-        };
-        self.scope = short("scope");
-        self.project = short("project");
-        self.id = short("id").or_else(|| short("from"));
+    pub fn about(mut self, asked: &Asked) -> Self {
+        self.scope.clone_from(&asked.scope);
+        self.project.clone_from(&asked.project);
+        self.id.clone_from(&asked.id);
         self
     }
 
@@ -162,9 +162,6 @@ impl Entry {
     }
 }
 
-/// Longest name or identifier kept; longer ones are not names.
-const MAX_NAME: usize = 200;
-
 /// The open audit log; cheap to clone. A disabled one swallows everything.
 #[derive(Debug, Clone, Default)]
 pub struct Audit {
@@ -179,7 +176,14 @@ impl Audit {
         max_bytes: u64,
         keep_days: u32,
     ) -> Result<Self, DiskError> {
-        let policy = Policy { stem: STEM, extension: EXTENSION, dated: true, max_bytes, keep_days };
+        let policy = Policy {
+            stem: STEM,
+            extension: EXTENSION,
+            dated: true,
+            max_bytes,
+            keep_days,
+            max_total_bytes: MAX_TOTAL_BYTES,
+        };
         let sink = LineSink::start(disk, &root.join(FOLDER), policy, "audit")?;
         Ok(Self { sink: Some(Arc::new(sink)) })
     }
@@ -221,7 +225,7 @@ mod tests {
         });
         let result = json!({"id": "abc", "items": [{"text": "SECRET"}], "redactions": 2});
         let mut entry = Entry::new(Kind::Call, "ok")
-            .with_arguments(arguments.as_object().unwrap())
+            .about(&Asked::of(arguments.as_object().unwrap(), None))
             .with_result(&result)
             .took(Duration::from_micros(1500));
         entry.ts = Timestamp::from_millis(0);

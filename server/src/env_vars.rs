@@ -86,6 +86,9 @@ env_vars! {
     MAX_CONCURRENT_CALLS = "LLM_MEMORY_MAX_CONCURRENT_CALLS";
     /// Tool calls that may wait for their turn before the answer is `busy`.
     CALL_QUEUE = "LLM_MEMORY_CALL_QUEUE";
+    /// Scopes that may be open at the same time (global, and local and committed of each project);
+    /// a call for one more is refused.
+    MAX_SCOPES = "LLM_MEMORY_MAX_SCOPES";
     /// Writes that may wait in one scope before the answer is `busy`.
     WRITE_QUEUE = "LLM_MEMORY_WRITE_QUEUE";
     /// Longest item (title, text and code together), KiB.
@@ -112,7 +115,8 @@ env_vars! {
     LOG_DESTINATION = "LLM_MEMORY_LOG_DESTINATION";
     /// Size at which the log file is rotated, MiB.
     LOG_MAX_MB = "LLM_MEMORY_LOG_MAX_MB";
-    /// Days that rotated log files are kept.
+    /// Days that rotated log files are kept; the oldest go sooner when all together exceed 256 MiB
+    /// (or twice the size at which one is rotated).
     LOG_KEEP_DAYS = "LLM_MEMORY_LOG_KEEP_DAYS";
     /// Calls slower than this are logged as slow, milliseconds; 0 turns it off.
     SLOW_CALL_MS = "LLM_MEMORY_SLOW_CALL_MS";
@@ -120,7 +124,8 @@ env_vars! {
     AUDIT = "LLM_MEMORY_AUDIT";
     /// Size at which an audit file is rotated within the day, MiB.
     AUDIT_MAX_MB = "LLM_MEMORY_AUDIT_MAX_MB";
-    /// Days that audit files are kept.
+    /// Days that audit files are kept; the oldest go sooner when all together exceed 512 MiB (or
+    /// twice the size at which one is rotated).
     AUDIT_KEEP_DAYS = "LLM_MEMORY_AUDIT_KEEP_DAYS";
     /// Which kind of video encoder the archive takes; `wasm` means `software`. Checked and shown,
     /// but without effect until the store has a video archive.

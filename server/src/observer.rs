@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::audit::{Audit, Entry, Kind};
 use crate::mcp::auth::{Denied, TransportKind};
-use crate::mcp::observe::{CallRecord, Observe};
+use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
 use crate::verified::Verified;
 
@@ -51,7 +51,7 @@ impl Recorder {
 
     fn log(&self, record: &CallRecord<'_>, operation: &str, name: &str) {
         let subject = record.principal.subject.as_str();
-        let scope = record.arguments.get("scope").and_then(Value::as_str);
+        let scope = record.asked.scope.as_deref();
         let duration_ms = record.duration.as_secs_f64() * 1e3;
         let status = record.error.unwrap_or("ok");
         tracing::info!(
@@ -64,7 +64,8 @@ impl Recorder {
             "Tool called: {name}"
         );
         if let Some(code) = record.error {
-            let message = record.message.unwrap_or_default();
+            // What is wrong with an argument is told in its words, which are the caller's own.
+            let message = record.message.filter(|_| code != "invalid_argument");
             if is_server_fault(code) {
                 tracing::error!(
                     tool = operation,
@@ -78,6 +79,7 @@ impl Recorder {
                     tool = operation,
                     subject,
                     code,
+                    field = record.field.map(short),
                     error = message,
                     "Tool execution failed: {name}"
                 );
@@ -85,14 +87,12 @@ impl Recorder {
         }
         let slow_ms = self.slow_ms.load(Ordering::Relaxed);
         if slow_ms > 0 && record.duration.as_millis() > u128::from(slow_ms) {
-            // The words of a query may be as private as the answer; their number is not.
-            let query = record.arguments.get("q").and_then(Value::as_str);
             tracing::warn!(
                 tool = operation,
                 subject,
                 scope,
                 duration_ms,
-                query_words = query.map(|words| words.split_whitespace().count()),
+                query_words = record.asked.query_words,
                 items = record.result.and_then(item_count),
                 "Slow call: {name}"
             );
@@ -104,7 +104,7 @@ impl Observe for Recorder {
     fn call_finished(&self, record: &CallRecord<'_>) {
         let operation = operation(record);
         // Logs and audit may show what was asked for; labels of metrics may not.
-        let name = if record.tool.is_some() { operation } else { record.name };
+        let name = short(if operation == record.tool.dotted { operation } else { record.name });
         let failed = record.error.is_some_and(is_server_fault);
         self.metrics.call_finished(
             operation,
@@ -115,21 +115,22 @@ impl Observe for Recorder {
         );
         self.log(record, operation, name);
         let mut entry = Entry::new(Kind::Call, record.error.unwrap_or("ok"))
-            .with_arguments(record.arguments)
+            .about(record.asked)
             .took(record.duration)
             .from_peer(record.transport.as_str(), record.peer);
         if let Some(result) = record.result {
             entry = entry.with_result(result);
         }
-        entry.tool = Some(name.chars().take(200).collect());
+        entry.tool = Some(name.to_owned());
         entry.subject = Some(record.principal.subject.clone());
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
-        entry.write = record.tool.is_some_and(|tool| !tool.read_only);
+        entry.write = !record.tool.read_only;
         self.audit.record(&entry);
         if operation == VERIFY
             && let Some(result) = record.result
         {
-            self.verified.note(result, record.arguments, Timestamp::now());
+            let tenant = record.principal.tenant.as_ref();
+            self.verified.note(result, record.asked, tenant, Timestamp::now());
         }
     }
 
@@ -137,14 +138,16 @@ impl Observe for Recorder {
         let reason = match denied {
             Denied::Missing => "missing",
             Denied::Invalid { .. } => "invalid",
-            Denied::Insufficient { .. } => "insufficient",
             Denied::LockedOut { .. } => "locked_out",
         };
         self.metrics.denied(reason);
-        // Clients ask without a token first, to learn what is needed: nobody's misdeed.
-        if *denied == Denied::Missing {
-            return;
-        }
+        let who = match denied {
+            // Clients ask without a token first, to learn what is needed: nobody's misdeed. Of a
+            // lockout the beginning is recorded; a line for each refusal after it would let
+            // strangers fill the volume. The metric counts them all.
+            Denied::Missing | Denied::LockedOut { .. } => return,
+            Denied::Invalid { who, .. } => who,
+        };
         let peer_text = peer.map(|peer| peer.to_string());
         tracing::warn!(
             reason,
@@ -153,6 +156,7 @@ impl Observe for Recorder {
             "Unauthorized call denied: {denied}"
         );
         let mut entry = Entry::new(Kind::AuthFailure, reason).from_peer(transport.as_str(), peer);
+        entry.subject.clone_from(who);
         entry.detail = Some(denied.to_string());
         self.audit.record(&entry);
     }
@@ -163,11 +167,20 @@ impl Observe for Recorder {
 }
 
 fn operation(record: &CallRecord<'_>) -> &'static str {
-    match record.tool {
-        Some(tool) => tool.dotted,
-        None if record.name.contains("://") => RESOURCE,
-        None => PROMPT,
+    let tool = record.tool;
+    if record.name == tool.name || record.name == tool.dotted {
+        tool.dotted
+    } else if record.name.contains("://") {
+        RESOURCE
+    } else {
+        PROMPT
     }
+}
+
+/// A name without what may stand in a URI's query, and not longer than names are.
+fn short(name: &str) -> &str {
+    let name = name.split('?').next().unwrap_or_default();
+    name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default()
 }
 
 fn item_count(result: &Value) -> Option<usize> {
@@ -188,55 +201,119 @@ mod tests {
     use std::time::Duration;
 
     use llm_memory_disk::{Disk, OsDisk};
+    use llm_memory_engine::ids::ProjectId;
     use serde_json::json;
 
     use super::*;
     use crate::access::Principal;
+    use crate::mcp::observe::Asked;
     use crate::status::fixtures;
     use crate::tools;
 
-    #[test]
-    fn a_call_is_audited_and_counted_without_its_content() {
+    struct Bench {
+        folder: tempfile::TempDir,
+        audit: Audit,
+        metrics: Arc<Metrics>,
+        recorder: Recorder,
+    }
+
+    fn bench() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let audit = Audit::open(Arc::new(OsDisk), folder.path(), 1 << 20, 1).unwrap();
         let metrics = Arc::new(Metrics::new(fixtures::fresh_board()));
         let verified = Arc::new(Verified::default());
         let recorder = Recorder::new(audit.clone(), Arc::clone(&metrics), verified, 0);
+        Bench { folder, audit, metrics, recorder }
+    }
+
+    impl Bench {
+        fn call(&self, tool: &str, name: &str, asked: &Asked, result: &Value) {
+            self.recorder.call_finished(&CallRecord {
+                tool: tools::find(tool).unwrap(),
+                name,
+                principal: &Principal::local_owner(),
+                asked,
+                result: Some(result),
+                error: None,
+                message: None,
+                field: None,
+                duration: Duration::from_millis(2),
+                transport: TransportKind::Http,
+                peer: None,
+            });
+        }
+
+        fn denied(&self, denied: &Denied) {
+            self.recorder.denied(denied, TransportKind::Tcp, Some(([10, 0, 0, 1], 9).into()));
+        }
+
+        fn audited(&self) -> (String, Vec<Entry>) {
+            self.audit.close();
+            let folder = self.folder.path().join("audit");
+            let files = OsDisk.list(&folder).unwrap();
+            let bytes = OsDisk.read(&folder.join(&files[0].name)).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            let entries = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            (text, entries)
+        }
+    }
+
+    fn invalid(who: Option<&str>) -> Denied {
+        let reason = "it expired at 2026-01-01T00:00:00.000Z".to_owned();
+        Denied::Invalid { reason, who: who.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_call_is_audited_and_counted_without_its_content() {
+        let bench = bench();
         let arguments = json!({"q": "SECRET words", "scope": "global"});
-        let principal = Principal::local_owner();
-        recorder.call_finished(&CallRecord {
-            tool: tools::find("memory.query"),
-            name: "memory_query",
-            principal: &principal,
-            arguments: arguments.as_object().unwrap(),
-            result: Some(&json!({"items": [{"text": "SECRET"}]})),
-            error: None,
-            message: None,
-            duration: Duration::from_millis(2),
-            transport: TransportKind::Http,
-            peer: None,
-        });
-        recorder.denied(&Denied::Missing, TransportKind::Http, None);
-        recorder.denied(
-            &Denied::Invalid { reason: "it is not known here".to_owned() },
-            TransportKind::Tcp,
-            Some(([10, 0, 0, 1], 9).into()),
-        );
-        audit.close();
-        let files = OsDisk.list(&folder.path().join("audit")).unwrap();
-        let bytes = OsDisk.read(&folder.path().join("audit").join(&files[0].name)).unwrap();
-        let text = String::from_utf8(bytes).unwrap();
+        let home = ProjectId::new("home").unwrap();
+        let asked = Asked::of(arguments.as_object().unwrap(), Some(&home));
+        let result = json!({"items": [{"text": "SECRET"}]});
+        bench.call("memory.query", "memory_query", &asked, &result);
+        let (text, entries) = bench.audited();
         assert!(!text.contains("SECRET"));
-        let entries: Vec<Entry> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(entries.len(), 2, "{text}");
+        assert_eq!(entries.len(), 1, "{text}");
         assert_eq!(entries[0].tool.as_deref(), Some("memory.query"));
+        assert_eq!(entries[0].project.as_deref(), Some("home"), "where the call worked");
         assert_eq!(entries[0].items, Some(1));
         assert!(!entries[0].write);
-        assert_eq!(entries[1].kind, Kind::AuthFailure);
-        let scrape = metrics.render();
-        assert!(scrape.contains("auth_failures_total{reason=\"missing\"} 1"), "{scrape}");
+        let scrape = bench.metrics.render();
         assert!(scrape.contains("llm_memory_search_duration_seconds_count 1"), "{scrape}");
+    }
+
+    #[test]
+    fn resources_and_prompts_are_counted_as_what_they_are() {
+        let bench = bench();
+        let result = json!({});
+        let uri = "kb://context/pack?q=SECRET";
+        bench.call("memory.query", uri, &Asked::default(), &result);
+        bench.call("memory.query", "check-memory", &Asked::default(), &result);
+        let (_, entries) = bench.audited();
+        assert_eq!(entries[0].tool.as_deref(), Some("kb://context/pack"));
+        assert_eq!(entries[1].tool.as_deref(), Some("check-memory"));
+        let scrape = bench.metrics.render();
+        for operation in [RESOURCE, PROMPT] {
+            assert!(scrape.contains(&format!("\"{operation}\"")), "{scrape}");
+        }
+        assert!(scrape.contains("llm_memory_search_duration_seconds_count 0"), "{scrape}");
+    }
+
+    #[test]
+    fn failed_authentication_is_audited_with_its_owner_and_lockouts_are_only_counted() {
+        let bench = bench();
+        bench.denied(&Denied::Missing);
+        for _ in 0..3 {
+            bench.denied(&Denied::LockedOut { retry_after: Duration::from_secs(1) });
+        }
+        bench.denied(&invalid(Some("ada")));
+        let (text, entries) = bench.audited();
+        assert_eq!(entries.len(), 1, "{text}");
+        assert_eq!(entries[0].kind, Kind::AuthFailure);
+        assert_eq!(entries[0].subject.as_deref(), Some("ada"));
+        let scrape = bench.metrics.render();
+        assert!(scrape.contains("auth_failures_total{reason=\"missing\"} 1"), "{scrape}");
+        assert!(scrape.contains("auth_failures_total{reason=\"locked_out\"} 3"), "{scrape}");
     }
 
     #[test]

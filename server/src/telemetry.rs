@@ -1,12 +1,14 @@
 //! Logs: structured events through tracing, as JSON in `logs/server.log` and as JSON or text on
 //! stderr. Nothing ever goes to stdout, which belongs to the protocol when serving stdio.
 //!
-//! When things go wrong: a log file that cannot be opened is an error at start; later the file's
-//! own thread drops and counts what it cannot write, and nobody waits.
+//! When things go wrong: a log file that cannot be opened is an error at start; later the threads
+//! that write to the file and to stderr drop and count what they cannot write, and nobody waits:
+//! not for the disk, and not for a client that started its server and never reads its stderr.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llm_memory_disk::{Disk, DiskError};
 use thiserror::Error;
@@ -19,6 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use crate::config::Log;
 use crate::sink::LineSink;
 use crate::sink::rolling::Policy;
+use crate::sink::stderr::Stderr;
 
 /// Folder of the log in the data folder.
 pub const FOLDER: &str = "logs";
@@ -27,9 +30,19 @@ pub const STEM: &str = "server";
 /// Last part of the names of log files.
 pub const EXTENSION: &str = "log";
 
+/// Space for all log files together.
+const MAX_TOTAL_BYTES: u64 = 256 << 20;
+/// How long the end of the process waits for the file's last lines.
+const FILE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits for whoever reads stderr.
+const STDERR_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Logs that cannot be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
+    /// The thread that writes to stderr cannot be started.
+    #[error(transparent)]
+    Stderr(DiskError),
     /// The log file cannot be opened.
     #[error(
         "cannot open the server log: {source}; mend the folder or set --log-destination=stderr"
@@ -49,6 +62,7 @@ pub enum TelemetryError {
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
     file: Option<Arc<LineSink>>,
+    stderr: Option<Arc<LineSink>>,
 }
 
 impl Telemetry {
@@ -59,11 +73,17 @@ impl Telemetry {
             _ => Some(open(disk, root, log).map_err(|source| TelemetryError::File { source })?),
         };
         let (filter, handle) = reload::Layer::new(filter(&log.level));
-        let to_stderr = (log.destination != "file").then(|| stderr_layer(&log.format));
+        let stderr = match log.destination.as_str() {
+            "file" => None,
+            _ => Some(LineSink::over(Stderr, "stderr").map_err(TelemetryError::Stderr)?),
+        };
+        let stderr = stderr.map(Arc::new);
+        let to_stderr =
+            stderr.as_ref().map(|sink| stderr_layer(&log.format, ToSink(Arc::clone(sink))));
         let to_file = file.as_ref().map(|sink| json_layer(ToSink(Arc::clone(sink))));
         let subscriber = Registry::default().with(filter).with(to_stderr).with(to_file);
         tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
-        Ok(Self { filter: handle, file })
+        Ok(Self { filter: handle, file, stderr })
     }
 
     /// Changes the level from now on.
@@ -74,13 +94,16 @@ impl Telemetry {
 
     /// Lines lost so far.
     pub fn dropped(&self) -> u64 {
-        self.file.as_ref().map_or(0, |sink| sink.dropped())
+        self.file.iter().chain(&self.stderr).map(|sink| sink.dropped()).sum()
     }
 
     /// Writes what is queued.
     pub fn flush(&self) {
         if let Some(file) = &self.file {
-            file.flush();
+            file.flush(FILE_PATIENCE);
+        }
+        if let Some(stderr) = &self.stderr {
+            stderr.flush(STDERR_PATIENCE);
         }
     }
 }
@@ -92,6 +115,7 @@ fn open(disk: Arc<dyn Disk>, root: &Path, log: &Log) -> Result<Arc<LineSink>, Di
         dated: false,
         max_bytes: log.max_mb << 20,
         keep_days: log.keep_days,
+        max_total_bytes: MAX_TOTAL_BYTES,
     };
     LineSink::start(disk, &root.join(FOLDER), policy, "log").map(Arc::new)
 }
@@ -108,14 +132,14 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(directives)
 }
 
-fn stderr_layer<S>(format: &str) -> Box<dyn Layer<S> + Send + Sync>
+fn stderr_layer<S>(format: &str, writer: ToSink) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     if format == "text" {
-        Box::new(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr))
+        Box::new(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
     } else {
-        json_layer(io::stderr)
+        json_layer(writer)
     }
 }
 
@@ -187,12 +211,12 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(tool = "memory.query", duration_ms = 1.5, "Tool called: memory.query");
             tracing::debug!("not yet");
-            let telemetry = Telemetry { filter: handle, file: None };
+            let telemetry = Telemetry { filter: handle, file: None, stderr: None };
             telemetry.set_level("debug");
             tracing::debug!("now");
             tracing::info!(target: "tantivy", "noise");
         });
-        sink.flush();
+        sink.flush(FILE_PATIENCE);
         let bytes = OsDisk.read(&folder.path().join("logs/server.log")).unwrap();
         let lines: Vec<Value> = String::from_utf8(bytes)
             .unwrap()

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use llm_memory_disk::{Disk, DiskError};
-use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::ids::{ProjectId, Scope, ScopeKey, TenantId, Timestamp};
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::mcp::observe::Asked;
 use crate::metrics::history;
 
 const NAME: &str = "verified.json";
 
-/// The times, by scope.
+/// The times, by scope, named as in [`ScopeKey`].
 #[derive(Debug, Default)]
 pub struct Verified {
     times: Mutex<BTreeMap<String, Timestamp>>,
@@ -30,11 +31,14 @@ impl Verified {
         Self { times: Mutex::new(times), changed: AtomicBool::new(false) }
     }
 
-    /// Takes note of a result of `journal.verify`: of one scope, or keyed by scope.
-    pub fn note(&self, result: &Value, arguments: &Map<String, Value>, now: Timestamp) {
+    /// Takes note of what `journal.verify` answered to somebody of `tenant`: a result of one
+    /// scope, or results keyed by scope.
+    pub fn note(&self, result: &Value, asked: &Asked, tenant: Option<&TenantId>, now: Timestamp) {
         let mut times = self.times.lock();
-        for scope in sound_scopes(result, arguments) {
-            times.insert(scope, now);
+        for label in sound_scopes(result, asked) {
+            // Without a project nobody knows which one it was; the scope stays as old as it was.
+            let Some(key) = key(label, asked, tenant) else { continue };
+            times.insert(key.to_string(), now);
             self.changed.store(true, Ordering::Release);
         }
     }
@@ -61,24 +65,32 @@ impl Verified {
     }
 }
 
-fn sound_scopes(result: &Value, arguments: &Map<String, Value>) -> Vec<String> {
+/// Labels of the scopes found sound, as the answer has them.
+fn sound_scopes<'a>(result: &'a Value, asked: &'a Asked) -> Vec<&'a str> {
     let sound = |value: &Value| value.get("valid").and_then(Value::as_bool) == Some(true);
     let Some(object) = result.as_object() else { return Vec::new() };
     if object.contains_key("checkedCount") {
-        let word = |name: &str| arguments.get(name).and_then(Value::as_str);
-        let scope = match (word("scope"), word("project")) {
-            (Some("global"), _) => Some("global".to_owned()),
-            (Some(scope), Some(project)) => Some(format!("{scope}/{project}")),
-            // Which project it was is not said; the scope stays as old as it was.
-            _ => None,
-        };
-        return scope.filter(|_| sound(result)).into_iter().collect();
+        return asked.scope.as_deref().filter(|_| sound(result)).into_iter().collect();
     }
     object
         .iter()
         .filter(|(_, value)| value.get("checkedCount").is_some() && sound(value))
-        .map(|(scope, _)| scope.clone())
+        .map(|(label, _)| label.as_str())
         .collect()
+}
+
+/// The scope behind a label: `local/web`, or `local` for that of the project worked in.
+fn key(label: &str, asked: &Asked, tenant: Option<&TenantId>) -> Option<ScopeKey> {
+    let (scope, project) = match label.split_once('/') {
+        Some((scope, project)) => (scope, Some(project)),
+        None => (label, asked.project.as_deref()),
+    };
+    let scope = scope.parse().ok()?;
+    let project = match scope {
+        Scope::Global => None,
+        Scope::Local | Scope::Committed => Some(ProjectId::new(project?).ok()?),
+    };
+    Some(ScopeKey { tenant: tenant.cloned(), scope, project })
 }
 
 #[cfg(test)]
@@ -98,18 +110,42 @@ mod tests {
             "local/web": {"valid": false, "checkedCount": 3},
             "overall": {"valid": false},
         });
-        verified.note(&results, &Map::new(), now);
+        verified.note(&results, &Asked::default(), None, now);
         verified.save(&OsDisk, folder.path()).unwrap();
         let again = Verified::load(&OsDisk, folder.path());
         assert_eq!(again.times(), BTreeMap::from([("global".to_owned(), now)]));
     }
 
+    fn in_project(scope: &str) -> Asked {
+        let (scope, project) = (Some(scope.to_owned()), Some("web".to_owned()));
+        Asked { scope, project, ..Asked::default() }
+    }
+
+    fn names(verified: &Verified) -> Vec<String> {
+        verified.times().into_keys().collect()
+    }
+
     #[test]
-    fn the_bare_result_of_one_scope_is_noted_under_its_name() {
+    fn results_are_noted_under_the_full_name_of_their_scope() {
         let verified = Verified::default();
-        let arguments = json!({"scope": "local", "project": "web"});
+        let sound = json!({"valid": true, "checkedCount": 0});
+        verified.note(&sound, &in_project("local"), None, Timestamp::from_millis(1));
+        assert_eq!(names(&verified), ["local/web"]);
+        let several = json!({"committed": sound, "global": sound, "local": sound});
+        verified.note(&several, &in_project("all"), None, Timestamp::from_millis(1));
+        assert_eq!(names(&verified), ["committed/web", "global", "local/web"]);
+        let nowhere = Asked { project: None, ..in_project("local") };
+        verified.note(&sound, &nowhere, None, Timestamp::from_millis(2));
+        assert!(verified.times().values().all(|when| *when == Timestamp::from_millis(1)));
+    }
+
+    #[test]
+    fn what_a_tenant_verifies_is_noted_as_that_of_the_tenant() {
+        let verified = Verified::default();
+        let tenant = TenantId::new("acme").unwrap();
         let result = json!({"valid": true, "checkedCount": 0});
-        verified.note(&result, arguments.as_object().unwrap(), Timestamp::from_millis(1));
-        assert!(verified.times().contains_key("local/web"));
+        verified.note(&result, &in_project("global"), Some(&tenant), Timestamp::from_millis(1));
+        verified.note(&result, &in_project("local"), Some(&tenant), Timestamp::from_millis(1));
+        assert_eq!(names(&verified), ["acme:global", "acme:local/web"]);
     }
 }

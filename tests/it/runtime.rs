@@ -1,7 +1,7 @@
 //! The server as a process: what it refuses to start with, what it leaves while it runs, how it
 //! ends.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -182,4 +182,39 @@ fn test_mode_checks_everything_and_ends() {
     }
     std::fs::write(data.join("tokens.json"), "[{]").unwrap();
     assert_eq!(run(&data, &[], &["serve", "--test-mode"]).0, 2);
+}
+
+#[test]
+fn a_client_that_never_reads_stderr_gets_all_its_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(server_binary().unwrap())
+        .arg("stdio")
+        .env_clear()
+        .env("LLM_MEMORY_DATA_DIR", folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ask = |id: u32, method: &str, params: Value| {
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        writeln!(input, "{request}").unwrap();
+        if method == "initialize" {
+            let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+            writeln!(input, "{done}").unwrap();
+        }
+        let answer: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["id"], id, "{answer}");
+    };
+    let client = json!({"name": "test", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+    ask(0, "initialize", hello);
+    // Each is logged with some 200 bytes; a pipe holds 64 KiB.
+    for id in 1..=1000 {
+        ask(id, "tools/call", json!({"name": "memory_list", "arguments": {"scope": "global"}}));
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
 }

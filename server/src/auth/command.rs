@@ -34,7 +34,7 @@ pub fn command() -> Command {
                 .arg(Arg::new("name").required(true).help("Name of the token, unique"))
                 .arg(text("subject", "NAME", "Subject in provenance and audit (default: the name)"))
                 .arg(
-                    list("role", "ROLE", "Roles held (default: agent)")
+                    list("role", "ROLE", "Roles held (default: agent); approver has no effect yet")
                         .value_parser(PossibleValuesParser::new(Role::ALL.map(Role::as_str))),
                 )
                 .arg(text("tenant", "NAME", "Tenant the token belongs to"))

@@ -111,6 +111,17 @@ impl Authenticator {
             return Ok(admin.principal());
         }
         let name = token_file::public_id(token).map(|id| Culprit::Token(id.to_owned()));
+        let found = token_file::find(&tokens.entries, token);
+        let expired = found.and_then(|entry| entry.expires).filter(|expires| *expires <= now);
+        if let (Some(entry), None) = (found, expired) {
+            // Nobody guesses 256 random bits: the locks are for those who try, and must not keep
+            // out who shares an address, or a token's public part, with them. The failures of the
+            // address stay: its other guests have not proven anything.
+            if let Some(name) = &name {
+                self.lockout.lock().succeeded(name);
+            }
+            return Ok(entry.principal());
+        }
         let locked = {
             let lockout = self.lockout.lock();
             let remaining = |culprit: &Option<Culprit>| {
@@ -121,20 +132,11 @@ impl Authenticator {
         if let Some(retry_after) = locked {
             return Err(Denied::LockedOut { retry_after });
         }
-        let found = token_file::find(&tokens.entries, token);
-        let reason = match found {
-            Some(entry) => match entry.expires {
-                Some(expires) if expires <= now => format!("it expired at {expires}"),
-                _ => {
-                    let mut lockout = self.lockout.lock();
-                    for culprit in address.iter().chain(&name) {
-                        lockout.succeeded(culprit);
-                    }
-                    return Ok(entry.principal());
-                }
-            },
-            None => "it is not known here".to_owned(),
-        };
+        let who = found.map(|entry| entry.principal().subject);
+        let reason = expired.map_or_else(
+            || "it is not known here".to_owned(),
+            |expires| format!("it expired at {expires}"),
+        );
         // A public part that no token has would only fill the table.
         let known = |culprit: &Culprit| match culprit {
             Culprit::Token(id) => tokens.entries.iter().any(|entry| entry.id.as_ref() == Some(id)),
@@ -150,7 +152,7 @@ impl Authenticator {
                 (self.on_lockout)(&words);
             }
         }
-        Err(Denied::Invalid { reason })
+        Err(Denied::Invalid { reason, who })
     }
 }
 
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn five_wrong_tokens_lock_the_address_out_and_a_right_one_elsewhere_still_works() {
+    fn five_wrong_tokens_lock_the_address_out_for_everybody_but_who_has_a_right_one() {
         let (entry, token) = entry("a");
         let auth = authenticator(vec![entry], false);
         let (start, now) = (Instant::now(), Timestamp::now());
@@ -250,13 +252,28 @@ mod tests {
             let denied = auth.check(Some("guess"), peer(1), start, now).unwrap_err();
             assert!(matches!(denied, Denied::Invalid { .. }));
         }
+        assert_eq!(auth.check(Some(&token), peer(1), start, now).unwrap().subject, "a");
         assert!(matches!(
-            auth.check(Some(&token), peer(1), start, now),
+            auth.check(Some("guess"), peer(1), start, now),
             Err(Denied::LockedOut { retry_after }) if retry_after == Duration::from_secs(600)
         ));
-        assert!(auth.check(Some(&token), peer(2), start, now).is_ok());
+        let denied = auth.check(Some("guess"), peer(2), start, now).unwrap_err();
+        assert!(matches!(denied, Denied::Invalid { .. }));
         let later = start + Duration::from_secs(600);
-        assert!(auth.check(Some(&token), peer(1), later, now).is_ok());
+        let denied = auth.check(Some("guess"), peer(1), later, now).unwrap_err();
+        assert!(matches!(denied, Denied::Invalid { .. }));
+    }
+
+    #[test]
+    fn a_right_token_does_not_make_the_guesses_from_its_address_forgotten() {
+        let (entry, token) = entry("a");
+        let auth = authenticator(vec![entry], false);
+        let (start, now) = (Instant::now(), Timestamp::now());
+        for _ in 0..5 {
+            auth.check(Some("guess"), peer(1), start, now).unwrap_err();
+            auth.check(Some(&token), peer(1), start, now).unwrap();
+        }
+        assert_eq!(auth.locked_out(), 1);
     }
 
     #[test]
@@ -272,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_secrets_for_one_token_lock_that_token_out_from_everywhere() {
+    fn wrong_secrets_for_one_token_lock_its_name_out_from_everywhere_but_not_its_holder() {
         let (entry, token) = entry("a");
         let id = entry.id.clone().unwrap();
         let auth = authenticator(vec![entry], false);
@@ -281,10 +298,12 @@ mod tests {
             auth.check(Some(&format!("llmm_{id}_wrong")), peer(last), start, now).unwrap_err();
         }
         assert!(matches!(
-            auth.check(Some(&token), peer(99), start, now),
+            auth.check(Some(&format!("llmm_{id}_wrong")), peer(99), start, now),
             Err(Denied::LockedOut { .. })
         ));
         assert_eq!(auth.locked_out(), 1);
+        assert!(auth.check(Some(&token), peer(99), start, now).is_ok());
+        assert_eq!(auth.locked_out(), 0, "the holder has shown that he is there");
     }
 
     #[test]
@@ -294,7 +313,9 @@ mod tests {
         let auth = authenticator(vec![entry], false);
         let at = |text: &str| auth.check(Some(&token), None, Instant::now(), text.parse().unwrap());
         assert!(at("2025-12-31T23:59:59Z").is_ok());
-        let denied = at("2026-01-01T00:00:00Z").unwrap_err().to_string();
-        assert_eq!(denied, "invalid token: it expired at 2026-01-01T00:00:00.000Z");
+        let denied = at("2026-01-01T00:00:00Z").unwrap_err();
+        let text = denied.to_string();
+        assert_eq!(text, "invalid token: it expired at 2026-01-01T00:00:00.000Z");
+        assert!(matches!(denied, Denied::Invalid { who: Some(who), .. } if who == "a"));
     }
 }

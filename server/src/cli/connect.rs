@@ -25,6 +25,7 @@ use crate::access::Principal;
 use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
+use crate::mcp::observe::Asked;
 use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
@@ -239,7 +240,8 @@ impl Backend {
             Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
             Self::Directory { engine, principal, project, audit } => {
                 let begun = Instant::now();
-                let entry = Entry::new(Kind::Call, "ok").with_arguments(&arguments);
+                let entry =
+                    Entry::new(Kind::Call, "ok").about(&Asked::of(&arguments, project.as_ref()));
                 let call = Call { tool, principal, default_project: project.clone(), arguments };
                 let result = tools::call(engine, call, progress);
                 let mut entry = match &result {

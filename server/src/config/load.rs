@@ -192,6 +192,24 @@ fn check(config: &Config) -> Vec<Problem> {
             wrong(key, format!("{port} is also {other}; give each listener a port of its own"));
         }
     }
+    for entry in config.listen.allowed_hosts.iter().filter(|entry| !can_match_host(entry)) {
+        wrong(
+            "listen.allowedHosts",
+            format!(
+                "{entry:?} matches no Host header: write a name or address with or without a port, \
+                 like memory.example.com or 10.0.0.5:3000, or * for any"
+            ),
+        );
+    }
+    for entry in config.listen.allowed_origins.iter().filter(|entry| !can_match_origin(entry)) {
+        wrong(
+            "listen.allowedOrigins",
+            format!(
+                "{entry:?} matches no Origin header: write scheme and host, like \
+                 https://app.example.com:443, or http://localhost:* for any port"
+            ),
+        );
+    }
     if matches!(config.video.codec.as_str(), "h264" | "h265") && config.video.crf > 51 {
         wrong(
             "video.crf",
@@ -199,6 +217,22 @@ fn check(config: &Config) -> Vec<Problem> {
         );
     }
     problems
+}
+
+/// Whether some `Host` header is `entry`.
+fn can_match_host(entry: &str) -> bool {
+    entry == "*" || !entry.contains(['/', '*', '?', '@'])
+}
+
+/// Whether some `Origin` header is `entry`.
+fn can_match_origin(entry: &str) -> bool {
+    let base = entry.strip_suffix(":*").unwrap_or(entry);
+    let uri = |uri: http::Uri| {
+        uri.scheme().is_some()
+            && uri.host().is_some_and(|host| !host.contains('*'))
+            && (base == entry || uri.port().is_none())
+    };
+    entry == "null" || base.parse().is_ok_and(uri)
 }
 
 #[cfg(test)]
@@ -268,6 +302,32 @@ mod tests {
         assert!(error.contains("listen.healthPort: 3000 is also listen.mcpPort"), "{error}");
         assert!(error.contains("video.crf: 60 is over 51"), "{error}");
         assert!(error.contains("project: "), "{error}");
+    }
+
+    #[test]
+    fn hosts_and_origins_that_match_nothing_are_refused_with_the_right_form() {
+        for good in ["*", "memory.svc", "10.0.0.5:3000", "::1", "[::1]:3000"] {
+            assert!(can_match_host(good), "{good}");
+        }
+        for good in ["https://a.example", "http://localhost:*", "http://[::1]:3000", "null"] {
+            assert!(can_match_origin(good), "{good}");
+        }
+        for bad in ["a.example", "localhost:3000", "*", "https://*.example", "http://a:80:*"] {
+            assert!(!can_match_origin(bad), "{bad}");
+        }
+        let error = load(
+            &OsDisk,
+            &sources(&[
+                ("HOME", "/x"),
+                ("LLM_MEMORY_ALLOWED_HOSTS", "ok.example,https://a.example"),
+                ("LLM_MEMORY_ALLOWED_ORIGINS", "a.example"),
+            ]),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("listen.allowedHosts: \"https://a.example\""), "{error}");
+        assert!(error.contains("listen.allowedOrigins: \"a.example\""), "{error}");
+        assert!(!error.contains("ok.example"), "{error}");
     }
 
     #[test]

@@ -104,6 +104,7 @@ pub struct Journal {
 pub struct Limits {
     pub max_concurrent_calls: usize,
     pub call_queue: usize,
+    pub max_scopes: usize,
     pub write_queue: usize,
     pub max_item_kb: usize,
     pub max_request_kb: usize,
@@ -169,6 +170,7 @@ impl Config {
             payload_cache_bytes: bounded(self.cache.payload_mb) << 20,
             frame_cache_bytes: bounded(self.cache.frame_mb) << 20,
             segment_bytes: self.journal.segment_mb << 20,
+            max_scopes: self.limits.max_scopes,
             write_queue: self.limits.write_queue,
             max_item_bytes: self.limits.max_item_kb << 10,
             ..Options::default()

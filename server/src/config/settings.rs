@@ -92,10 +92,11 @@ settings! {
     "journal.signingKeyFile" SIGNING_KEY_FILE "signing-key-file" Kind::Path, Unset, start;
     "limits.maxConcurrentCalls" MAX_CONCURRENT_CALLS "max-concurrent-calls" up_to(4096), Text("64"), start;
     "limits.callQueue" CALL_QUEUE "call-queue" Kind::Number { min: 0, max: 1_000_000 }, Text("256"), start;
+    "limits.maxScopes" MAX_SCOPES "max-scopes" up_to(1_000_000), Text("1000"), start;
     "limits.writeQueue" WRITE_QUEUE "write-queue" up_to(1_000_000), Text("1024"), start;
     "limits.maxItemKb" MAX_ITEM_KB "max-item-kb" up_to(65_536), Text("1024"), start;
     "limits.maxRequestKb" MAX_REQUEST_KB "max-request-kb" up_to(1 << 20), Text("4096"), start;
-    "limits.graceSeconds" GRACE_SECONDS "grace-seconds" Kind::Number { min: 0, max: 3600 }, Text("20"), live;
+    "limits.graceSeconds" GRACE_SECONDS "grace-seconds" Kind::Number { min: 0, max: 3600 }, Text("20"), start;
     "maintenance.autoCompact" AUTO_COMPACT "auto-compact" Kind::Switch, Text("false"), live;
     "maintenance.autoCompactMb" AUTO_COMPACT_MB "auto-compact-mb" MEBIBYTES, Text("100"), live;
     "log.level" LOG_LEVEL "log-level" words(&["error", "warn", "info", "debug", "trace"]), Text("info"), live;

@@ -62,7 +62,7 @@ fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "tokens";
     let path = config.auth.tokens_file.display();
     let entries = match admission::tokens(disk, &config.auth.tokens_file) {
-        Ok(entries) => entries,
+        Ok(tokens) => tokens.entries,
         Err(error) => {
             return vec![Finding::critical(
                 CHECK,

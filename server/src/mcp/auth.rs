@@ -72,14 +72,8 @@ pub enum Denied {
     Invalid {
         /// For the caller; says nothing about other tokens.
         reason: String,
-    },
-    /// The credential is good but not for this server or path (403, `insufficient_scope`).
-    #[error("not allowed: {reason}")]
-    Insufficient {
-        /// What is missing.
-        reason: String,
-        /// Scopes that would do, separated by spaces.
-        scope: String,
+        /// Whose token it was, where that is known. For the audit log only.
+        who: Option<String>,
     },
     /// Too many failures; come back later (429).
     #[error("too many failed attempts, try again in {} s", retry_after.as_secs().max(1))]
@@ -94,7 +88,6 @@ impl Denied {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Invalid { .. } => 401,
-            Self::Insufficient { .. } => 403,
             Self::LockedOut { .. } => 429,
         }
     }
@@ -105,20 +98,13 @@ impl Denied {
         // RFC 6750 section 3.1: no error code when the request carried no credential at all.
         let details = match self {
             Self::Missing => String::new(),
-            Self::Invalid { reason } => {
+            Self::Invalid { reason, .. } => {
                 format!("error=\"invalid_token\", error_description={}, ", quoted(reason))
-            }
-            Self::Insufficient { reason, .. } => {
-                format!("error=\"insufficient_scope\", error_description={}, ", quoted(reason))
             }
             Self::LockedOut { .. } => return None,
         };
-        let scope = match self {
-            Self::Insufficient { scope, .. } if !scope.is_empty() => scope.as_str(),
-            _ => scopes,
-        };
         let scope =
-            if scope.is_empty() { String::new() } else { format!(", scope={}", quoted(scope)) };
+            if scopes.is_empty() { String::new() } else { format!(", scope={}", quoted(scopes)) };
         Some(format!("Bearer {details}resource_metadata={}{scope}", quoted(metadata_url)))
     }
 }
@@ -204,18 +190,10 @@ mod tests {
 
     #[test]
     fn reasons_cannot_break_out_of_the_header() {
-        let denied = Denied::Invalid { reason: "x\"\r\nSet-Cookie: a".to_owned() };
+        let denied = Denied::Invalid { reason: "x\"\r\nSet-Cookie: a".to_owned(), who: None };
         let header = denied.www_authenticate("u", "").unwrap();
         assert!(!header.contains('\r') && !header.contains('\n'), "{header}");
         assert!(header.contains("\\\""), "{header}");
-    }
-
-    #[test]
-    fn insufficient_scope_names_the_scopes_that_would_do() {
-        let denied =
-            Denied::Insufficient { reason: "needs more".to_owned(), scope: "a b".to_owned() };
-        assert_eq!(denied.status(), 403);
-        assert!(denied.www_authenticate("u", "z").unwrap().ends_with("scope=\"a b\""));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use llm_memory_engine::ids::ProjectId;
 use llm_memory_engine::progress::{NoProgress, Progress};
 use parking_lot::Mutex;
 use rmcp::RoleServer;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mcp::Shared;
 use crate::mcp::errors::Failure;
-use crate::mcp::observe::CallRecord;
+use crate::mcp::observe::{Asked, CallRecord};
 use crate::mcp::origin::Origin;
 use crate::tools::{self, Call, Tool};
 
@@ -51,16 +52,19 @@ pub(crate) async fn run(
     arguments: Map<String, Value>,
 ) -> Result<Value, Failure> {
     let began = Instant::now();
-    let outcome = attempt(shared, origin, control, tool, arguments.clone()).await;
+    let default_project = origin.working_project(shared.options.default_project.as_ref());
+    let asked = Asked::of(&arguments, default_project.as_ref());
+    let outcome = attempt(shared, origin, control, tool, default_project, arguments).await;
     let message = outcome.as_ref().err().map(ToString::to_string);
     shared.observer.call_finished(&CallRecord {
-        tool: Some(tool),
+        tool,
         name,
         principal: &origin.principal,
-        arguments: &arguments,
+        asked: &asked,
         result: outcome.as_ref().ok(),
         error: outcome.as_ref().err().map(Failure::code),
         message: message.as_deref(),
+        field: outcome.as_ref().err().and_then(Failure::field),
         duration: began.elapsed(),
         transport: origin.transport,
         peer: origin.peer,
@@ -73,6 +77,7 @@ async fn attempt(
     origin: &Origin,
     control: Control,
     tool: &'static Tool,
+    default_project: Option<ProjectId>,
     arguments: Map<String, Value>,
 ) -> Result<Value, Failure> {
     let permit = tokio::select! {
@@ -81,7 +86,6 @@ async fn attempt(
     };
     let engine = Arc::clone(&shared.engine);
     let principal = Arc::clone(&origin.principal);
-    let default_project = origin.project.clone().or_else(|| shared.options.default_project.clone());
     let (sender, forwarder) = match control.progress {
         Some((peer, token)) => {
             let (sender, receiver) = mpsc::channel(16);

@@ -39,7 +39,8 @@ impl Failure {
         }
     }
 
-    fn field(&self) -> Option<&str> {
+    /// The argument that was not acceptable.
+    pub(crate) fn field(&self) -> Option<&str> {
         match self {
             Self::Tool(
                 ToolError::Arguments { field, .. }

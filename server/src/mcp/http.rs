@@ -164,7 +164,6 @@ fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
     let scopes = shared.authenticator.protected_resource().scopes.join(" ");
     let error = match denied {
         Denied::Missing | Denied::Invalid { .. } => "invalid_token",
-        Denied::Insufficient { .. } => "insufficient_scope",
         Denied::LockedOut { .. } => "temporarily_unavailable",
     };
     let body = json!({"error": error, "error_description": denied.to_string()});

@@ -24,6 +24,12 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// The project of calls that name none: the connection's, or as
+    /// [`Principal::default_project`] says when it works in none.
+    pub(crate) fn working_project(&self, own: Option<&ProjectId>) -> Option<ProjectId> {
+        self.project.clone().or_else(|| self.principal.default_project(own))
+    }
+
     /// The origin of the request with these extensions. Streamable HTTP wraps what its
     /// middleware attached into the request's parts.
     pub(crate) fn of(extensions: &Extensions) -> Result<&Self, ErrorData> {

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use llm_memory_engine::EngineError;
 use llm_memory_engine::ids::{ItemId, ProjectId, Scope, ScopeSelector};
 use rmcp::model::{
     CompleteRequestParams, CompleteResult, CompletionInfo, ReadResourceResult, Reference, Resource,
@@ -226,14 +227,15 @@ async fn project_info(
 /// What each scope holds is the operator's to see; everybody else learns that the server lives.
 async fn health(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, ErrorData> {
     let mut out = json!({"name": "llm-memory", "version": env!("CARGO_PKG_VERSION")});
-    let trusted = origin.principal.tenant.is_none()
-        && origin.principal.has_any(&[Role::Operator, Role::Monitor]);
-    if trusted {
+    if origin.principal.has_any(&[Role::Operator, Role::Monitor]) {
+        let caller = origin.principal.caller(None).map_err(|reason| {
+            Failure::Tool(EngineError::Forbidden { reason }.into()).into_error()
+        })?;
         let permit = shared.gate.enter().await.map_err(|busy| Failure::Busy(busy).into_error())?;
         let engine = Arc::clone(&shared.engine);
         let scopes = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            engine.status()
+            engine.status_for(&caller)
         })
         .await
         .map_err(|error| Failure::Lost(error.to_string()).into_error())?;
@@ -275,7 +277,7 @@ pub(crate) fn watch(
     };
     let project = match project {
         Some(name) => Some(ProjectId::new(name).ok()?),
-        None => origin.project.as_ref().or(default_project).cloned(),
+        None => origin.working_project(default_project),
     };
     let caller = origin.principal.caller(project).ok()?;
     // Whoever sees only their own items must not learn when others write.

@@ -1,8 +1,11 @@
 //! Turns the last snapshot into samples, at each scrape.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use llm_memory_engine::api::ScopeStatus;
+use llm_memory_engine::ids::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -11,7 +14,13 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::table::{self, Definition, Kind};
 use super::{Labels, help};
-use crate::status::{Board, Phase, Snapshot};
+use crate::status::{Board, Phase};
+
+/// Scopes with series of their own. Callers name projects as they like, and each series is kept by
+/// whoever scrapes.
+const MAX_SCOPES: usize = 64;
+/// The label of all other scopes together.
+const OTHER: &str = "other";
 
 /// One figure of a metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +91,10 @@ fn samples(board: &Board) -> Vec<Sample> {
     out.plain(table::LOCKED_OUT, snapshot.locked_out as f64);
     out.plain(table::AUDIT_DROPPED, snapshot.audit_dropped as f64);
     out.plain(table::LOG_DROPPED, snapshot.log_dropped as f64);
-    of_scopes(&snapshot, &mut out);
+    let (listed, others) = snapshot.scopes.split_at(snapshot.scopes.len().min(MAX_SCOPES));
+    for scope in listed.iter().chain(&together(others)) {
+        of_scope(scope, &mut out);
+    }
     for cache in &snapshot.caches {
         let label = vec![("cache", cache.name.to_owned())];
         out.add(table::CACHE_SIZE, label.clone(), cache.bytes as f64);
@@ -90,8 +102,8 @@ fn samples(board: &Board) -> Vec<Sample> {
             out.add(table::CACHE_HIT_RATE, label, rate);
         }
     }
-    for (scope, when) in &snapshot.verified {
-        let label = vec![("scope", scope.clone())];
+    for (scope, when) in verified(&snapshot.verified, others) {
+        let label = vec![("scope", scope.to_owned())];
         out.add(table::VERIFY_SUCCESS, label, when.as_millis() as f64 / 1e3);
     }
     if let Some(disk) = snapshot.disk {
@@ -114,38 +126,74 @@ fn samples(board: &Board) -> Vec<Sample> {
     out.0
 }
 
-fn of_scopes(snapshot: &Snapshot, out: &mut Samples) {
-    for scope in &snapshot.scopes {
-        let label = || vec![("scope", scope.scope.clone())];
-        for (definition, value) in [
-            (table::ITEMS, scope.items),
-            (table::VERSIONS, scope.versions),
-            (table::JOURNAL_BYTES, scope.journal_bytes),
-            (table::JOURNAL_ENTRIES, scope.journal_entries),
-            (table::CONTENT_BYTES, scope.content_bytes),
-            (table::READ_ONLY, u64::from(scope.read_only.is_some())),
-        ] {
-            out.add(definition, label(), value as f64);
-        }
-        if scope.block_bytes > 0 {
-            let ratio = scope.archived_bytes as f64 / scope.block_bytes as f64;
-            out.add(table::COMPRESSION_RATIO, label(), ratio);
-        }
-        for (view, bytes) in [
-            ("catalog", scope.catalog_bytes),
-            ("index", scope.index_bytes),
-            ("blocks", scope.block_bytes),
-        ] {
-            let mut labels = label();
-            labels.push(("view", view.to_owned()));
-            out.add(table::VIEW_BYTES, labels, bytes as f64);
-        }
-        for (view, watermark) in &scope.watermarks {
-            let mut labels = label();
-            labels.push(("view", view.clone()));
-            out.add(table::VIEW_LAG, labels, scope.head_seq.0.saturating_sub(watermark.0) as f64);
-        }
+fn of_scope(scope: &ScopeStatus, out: &mut Samples) {
+    let label = || vec![("scope", scope.scope.clone())];
+    for (definition, value) in [
+        (table::ITEMS, scope.items),
+        (table::VERSIONS, scope.versions),
+        (table::JOURNAL_BYTES, scope.journal_bytes),
+        (table::JOURNAL_ENTRIES, scope.journal_entries),
+        (table::CONTENT_BYTES, scope.content_bytes),
+        (table::READ_ONLY, u64::from(scope.read_only.is_some())),
+    ] {
+        out.add(definition, label(), value as f64);
     }
+    if scope.block_bytes > 0 {
+        let ratio = scope.archived_bytes as f64 / scope.block_bytes as f64;
+        out.add(table::COMPRESSION_RATIO, label(), ratio);
+    }
+    for (view, bytes) in [
+        ("catalog", scope.catalog_bytes),
+        ("index", scope.index_bytes),
+        ("blocks", scope.block_bytes),
+    ] {
+        let mut labels = label();
+        labels.push(("view", view.to_owned()));
+        out.add(table::VIEW_BYTES, labels, bytes as f64);
+    }
+    for (view, watermark) in &scope.watermarks {
+        let mut labels = label();
+        labels.push(("view", view.clone()));
+        out.add(table::VIEW_LAG, labels, scope.head_seq.0.saturating_sub(watermark.0) as f64);
+    }
+}
+
+/// What `scopes` hold, summed up; positions too, so that their differences are sums of lags.
+fn together(scopes: &[ScopeStatus]) -> Option<ScopeStatus> {
+    let (first, rest) = scopes.split_first()?;
+    let mut sum = ScopeStatus { scope: OTHER.to_owned(), ..first.clone() };
+    for scope in rest {
+        sum.items += scope.items;
+        sum.versions += scope.versions;
+        sum.journal_entries += scope.journal_entries;
+        sum.journal_bytes += scope.journal_bytes;
+        sum.catalog_bytes += scope.catalog_bytes;
+        sum.index_bytes += scope.index_bytes;
+        sum.block_bytes += scope.block_bytes;
+        sum.content_bytes += scope.content_bytes;
+        sum.archived_bytes += scope.archived_bytes;
+        sum.head_seq.0 += scope.head_seq.0;
+        for (view, watermark) in &scope.watermarks {
+            sum.watermarks.entry(view.clone()).or_default().0 += watermark.0;
+        }
+        sum.read_only = sum.read_only.or_else(|| scope.read_only.clone());
+    }
+    Some(sum)
+}
+
+/// When each scope was last found sound; of `others` together, the longest ago.
+fn verified<'a>(
+    times: &'a BTreeMap<String, Timestamp>,
+    others: &[ScopeStatus],
+) -> BTreeMap<&'a str, Timestamp> {
+    let others: BTreeSet<&str> = others.iter().map(|scope| scope.scope.as_str()).collect();
+    let mut out = BTreeMap::new();
+    for (scope, when) in times {
+        let label = if others.contains(scope.as_str()) { OTHER } else { scope.as_str() };
+        let oldest = out.entry(label).or_insert(*when);
+        *oldest = (*oldest).min(*when);
+    }
+    out
 }
 
 struct Samples(Vec<Sample>);
@@ -183,5 +231,30 @@ mod tests {
         assert_eq!(value(&samples, table::VIEW_LAG, &[scope, ("view", "catalog")]), Some(2.0));
         assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[scope]), Some(500.0));
         assert_eq!(value(&samples, table::READY, &[]), Some(1.0));
+    }
+
+    #[test]
+    fn scopes_beyond_the_first_are_summed_up() {
+        let board = fixtures::busy_board();
+        let mut snapshot = fixtures::busy_snapshot();
+        let scope = snapshot.scopes[0].clone();
+        snapshot.verified.clear();
+        snapshot.scopes = (0..MAX_SCOPES + 3)
+            .map(|number| ScopeStatus { scope: format!("local/p{number:03}"), ..scope.clone() })
+            .collect();
+        for (number, when) in [("063", 5_000), ("064", 3_000), ("066", 1_000)] {
+            let when = Timestamp::from_millis(when);
+            snapshot.verified.insert(format!("local/p{number}"), when);
+        }
+        board.post(snapshot);
+        let samples = samples(&board);
+        let items = samples.iter().filter(|sample| sample.definition == table::ITEMS).count();
+        assert_eq!(items, MAX_SCOPES + 1);
+        let other = ("scope", OTHER);
+        assert_eq!(value(&samples, table::ITEMS, &[other]), Some(30.0));
+        assert_eq!(value(&samples, table::VIEW_LAG, &[other, ("view", "catalog")]), Some(6.0));
+        assert_eq!(value(&samples, table::COMPRESSION_RATIO, &[other]), Some(15.0));
+        assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[other]), Some(1.0));
+        assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[("scope", "local/p063")]), Some(5.0));
     }
 }

@@ -24,6 +24,8 @@ pub const EXTENSION: &str = "ndjson";
 const KEEP_DAYS: u32 = 62;
 /// Far above a day's worth, whatever the number of scopes.
 const MAX_BYTES: u64 = 64 << 20;
+/// Two months of the longest lines and more.
+const MAX_TOTAL_BYTES: u64 = 2 << 30;
 /// Scopes listed one by one in a line; the rest is in the totals.
 const MAX_SCOPES: usize = 64;
 
@@ -139,6 +141,7 @@ impl History {
             dated: true,
             max_bytes: MAX_BYTES,
             keep_days: KEEP_DAYS,
+            max_total_bytes: MAX_TOTAL_BYTES,
         };
         LineSink::start(disk, &root.join(FOLDER), policy, "history").map(|sink| Self { sink })
     }

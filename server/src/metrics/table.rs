@@ -63,7 +63,7 @@ metrics! {
     OPERATION_DURATION = Histogram "llm_memory_operation_duration_seconds" ["operation"];
     /// Calls finished; `status` is `ok` or the stable word of the failure.
     OPERATIONS = Counter "llm_memory_operations_total" ["operation", "status"];
-    /// Callers not let in, by reason (`missing`, `invalid`, `insufficient`, `locked_out`).
+    /// Callers not let in, by reason (`missing`, `invalid`, `locked_out`).
     AUTH_FAILURES = Counter "llm_memory_auth_failures_total" ["reason"];
     /// Addresses and tokens locked out now.
     LOCKED_OUT = Gauge "llm_memory_locked_out" [];
@@ -76,7 +76,7 @@ metrics! {
     /// Bytes, as compact JSON, of the versions whose bodies lie in blocks, over the bytes on disk
     /// of the blocks; absent while there are none.
     COMPRESSION_RATIO = Gauge "llm_memory_compression_ratio" ["scope"];
-    /// Live items.
+    /// Live items; here and in all metrics by scope, those beyond the first 64 together are `other`.
     ITEMS = Gauge "llm_memory_items" ["scope"];
     /// Stored versions.
     VERSIONS = Gauge "llm_memory_versions" ["scope"];
@@ -98,7 +98,7 @@ metrics! {
     VERIFY_SUCCESS = Gauge "llm_memory_verify_last_success_timestamp_seconds" ["scope"];
     /// Audit lines lost to a full queue or a failing disk.
     AUDIT_DROPPED = Counter "llm_memory_audit_dropped_total" [];
-    /// Log lines lost to a full queue or a failing disk.
+    /// Log lines lost to a full queue, a failing disk, or a stderr that nobody reads.
     LOG_DROPPED = Counter "llm_memory_log_dropped_total" [];
     /// Size of the data volume in bytes.
     DISK_TOTAL = Gauge "llm_memory_disk_total_bytes" [];

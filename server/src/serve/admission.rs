@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use llm_memory_disk::Disk;
+use llm_memory_engine::ids::Digest;
 use thiserror::Error;
 
 use crate::auth::lockout::Lockout;
@@ -43,12 +44,26 @@ pub enum AdmissionError {
     },
 }
 
+/// Tokens and the hash of the file they were read from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokensRead {
+    /// The tokens.
+    pub entries: Vec<TokenEntry>,
+    /// Hash of the file; `None` when there was none.
+    pub digest: Option<Digest>,
+}
+
 /// The tokens in the file at `path`; none when there is no file.
-pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<Vec<TokenEntry>, AdmissionError> {
+pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<TokensRead, AdmissionError> {
     match disk.read(path) {
-        Ok(bytes) => token_file::parse(&bytes)
-            .map_err(|source| AdmissionError::Invalid { path: path.display().to_string(), source }),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Ok(bytes) => {
+            let entries = token_file::parse(&bytes).map_err(|source| AdmissionError::Invalid {
+                path: path.display().to_string(),
+                source,
+            })?;
+            Ok(TokensRead { entries, digest: Some(Digest::of(&bytes)) })
+        }
+        Err(error) if error.is_not_found() => Ok(TokensRead::default()),
         Err(source) => Err(AdmissionError::Unreadable { source }),
     }
 }
@@ -112,7 +127,7 @@ mod tests {
     fn a_broken_token_file_stops_the_start_and_a_missing_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.json");
-        assert_eq!(tokens(&OsDisk, &path).unwrap(), []);
+        assert_eq!(tokens(&OsDisk, &path).unwrap(), TokensRead::default());
         OsDisk.durable_write(&path, b"[{]").unwrap();
         let message = tokens(&OsDisk, &path).unwrap_err().to_string();
         assert!(message.starts_with("token file "), "{message}");

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::ids::Digest;
 use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 use llm_memory_engine::{Engine, EngineError};
 use parking_lot::Mutex;
@@ -48,6 +49,7 @@ use crate::observer::Recorder;
 use crate::status::{Board, Phase};
 use crate::telemetry::Telemetry;
 use crate::verified::Verified;
+use admission::TokensRead;
 use listeners::Listeners;
 use reload::Reloader;
 use run_files::{RunFiles, ServerFile};
@@ -110,29 +112,39 @@ impl Instruments {
 
 /// Opens the store of `config` and puts its secret patterns in force.
 pub(crate) fn open_engine(disk: &Arc<dyn Disk>, config: &Config) -> Result<Engine, Failure> {
+    open_with_patterns(disk, config).map(|(engine, _)| engine)
+}
+
+/// The same, with the hash of the pattern file that is in force.
+fn open_with_patterns(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+) -> Result<(Engine, Option<Digest>), Failure> {
     let mut options = config.engine_options();
     if let Some(path) = &config.journal.signing_key_file {
         options.signing_key = Some(signing_key::read(&**disk, path).map_err(Failure::usage)?);
     }
-    let redactor = match &config.redaction.patterns_file {
+    let patterns = match &config.redaction.patterns_file {
         Some(path) => {
             let bytes = disk.read(path).map_err(Failure::usage)?;
-            let redactor = parse_patterns(&bytes);
-            Some(redactor.map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
+            let redactor = parse_patterns(&bytes)
+                .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+            Some((redactor, Digest::of(&bytes)))
         }
         None => None,
     };
-    let opened = Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
+    let engine = Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
         let message = match &error {
             EngineError::Disk(disk_error) if disk_error.is_locked() => in_use(&config.data_dir),
             _ => format!("cannot open the store in {}: {error}", config.data_dir.display()),
         };
         Failure::failed(message)
-    });
-    if let (Ok(engine), Some(redactor)) = (&opened, redactor) {
+    })?;
+    let digest = patterns.map(|(redactor, digest)| {
         engine.set_redactor(redactor);
-    }
-    opened
+        digest
+    });
+    Ok((engine, digest))
 }
 
 /// The patterns in the content of a pattern file, ready for use.
@@ -213,7 +225,7 @@ pub fn test(effective: Effective) -> Answer {
 pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     let config = effective.config.clone();
     let tokens = admission::tokens(&OsDisk, &config.auth.tokens_file).map_err(Failure::usage)?;
-    admission::open_to_all(&config, &tokens).map_err(Failure::usage)?;
+    admission::open_to_all(&config, &tokens.entries).map_err(Failure::usage)?;
     // The store's own lock decides later; asking now keeps this process out of the log of the one
     // that holds it, and its message from being about a port.
     if stdio::is_locked(&config)? {
@@ -232,7 +244,7 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
 fn serve(
     effective: Effective,
     sources: Sources,
-    tokens: Vec<token_file::TokenEntry>,
+    tokens: TokensRead,
     listeners: Listeners,
     instruments: &Instruments,
 ) -> Result<(), Failure> {
@@ -241,7 +253,7 @@ fn serve(
     let (on_lockout_audit, minutes) = (instruments.audit.clone(), config.auth.lockout_minutes);
     let auth = admission::authenticator(
         &config,
-        tokens,
+        tokens.entries,
         Some(admin),
         Box::new(move |culprit| {
             tracing::warn!(culprit, "locked out after repeated failures");
@@ -276,7 +288,9 @@ fn serve(
         .thread_name("serve")
         .build()
         .map_err(Failure::failed)?;
-    let session = Session { effective, sources, auth, server, admin_token, instruments };
+    let tokens_read = tokens.digest;
+    let session =
+        Session { effective, sources, auth, tokens_read, server, admin_token, instruments };
     let outcome = runtime.block_on(session.run(listeners.mcp, stop.clone()));
     stop.cancel();
     runtime.shutdown_timeout(RUNTIME_END);
@@ -289,6 +303,8 @@ struct Session<'a> {
     effective: Effective,
     sources: Sources,
     auth: Arc<Authenticator>,
+    /// Hash of the token file that is in force.
+    tokens_read: Option<Digest>,
     server: ServerFile,
     admin_token: String,
     instruments: &'a Instruments,
@@ -309,8 +325,8 @@ impl Session<'_> {
             "starting"
         );
         let engine = self.open(&config, &mut signals).await?;
-        let Some(engine) = engine else { return Ok(()) };
-        let reloader = self.reloader(&engine)?;
+        let Some((engine, patterns_read)) = engine else { return Ok(()) };
+        let reloader = self.reloader(&engine, patterns_read);
         let files = RunFiles::write(
             Arc::clone(&self.instruments.disk),
             &config.data_dir,
@@ -338,17 +354,21 @@ impl Session<'_> {
         &self,
         config: &Config,
         signals: &mut Signals,
-    ) -> Result<Option<Arc<Engine>>, Failure> {
+    ) -> Result<Option<(Arc<Engine>, Option<Digest>)>, Failure> {
         let (disk, owned) = (Arc::clone(&self.instruments.disk), config.clone());
-        let mut opening = tokio::task::spawn_blocking(move || open_engine(&disk, &owned));
+        let mut opening = tokio::task::spawn_blocking(move || open_with_patterns(&disk, &owned));
         let mut stopping = false;
         let opened = loop {
             tokio::select! {
                 opened = &mut opening => break opened,
-                event = signals.next() => stopping |= event == Event::Stop,
+                event = signals.next() => match event {
+                    Event::Stop => stopping = true,
+                    // There is nothing to reload yet; the serving loop makes up for it.
+                    Event::Reload => signals.missed_reload = true,
+                },
             }
         };
-        let engine = opened.map_err(Failure::failed)??;
+        let (engine, patterns_read) = opened.map_err(Failure::failed)??;
         if stopping {
             tokio::task::spawn_blocking(move || engine.close())
                 .await
@@ -356,10 +376,10 @@ impl Session<'_> {
                 .map_err(Failure::failed)?;
             return Ok(None);
         }
-        Ok(Some(Arc::new(engine)))
+        Ok(Some((Arc::new(engine), patterns_read)))
     }
 
-    fn reloader(&self, engine: &Arc<Engine>) -> Result<Arc<Reloader>, Failure> {
+    fn reloader(&self, engine: &Arc<Engine>, patterns_read: Option<Digest>) -> Arc<Reloader> {
         let config = &self.effective.config;
         let disk = &self.instruments.disk;
         let auth = Arc::clone(&self.auth);
@@ -367,6 +387,7 @@ impl Session<'_> {
             Arc::clone(disk),
             config.auth.tokens_file.clone(),
             "tokens",
+            self.tokens_read,
             Box::new(move |bytes| {
                 let entries = token_file::parse(bytes).map_err(|error| error.to_string())?;
                 let count = entries.len();
@@ -381,13 +402,14 @@ impl Session<'_> {
                 Arc::clone(disk),
                 path.clone(),
                 "secret patterns",
+                patterns_read,
                 Box::new(move |bytes| {
                     engine.set_redactor(parse_patterns(bytes)?);
                     Ok("in force for what is written from now on".to_owned())
                 }),
             ));
         }
-        Ok(Arc::new(Reloader {
+        Arc::new(Reloader {
             disk: Arc::clone(disk),
             sources: self.sources.clone(),
             config: Arc::new(ArcSwap::from_pointee(config.clone())),
@@ -398,7 +420,7 @@ impl Session<'_> {
             audit: self.instruments.audit.clone(),
             files: Mutex::new(files),
             engine: Arc::clone(engine),
-        }))
+        })
     }
 
     /// From readiness to the end of the last call.
@@ -433,6 +455,9 @@ impl Session<'_> {
         let mut serving = tokio::spawn(serve_listener(listener, service, drain.clone()));
         self.instruments.board.set_phase(Phase::Ready);
         self.announce();
+        if signals.missed_reload {
+            blocking(reloader, Reloader::reload).await;
+        }
         let mut watch = tokio::time::interval(WATCH_EVERY);
         let ended_early = loop {
             tokio::select! {
@@ -520,6 +545,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// A reload was asked for before there was anything to reload.
+    missed_reload: bool,
 }
 
 impl Signals {
@@ -528,6 +555,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            missed_reload: false,
         })
     }
 

@@ -96,7 +96,6 @@ impl Reloader {
         running.log.slow_call_ms = new.config.log.slow_call_ms;
         running.auth.lockout_failures = new.config.auth.lockout_failures;
         running.auth.lockout_minutes = new.config.auth.lockout_minutes;
-        running.limits.grace_seconds = new.config.limits.grace_seconds;
         running.maintenance = new.config.maintenance.clone();
         self.config.store(Arc::new(running));
         tracing::info!(applied = applied.join(","), "config.reload: configuration read again");

@@ -31,10 +31,17 @@ pub enum Change {
 }
 
 impl WatchedFile {
-    /// Watches the file at `path`, whose present content `seen` is in force.
-    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, what: &'static str, apply: Apply) -> Self {
-        let seen = disk.read(&path).ok().map(|bytes| Digest::of(&bytes));
-        Self { disk, path, what, seen, apply }
+    /// Watches the file at `path`, of which the content with the hash `in_force` is applied
+    /// already; `None` when there was no file. What has changed since then is applied with the
+    /// first look, however long the start took.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        what: &'static str,
+        in_force: Option<Digest>,
+        apply: Apply,
+    ) -> Self {
+        Self { disk, path, what, seen: in_force, apply }
     }
 
     /// What the file is, in words.
@@ -76,7 +83,8 @@ mod tests {
 
     use super::*;
 
-    fn watched(path: &Path) -> (WatchedFile, Arc<Mutex<Vec<u8>>>) {
+    fn watched(path: &Path, in_force: Option<&[u8]>) -> (WatchedFile, Arc<Mutex<Vec<u8>>>) {
+        let seen = in_force.map(Digest::of);
         let in_force = Arc::new(Mutex::new(Vec::new()));
         let target = Arc::clone(&in_force);
         let apply = Box::new(move |bytes: &[u8]| {
@@ -86,7 +94,7 @@ mod tests {
             *target.lock() = bytes.to_vec();
             Ok("fine".to_owned())
         });
-        (WatchedFile::new(Arc::new(OsDisk), path.to_path_buf(), "tokens", apply), in_force)
+        (WatchedFile::new(Arc::new(OsDisk), path.to_path_buf(), "tokens", seen, apply), in_force)
     }
 
     #[test]
@@ -94,7 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         OsDisk.durable_write(&path, b"one").unwrap();
-        let (mut file, in_force) = watched(&path);
+        let (mut file, in_force) = watched(&path, Some(b"one"));
         assert_eq!(file.look(), None, "what was there at the start is in force already");
         OsDisk.durable_write(&path, b"two").unwrap();
         assert_eq!(file.look(), Some(Change::Applied("fine".to_owned())));
@@ -111,10 +119,20 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_while_the_server_started_is_applied_with_the_first_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        OsDisk.durable_write(&path, b"two").unwrap();
+        let (mut file, in_force) = watched(&path, Some(b"one"));
+        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned())));
+        assert_eq!(*in_force.lock(), b"two");
+    }
+
+    #[test]
     fn a_file_that_appears_later_is_applied() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
-        let (mut file, in_force) = watched(&path);
+        let (mut file, in_force) = watched(&path, None);
         assert_eq!(file.look(), None);
         OsDisk.durable_write(&path, b"new").unwrap();
         assert!(matches!(file.look(), Some(Change::Applied(_))));

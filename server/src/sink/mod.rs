@@ -1,5 +1,5 @@
-//! Lines written to rotated files by a thread of their own: the audit log, the server log, the
-//! metrics history.
+//! Lines written by a thread of their own, to rotated files (the audit log, the server log, the
+//! metrics history) or to stderr.
 //!
 //! Whoever writes a line never waits: the queue is bounded, and a line that finds it full is
 //! dropped and counted. A failing disk loses lines too; they are counted the same way, and the
@@ -7,6 +7,7 @@
 
 pub mod names;
 pub mod rolling;
+pub mod stderr;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -29,12 +30,31 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How long written lines may stay unsynced.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
+/// Where the lines of a sink go.
+pub trait Output: Send + 'static {
+    /// Writes whole lines.
+    fn put(&mut self, lines: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes everything written durable.
+    fn make_durable(&mut self) -> Result<(), DiskError>;
+}
+
+impl Output for RollingFile {
+    fn put(&mut self, lines: &[u8]) -> Result<(), DiskError> {
+        self.append(lines, Timestamp::now())
+    }
+
+    fn make_durable(&mut self) -> Result<(), DiskError> {
+        self.sync()
+    }
+}
+
 enum Message {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
 }
 
-/// A file that takes lines from any thread without making it wait.
+/// An output that takes lines from any thread without making it wait.
 #[derive(Debug)]
 pub struct LineSink {
     sender: Mutex<Option<SyncSender<Message>>>,
@@ -51,14 +71,20 @@ impl LineSink {
         thread_name: &str,
     ) -> Result<Self, DiskError> {
         let file = RollingFile::open(disk, folder, policy, Timestamp::now())?;
+        Self::over(file, thread_name)
+    }
+
+    /// Starts a thread that writes to `output`.
+    pub fn over(output: impl Output, thread_name: &str) -> Result<Self, DiskError> {
         let (sender, receiver) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        let what = folder.to_path_buf();
         let thread = std::thread::Builder::new()
             .name(thread_name.to_owned())
-            .spawn(move || write_lines(&receiver, file, &counter))
-            .map_err(|source| DiskError::new("start the thread that writes", what, source))?;
+            .spawn(move || write_lines(&receiver, output, &counter))
+            .map_err(|source| {
+                DiskError::new("start the thread that writes", thread_name, source)
+            })?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), dropped })
     }
 
@@ -79,24 +105,23 @@ impl LineSink {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything queued before is on the disk.
-    pub fn flush(&self) {
+    /// Waits until everything queued before is on the disk, but no longer than `limit`: the
+    /// reader of a pipe may have stopped reading.
+    pub fn flush(&self, limit: Duration) {
         let sender = self.sender.lock().clone();
         let Some(sender) = sender else { return };
+        let until = Instant::now() + limit;
         let (done, wait) = sync_channel(1);
         let mut message = Message::Flush(done);
-        loop {
-            match sender.try_send(message) {
-                Ok(()) => break,
-                Err(TrySendError::Full(back)) => {
-                    message = back;
-                    std::thread::yield_now();
-                }
-                Err(TrySendError::Disconnected(_)) => return,
+        while let Err(TrySendError::Full(back)) = sender.try_send(message) {
+            if Instant::now() >= until {
+                return;
             }
+            message = back;
+            std::thread::yield_now();
         }
         // An error means that the thread is gone, and with it everything that was queued.
-        let _ = wait.recv();
+        let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     /// Writes what is queued and ends the thread. Later lines are dropped.
@@ -115,7 +140,7 @@ impl Drop for LineSink {
     }
 }
 
-fn write_lines(receiver: &Receiver<Message>, mut file: RollingFile, dropped: &AtomicU64) {
+fn write_lines(receiver: &Receiver<Message>, mut output: impl Output, dropped: &AtomicU64) {
     let mut complained: Option<Instant> = None;
     let mut unsynced: Option<Instant> = None;
     let mut complain = |error: &DiskError, lines: u64| {
@@ -153,13 +178,13 @@ fn write_lines(receiver: &Receiver<Message>, mut file: RollingFile, dropped: &At
             }
         }
         if !batch.is_empty() {
-            match file.append(&batch, Timestamp::now()) {
+            match output.put(&batch) {
                 Ok(()) => unsynced = unsynced.or_else(|| Some(Instant::now())),
                 Err(error) => complain(&error, lines),
             }
         }
         if !waiting.is_empty() || unsynced.is_some_and(|since| since.elapsed() >= SYNC_EVERY) {
-            if let Err(error) = file.sync() {
+            if let Err(error) = output.make_durable() {
                 complain(&error, 0);
             }
             unsynced = None;
@@ -168,7 +193,7 @@ fn write_lines(receiver: &Receiver<Message>, mut file: RollingFile, dropped: &At
             let _ = done.send(());
         }
     }
-    if let Err(error) = file.sync() {
+    if let Err(error) = output.make_durable() {
         complain(&error, 0);
     }
 }
@@ -180,7 +205,14 @@ mod tests {
     use super::*;
 
     fn policy() -> Policy {
-        Policy { stem: "x", extension: "ndjson", dated: false, max_bytes: 1 << 20, keep_days: 3 }
+        Policy {
+            stem: "x",
+            extension: "ndjson",
+            dated: false,
+            max_bytes: 1 << 20,
+            keep_days: 3,
+            max_total_bytes: 4 << 20,
+        }
     }
 
     #[test]
@@ -190,12 +222,42 @@ mod tests {
         for number in 0..1000 {
             sink.write(format!("line {number}").into_bytes());
         }
-        sink.flush();
+        sink.flush(Duration::from_secs(60));
         let text =
             String::from_utf8(OsDisk.read(&folder.path().join("x.ndjson")).unwrap()).unwrap();
         let expected: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
         assert_eq!(sink.dropped(), 0);
+    }
+
+    /// An output whose reader has stopped reading until the gate's other end is dropped.
+    struct Stuck(Receiver<()>);
+
+    impl Output for Stuck {
+        fn put(&mut self, _lines: &[u8]) -> Result<(), DiskError> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+
+        fn make_durable(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_an_output_that_is_stuck() {
+        let (open, gate) = sync_channel(1);
+        let sink = LineSink::over(Stuck(gate), "test").unwrap();
+        let line = vec![b'x'; 1000];
+        let written = u64::try_from(2 * QUEUE).unwrap();
+        for _ in 0..written {
+            sink.write(line.clone());
+        }
+        sink.flush(Duration::ZERO);
+        let taken = written - sink.dropped();
+        let batch = u64::try_from(BATCH_BYTES / line.len() + 1).unwrap();
+        assert!(taken <= u64::try_from(QUEUE).unwrap() + batch, "{taken}");
+        drop(open);
     }
 
     #[test]

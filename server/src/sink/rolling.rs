@@ -1,4 +1,5 @@
-//! A file that is begun anew by size and by day, with old ones removed after some days.
+//! A file that is begun anew by size and by day, with old ones removed after some days, or before
+//! that when together they take too much space.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,10 @@ pub struct Policy {
     pub max_bytes: u64,
     /// Days that files are kept.
     pub keep_days: u32,
+    /// The oldest files go, however young they are, so that all together stay within this, or
+    /// within twice `max_bytes` where that is more: whoever can make the server write lines must
+    /// not be able to fill the volume.
+    pub max_total_bytes: u64,
 }
 
 /// The file in use.
@@ -31,6 +36,7 @@ pub struct RollingFile {
     folder: PathBuf,
     policy: Policy,
     file: Arc<dyn File>,
+    path: PathBuf,
     len: u64,
     /// Day of the first line in it.
     day: Day,
@@ -60,7 +66,8 @@ impl RollingFile {
         };
         let file = disk.open(&path, OpenMode::Create)?;
         let len = file.len()?;
-        let mut rolling = Self { disk, folder: folder.to_path_buf(), policy, file, len, day };
+        let folder = folder.to_path_buf();
+        let mut rolling = Self { disk, folder, policy, file, path, len, day };
         rolling.remove_old(now)?;
         if day != today && rolling.len > 0 {
             rolling.rotate(now)?;
@@ -107,16 +114,30 @@ impl RollingFile {
         self.file = self.disk.open(&path, OpenMode::Create)?;
         self.len = self.file.len()?;
         self.disk.sync_dir(&self.folder)?;
+        self.path = path;
         self.day = today;
         self.remove_old(now)
     }
 
-    fn remove_old(&mut self, now: Timestamp) -> Result<(), DiskError> {
+    fn remove_old(&self, now: Timestamp) -> Result<(), DiskError> {
         let oldest_kept = names::day_of(now.plus_days(-f64::from(self.policy.keep_days)));
+        let mut others = Vec::new();
         for entry in self.disk.list(&self.folder)? {
-            let day = names::parse(&entry.name, self.policy.stem, self.policy.extension);
-            if day.is_some_and(|(day, _)| day < oldest_kept) {
-                self.disk.remove_file(&self.folder.join(&entry.name))?;
+            let path = self.folder.join(&entry.name);
+            let age = names::parse(&entry.name, self.policy.stem, self.policy.extension);
+            if let Some(age) = age.filter(|_| path != self.path) {
+                others.push((age, path, entry.len));
+            }
+        }
+        others.sort_unstable();
+        let full = self.policy.max_bytes;
+        let most = self.policy.max_total_bytes.max(full.saturating_mul(2));
+        // The file in use is counted as it will be, since nobody looks while it grows.
+        let mut total = others.iter().fold(full, |sum, (_, _, len)| sum.saturating_add(*len));
+        for ((day, _), path, len) in others {
+            if day < oldest_kept || total > most {
+                self.disk.remove_file(&path)?;
+                total = total.saturating_sub(len);
             }
         }
         Ok(())
@@ -167,8 +188,14 @@ mod tests {
     }
 
     fn open(folder: &Path, dated: bool, now: Timestamp) -> RollingFile {
-        let policy =
-            Policy { stem: "audit", extension: "ndjson", dated, max_bytes: 10, keep_days: 2 };
+        let policy = Policy {
+            stem: "audit",
+            extension: "ndjson",
+            dated,
+            max_bytes: 10,
+            keep_days: 2,
+            max_total_bytes: 35,
+        };
         RollingFile::open(Arc::new(OsDisk), folder, policy, now).unwrap()
     }
 
@@ -207,6 +234,21 @@ mod tests {
         let rotated = names::format("audit", names::day_of(now), 0, "ndjson");
         assert_eq!(names_in(folder.path()), [rotated, "audit.ndjson".to_owned()]);
         assert_eq!(OsDisk.read(&folder.path().join("audit.ndjson")).unwrap(), b"next\n");
+    }
+
+    #[test]
+    fn the_oldest_files_make_room_when_all_together_are_too_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = moment("2026-11-20T10:00:00Z");
+        let mut file = open(folder.path(), true, now);
+        for number in 0..12 {
+            file.append(format!("line {number:02}\n").as_bytes(), now).unwrap();
+        }
+        // Twelve would be 96 bytes: three of 8 and the one in use, which may grow to 10, remain.
+        let expected: Vec<String> = [10, 11, 8, 9]
+            .map(|number| names::format("audit", 20_261_120, number, "ndjson"))
+            .into();
+        assert_eq!(names_in(folder.path()), expected);
     }
 
     #[test]

@@ -17,6 +17,44 @@ pub(super) fn arguments(
     object(schema, arguments, &mut String::new())
 }
 
+/// Writes whole numbers as such: clients whose language has one kind of number may send `5.0`
+/// where five is meant.
+pub(super) fn settle_numbers(members: &mut Map<String, Value>) {
+    members.values_mut().for_each(settle);
+}
+
+fn settle(value: &mut Value) {
+    match value {
+        Value::Number(_) => {
+            if let Some(number) = whole(value) {
+                *value = number.into();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(settle),
+        Value::Object(members) => settle_numbers(members),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// The whole number that is written with a fraction of nothing, if it is one that floats count
+/// without gaps.
+fn whole(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = value.as_number().filter(|number| number.is_f64())?.as_f64()?;
+    #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
+/// The beginning of what was given, for messages: an argument may be megabytes long.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 fn fail(path: &str, reason: impl Into<String>) -> ToolError {
     let field = if path.is_empty() { "arguments" } else { path };
     ToolError::Arguments { field: field.to_owned(), reason: reason.into() }
@@ -37,7 +75,8 @@ fn object(
         match properties.get(name).or_else(|| schema.get("additionalProperties")) {
             Some(Value::Object(inner)) => within(path, name, |path| check(inner, value, path))?,
             Some(Value::Bool(false)) => {
-                return within(path, name, |path| Err(fail(path, unknown(name, properties))));
+                let name = excerpt(name);
+                return within(path, &name, |path| Err(fail(path, unknown(&name, properties))));
             }
             _ => {}
         }
@@ -78,7 +117,7 @@ fn check(schema: &Map<String, Value>, value: &Value, path: &mut String) -> Resul
         ("array", Value::Array(values)) => array(schema, values, path),
         ("string", Value::String(text)) => string(schema, text, path),
         ("boolean", Value::Bool(_)) => Ok(()),
-        ("integer", Value::Number(number)) if number.is_i64() || number.is_u64() => {
+        ("integer", Value::Number(number)) if !number.is_f64() || whole(value).is_some() => {
             number_range(schema, value, path)
         }
         ("number", Value::Number(_)) => number_range(schema, value, path),
@@ -116,7 +155,10 @@ fn string(schema: &Map<String, Value>, text: &str, path: &str) -> Result<(), Too
     {
         return Err(fail(
             path,
-            format!("{text:?} is not an RFC 3339 moment: write it like 2026-11-22T01:00:00Z"),
+            format!(
+                "{:?} is not an RFC 3339 moment: write it like 2026-11-22T01:00:00Z",
+                excerpt(text)
+            ),
         ));
     }
     Ok(())
@@ -187,7 +229,7 @@ fn not_one_of(value: &Value, constants: &[Value]) -> String {
         .iter()
         .map(|constant| constant.as_str().map_or_else(|| constant.to_string(), str::to_owned))
         .collect();
-    format!("{value} is not allowed: use {}", known.join(", "))
+    format!("{} is not allowed: use {}", excerpt(&value.to_string()), known.join(", "))
 }
 
 /// What a schema asks for, in words.
@@ -301,6 +343,26 @@ mod tests {
             (field.as_str(), reason.as_str()),
             ("kind", "\"memo\" is not allowed: use note, fact")
         );
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_fraction_of_nothing() {
+        checked(json!({"k": 5.0})).unwrap();
+        assert_eq!(field(json!({"k": 5.5})), "k");
+        assert_eq!(field(json!({"k": 0.0})), "k");
+        assert_eq!(field(json!({"k": 1e300})), "k");
+        let mut members = json!({"k": 5.0, "s": 0.5, "list": [{"n": -2.0}], "big": 1e300});
+        settle_numbers(members.as_object_mut().unwrap());
+        assert_eq!(members, json!({"k": 5, "s": 0.5, "list": [{"n": -2}], "big": 1e300}));
+    }
+
+    #[test]
+    fn messages_repeat_no_more_than_the_beginning_of_an_argument() {
+        let long = "ä".repeat(10_000);
+        for given in [json!({"kind": long}), json!({"asOf": long}), json!({ long.as_str(): 1 })] {
+            let (field, reason) = checked(given).unwrap_err();
+            assert!(field.len() + reason.len() < 400, "{field}: {reason}");
+        }
     }
 
     #[test]

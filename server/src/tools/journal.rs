@@ -8,9 +8,8 @@ use llm_memory_engine::api::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{Tool, ToolError, reply, schema};
+use super::{Tool, reply, schema};
 use crate::access::Role;
 
 const READERS: &[Role] = &[Role::Operator, Role::Monitor];
@@ -24,7 +23,8 @@ struct StatsSummary {
     total_legacy_size: u64,
     /// Bytes of journals whose records hold hashes only.
     total_optimized_size: u64,
-    /// Bytes that `journal.migrate` has saved so far, percent of what both forms would take.
+    /// Saved by moving bodies into blocks so far, percent of what journals and blocks would take
+    /// with every body in the journal; below 0 while the blocks are larger than what they hold.
     total_reduction: f64,
     /// Scopes for which `journal.migrate` would free space.
     migrations_needed: u64,
@@ -44,80 +44,37 @@ struct MigrateSummary {
 
 pub(super) fn tools() -> Vec<Tool> {
     vec![
-        Tool {
-            name: "journal_stats",
-            dotted: "journal.stats",
-            title: "Journal statistics",
-            description: "Records, bytes and segments of the journal of each scope, and whether \
-                journal_migrate would free space.",
-            roles: READERS,
-            core: false,
-            read_only: true,
-            destructive: false,
-            idempotent: true,
-            input_schema: schema::input::<ScopeRequest>,
-            output_schema: || {
-                schema::by_scope::<JournalStats>(&[("summary", schema::output::<StatsSummary>())])
+        each_scope!(
+            "journal_stats", "journal.stats", "Journal statistics", READERS,
+            [read_only: true, destructive: false],
+            ScopeRequest => JournalStats,
+            |context, asked| context.engine.journal_stats(context.caller, asked),
+            "Records, bytes and segments of the journal of each scope, and whether journal_migrate \
+             would free space.",
+            "summary": StatsSummary = stats_summary
+        ),
+        each_scope!(
+            "journal_verify", "journal.verify", "Verify the journal", READERS,
+            [read_only: true, destructive: false],
+            ScopeRequest => JournalVerifyResult,
+            |context, asked| {
+                context.engine.journal_verify(context.caller, asked, context.progress)
             },
-            run: |context, arguments| {
-                let request: ScopeRequest = reply::parse(arguments)?;
-                let asked = request.scope;
-                let results = context.engine.journal_stats(context.caller, request)?;
-                reply::by_scope(asked, results, stats_summary)
+            "Recompute every hash of the journal and of every stored body, and name each item that \
+             is not what it was when written.",
+            "overall": OverallVerify = verify_overall
+        ),
+        each_scope!(
+            "journal_migrate", "journal.migrate", "Migrate the journal", OPERATOR,
+            [read_only: false, destructive: false],
+            ScopeRequest => JournalMigrateResult,
+            |context, asked| {
+                context.engine.journal_migrate(context.caller, asked, context.progress)
             },
-        },
-        Tool {
-            name: "journal_verify",
-            dotted: "journal.verify",
-            title: "Verify the journal",
-            description: "Recompute every hash of the journal and of every stored body, and name \
-                each item that is not what it was when written.",
-            roles: READERS,
-            core: false,
-            read_only: true,
-            destructive: false,
-            idempotent: true,
-            input_schema: schema::input::<ScopeRequest>,
-            output_schema: || {
-                schema::by_scope::<JournalVerifyResult>(&[(
-                    "overall",
-                    schema::output::<OverallVerify>(),
-                )])
-            },
-            run: |context, arguments| {
-                let request: ScopeRequest = reply::parse(arguments)?;
-                let asked = request.scope;
-                let results =
-                    context.engine.journal_verify(context.caller, request, context.progress)?;
-                reply::by_scope(asked, results, verify_overall)
-            },
-        },
-        Tool {
-            name: "journal_migrate",
-            dotted: "journal.migrate",
-            title: "Migrate the journal",
-            description: "Move bodies out of the journal into compressed blocks, leaving records \
-                that hold hashes only. Nothing is lost; the chain stays valid.",
-            roles: OPERATOR,
-            core: false,
-            read_only: false,
-            destructive: false,
-            idempotent: true,
-            input_schema: schema::input::<ScopeRequest>,
-            output_schema: || {
-                schema::by_scope::<JournalMigrateResult>(&[(
-                    "summary",
-                    schema::output::<MigrateSummary>(),
-                )])
-            },
-            run: |context, arguments| {
-                let request: ScopeRequest = reply::parse(arguments)?;
-                let asked = request.scope;
-                let results =
-                    context.engine.journal_migrate(context.caller, request, context.progress)?;
-                reply::by_scope(asked, results, migrate_summary)
-            },
-        },
+            "Move bodies out of the journal into compressed blocks, leaving records that hold \
+             hashes only. Nothing is lost; the chain stays valid.",
+            "summary": MigrateSummary = migrate_summary
+        ),
         Tool {
             name: "journal_prove",
             dotted: "journal.prove",
@@ -139,60 +96,83 @@ pub(super) fn tools() -> Vec<Tool> {
     ]
 }
 
-fn stats_summary(
-    results: &BTreeMap<String, JournalStats>,
-) -> Result<Vec<(&'static str, Value)>, ToolError> {
-    let total_legacy_size = results.values().map(|stats| stats.legacy.size_bytes).sum();
-    let total_optimized_size = results.values().map(|stats| stats.optimized.size_bytes).sum();
-    // Bodies that were moved out live in blocks now: what the journal would be without that is
-    // not recorded, so the saving is the share of records that no longer carry a body.
-    let entries: u64 =
-        results.values().map(|stats| stats.legacy.entries + stats.optimized.entries).sum();
-    let light: u64 = results.values().map(|stats| stats.optimized.entries).sum();
-    let summary = StatsSummary {
+fn stats_summary(results: &BTreeMap<String, JournalStats>) -> StatsSummary {
+    let total = |of: fn(&JournalStats) -> u64| results.values().map(of).sum::<u64>();
+    let total_legacy_size = total(|stats| stats.legacy.size_bytes);
+    let total_optimized_size = total(|stats| stats.optimized.size_bytes);
+    let (blocks, archived) =
+        (total(|stats| stats.block_bytes), total(|stats| stats.archived_bytes));
+    let unmoved = total_legacy_size + total_optimized_size + archived;
+    let saved = archived as f64 - blocks as f64;
+    StatsSummary {
         total_legacy_size,
         total_optimized_size,
-        total_reduction: percent(light, entries),
+        total_reduction: if unmoved == 0 { 0.0 } else { 100.0 * saved / unmoved as f64 },
         migrations_needed: count(results.values().filter(|stats| stats.migration_needed).count()),
-    };
-    Ok(vec![("summary", reply::value(summary)?)])
+    }
 }
 
-fn verify_overall(
-    results: &BTreeMap<String, JournalVerifyResult>,
-) -> Result<Vec<(&'static str, Value)>, ToolError> {
+fn verify_overall(results: &BTreeMap<String, JournalVerifyResult>) -> OverallVerify {
     let checked: u64 = results.values().map(|result| result.checked_count).sum();
     let sound: f64 =
         results.values().map(|result| result.integrity_score * result.checked_count as f64).sum();
-    let overall = OverallVerify {
+    OverallVerify {
         valid: results.values().all(|result| result.valid),
         total_corrupted: results.values().map(|result| count(result.corrupted_items.len())).sum(),
         avg_integrity_score: if checked == 0 { 1.0 } else { sound / checked as f64 },
-    };
-    Ok(vec![("overall", reply::value(overall)?)])
+    }
 }
 
-fn migrate_summary(
-    results: &BTreeMap<String, JournalMigrateResult>,
-) -> Result<Vec<(&'static str, Value)>, ToolError> {
-    let before = results.values().map(|result| result.size_reduction.before).sum();
+fn migrate_summary(results: &BTreeMap<String, JournalMigrateResult>) -> MigrateSummary {
+    let before: u64 = results.values().map(|result| result.size_reduction.before).sum();
     let after = results.values().map(|result| result.size_reduction.after).sum();
-    let summary = MigrateSummary {
+    let saved = before.saturating_sub(after) as f64;
+    let percentage = if before == 0 { 0.0 } else { 100.0 * saved / before as f64 };
+    MigrateSummary {
         total_migrated: results.values().map(|result| result.migrated).sum(),
         total_errors: results.values().map(|result| count(result.errors.len())).sum(),
-        total_reduction: SizeReduction {
-            before,
-            after,
-            percentage: percent(u64::saturating_sub(before, after), before),
-        },
-    };
-    Ok(vec![("summary", reply::value(summary)?)])
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+        total_reduction: SizeReduction { before, after, percentage },
+    }
 }
 
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_engine::api::JournalSize;
+    use llm_memory_engine::ids::Seq;
+
+    use super::*;
+
+    fn stats(
+        journal: u64,
+        archived_bytes: u64,
+        block_bytes: u64,
+    ) -> BTreeMap<String, JournalStats> {
+        let size = |size_bytes| JournalSize { exists: true, entries: 1, size_bytes };
+        let stats = JournalStats {
+            legacy: size(journal),
+            optimized: size(0),
+            segments: 0,
+            migration_needed: false,
+            head_seq: Seq(1),
+            first_ts: None,
+            last_ts: None,
+            block_bytes,
+            archived_bytes,
+        };
+        BTreeMap::from([("global".to_owned(), stats)])
+    }
+
+    #[test]
+    fn the_reduction_is_what_blocks_save_of_what_the_journal_would_be() {
+        for (results, expected) in
+            [(stats(0, 0, 0), 0.0), (stats(1000, 0, 0), 0.0), (stats(200, 800, 300), 50.0)]
+        {
+            let reduction = stats_summary(&results).total_reduction;
+            assert!((reduction - expected).abs() < 1e-9, "{reduction}");
+        }
+    }
 }

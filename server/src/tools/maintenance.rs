@@ -36,74 +36,60 @@ struct CompactSnapshot {
     snapshots: BTreeMap<String, SnapshotResult>,
 }
 
-/// One tool that works on each scope by itself.
-macro_rules! each_scope {
-    (
-        $name:literal, $dotted:literal, $title:literal, [read_only: $read_only:literal, destructive: $destructive:literal],
-        $request:ty => $result:ty, $method:ident, $description:expr
-    ) => {
-        Tool {
-            name: $name,
-            dotted: $dotted,
-            title: $title,
-            description: $description,
-            roles: OPERATOR,
-            core: false,
-            read_only: $read_only,
-            destructive: $destructive,
-            idempotent: true,
-            input_schema: schema::input::<$request>,
-            output_schema: || schema::by_scope::<$result>(&[]),
-            run: |context, arguments| {
-                let request: $request = reply::parse(arguments)?;
-                let asked = request.scope;
-                let results = context.engine.$method(context.caller, request, context.progress)?;
-                reply::by_scope(asked, results, reply::nothing_extra)
-            },
-        }
-    };
-}
-
 pub(super) fn tools() -> Vec<Tool> {
     vec![
         each_scope!(
-            "maintenance_rebuild", "maintenance.rebuild", "Rebuild the views", [read_only: false, destructive: false],
-            ScopeRequest => MaintenanceResult, rebuild,
+            "maintenance_rebuild", "maintenance.rebuild", "Rebuild the views", OPERATOR,
+            [read_only: false, destructive: false],
+            ScopeRequest => MaintenanceResult,
+            |context, asked| context.engine.rebuild(context.caller, asked, context.progress),
             "Drop the catalog and the index of each scope and derive them again from the journal. \
              Searches of the scope may be incomplete until it is done."
         ),
         each_scope!(
-            "maintenance_replay", "maintenance.replay", "Replay the journal", [read_only: false, destructive: false],
-            ReplayRequest => MaintenanceResult, replay,
+            "maintenance_replay", "maintenance.replay", "Replay the journal", OPERATOR,
+            [read_only: false, destructive: false],
+            ReplayRequest => MaintenanceResult,
+            |context, asked| context.engine.replay(context.caller, asked, context.progress),
             "Bring the views up to the journal's head, then compact if asked."
         ),
         each_scope!(
-            "maintenance_compact", "maintenance.compact", "Compact", [read_only: false, destructive: false],
-            ScopeRequest => MaintenanceResult, compact,
+            "maintenance_compact", "maintenance.compact", "Compact", OPERATOR,
+            [read_only: false, destructive: false],
+            ScopeRequest => MaintenanceResult,
+            |context, asked| context.engine.compact(context.caller, asked, context.progress),
             "Move superseded bodies out of sealed journal segments into compressed blocks and \
              remove the bodies of erased items for good."
         ),
         each_scope!(
-            "maintenance_compact_now", "maintenance.compact.now", "Compact now", [read_only: false, destructive: false],
-            ScopeRequest => MaintenanceResult, compact,
+            "maintenance_compact_now", "maintenance.compact.now", "Compact now", OPERATOR,
+            [read_only: false, destructive: false],
+            ScopeRequest => MaintenanceResult,
+            |context, asked| context.engine.compact(context.caller, asked, context.progress),
             "The same as maintenance_compact, under the name that the reference system gives to \
              a compaction outside its schedule."
         ),
         each_scope!(
-            "maintenance_verify", "maintenance.verify", "Verify the views", [read_only: true, destructive: false],
-            ScopeRequest => ViewsVerifyResult, verify_views,
+            "maintenance_verify", "maintenance.verify", "Verify the views", OPERATOR,
+            [read_only: true, destructive: false],
+            ScopeRequest => ViewsVerifyResult,
+            |context, asked| context.engine.verify_views(context.caller, asked, context.progress),
             "Check that the catalog, the index and the blocks agree with the journal."
         ),
         each_scope!(
-            "maintenance_recover", "maintenance.recover", "Go on after damage", [read_only: false, destructive: true],
-            ScopeRequest => RecoverResult, recover,
+            "maintenance_recover", "maintenance.recover", "Go on after damage", OPERATOR,
+            [read_only: false, destructive: true],
+            ScopeRequest => RecoverResult,
+            |context, asked| context.engine.recover(context.caller, asked, context.progress),
             "Set a damaged open journal segment aside, keep what comes before the damage, derive \
              the views again and write once more what can be read after it. Scopes in order are \
              left alone. What was damaged stays lost unless it is restored from a backup."
         ),
         each_scope!(
-            "maintenance_cleanup", "maintenance.cleanup", "Remove leftovers", [read_only: false, destructive: true],
-            PruneRequest => CleanupResult, cleanup,
+            "maintenance_cleanup", "maintenance.cleanup", "Remove leftovers", OPERATOR,
+            [read_only: false, destructive: true],
+            PruneRequest => CleanupResult,
+            |context, asked| context.engine.cleanup(context.caller, asked, context.progress),
             "Remove temporary and partial files and blocks that nothing refers to; with dryRun \
              only name them."
         ),

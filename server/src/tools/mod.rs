@@ -4,6 +4,40 @@
 //! [`call`] is the one way in: it checks the caller's role, takes the `project` argument out,
 //! checks the rest against the tool's schema, and runs the tool.
 
+/// A tool that works on each scope by itself, with a summary beside several where there is one.
+macro_rules! each_scope {
+    (
+        $name:literal, $dotted:literal, $title:literal, $roles:expr,
+        [read_only: $read_only:literal, destructive: $destructive:literal],
+        $request:ty => $result:ty, |$context:ident, $asked:ident| $work:expr,
+        $description:expr
+        $(, $key:literal: $summary:ty = $summarize:path)?
+    ) => {
+        Tool {
+            name: $name,
+            dotted: $dotted,
+            title: $title,
+            description: $description,
+            roles: $roles,
+            core: false,
+            read_only: $read_only,
+            destructive: $destructive,
+            idempotent: true,
+            input_schema: schema::input::<$request>,
+            output_schema: || {
+                schema::by_scope::<$result>(&[$(($key, schema::output::<$summary>()))?])
+            },
+            run: |$context, arguments| {
+                let $asked: $request = reply::parse(arguments)?;
+                let scope = $asked.scope;
+                let results: BTreeMap<String, $result> = $work?;
+                let extra = vec![$(($key, reply::value($summarize(&results))?))?];
+                reply::by_scope(scope, results, extra)
+            },
+        }
+    };
+}
+
 mod check;
 mod journal;
 mod maintenance;
@@ -153,6 +187,7 @@ pub fn call(
         return Err(ToolError::Role { tool: tool.name, needs });
     }
     check::arguments(schema::of(tool), &arguments)?;
+    check::settle_numbers(&mut arguments);
     let project = take_project(&mut arguments)?.or(default_project);
     let caller = principal.caller(project).map_err(|reason| EngineError::Forbidden { reason })?;
     let context = ToolContext { engine, principal, caller: &caller, progress };

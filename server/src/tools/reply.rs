@@ -34,16 +34,15 @@ pub(super) fn value<T: Serialize>(result: T) -> Result<Value, ToolError> {
 }
 
 /// Results by scope: the bare result when one scope was asked for, otherwise an object keyed by
-/// scope with what `extra` makes of them all.
+/// scope with `extra` members beside them.
 pub(super) fn by_scope<T: Serialize>(
     asked: ScopeSelector,
     results: BTreeMap<String, T>,
-    extra: impl FnOnce(&BTreeMap<String, T>) -> Result<Vec<(&'static str, Value)>, ToolError>,
+    extra: Vec<(&'static str, Value)>,
 ) -> Result<Value, ToolError> {
     if asked.scopes().len() == 1 && results.len() == 1 {
         return results.into_values().next().map_or(Ok(Value::Null), value);
     }
-    let extra = extra(&results)?;
     let mut out = Map::new();
     for (scope, result) in results {
         out.insert(scope, value(result)?);
@@ -52,13 +51,6 @@ pub(super) fn by_scope<T: Serialize>(
         out.insert(name.to_owned(), result);
     }
     Ok(Value::Object(out))
-}
-
-/// No members beside the scopes.
-pub(super) fn nothing_extra<T>(
-    _results: &BTreeMap<String, T>,
-) -> Result<Vec<(&'static str, Value)>, ToolError> {
-    Ok(Vec::new())
 }
 
 /// The items of hits that were asked for whole.

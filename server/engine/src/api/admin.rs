@@ -13,8 +13,8 @@ use crate::item::Summary;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ScopeRequest {
-    /// Scope or union of scopes; for operators, every project of the tenant when `project` is
-    /// not given.
+    /// Scope or union of scopes; for operators, every project that their token allows when
+    /// `project` is not given.
     pub scope: ScopeSelector,
 }
 
@@ -45,6 +45,10 @@ pub struct JournalVerifyResult {
     pub valid: bool,
     /// Everything found damaged.
     pub corrupted_items: Vec<CorruptItem>,
+    /// Records that are damaged or lost; `corruptedItems` may name fewer (a lost segment is one
+    /// entry, and a long list ends), or more (faults of whole files).
+    #[serde(default)]
+    pub unsound_count: u64,
     /// Sound records over checked records; 1 for an empty journal.
     pub integrity_score: f64,
     /// Records checked.
@@ -110,6 +114,9 @@ pub struct JournalStats {
     pub last_ts: Option<Timestamp>,
     /// Bytes of all block files, where migrated bodies live.
     pub block_bytes: u64,
+    /// Bytes that these bodies would take in the journal.
+    #[serde(default)]
+    pub archived_bytes: u64,
 }
 
 /// Bytes before and after.

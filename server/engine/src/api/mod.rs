@@ -10,6 +10,8 @@ pub use admin::*;
 pub use read::*;
 pub use write::*;
 
+use std::collections::BTreeSet;
+
 use crate::ids::{ProjectId, Scope, TenantId};
 use crate::item::Sensitivity;
 
@@ -22,6 +24,8 @@ pub struct Caller {
     pub tenant: Option<TenantId>,
     /// Project this call works in; `local` and `committed` need one.
     pub project: Option<ProjectId>,
+    /// Projects allowed; `None` is any. What works on several projects leaves the others out.
+    pub projects: Option<BTreeSet<ProjectId>>,
     /// Scopes that may be read.
     pub read: ScopeSet,
     /// Scopes that may be written.
@@ -39,6 +43,7 @@ impl Caller {
             subject: subject.into(),
             tenant: None,
             project,
+            projects: None,
             read: ScopeSet::ALL,
             write: ScopeSet::ALL,
             clearance: Sensitivity::Private,

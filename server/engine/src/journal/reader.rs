@@ -150,6 +150,7 @@ impl JournalReader {
             first_ts,
             last_ts: (active.head.seq.0 > 0).then_some(active.head.ts),
             block_bytes: 0,
+            archived_bytes: 0,
         })
     }
 

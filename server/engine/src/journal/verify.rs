@@ -86,6 +86,7 @@ impl JournalReader {
         Ok(JournalVerifyResult {
             valid: check.items.is_empty(),
             corrupted_items: check.items,
+            unsound_count: check.unsound,
             integrity_score: score,
             checked_count: check.checked,
             checked_bodies: check.bodies,

@@ -71,6 +71,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Writes that may wait in one scope before the answer is `busy`.
     pub write_queue: usize,
+    /// Scopes that may be open: each costs a thread and file handles, and callers name projects as
+    /// they like.
+    pub max_scopes: usize,
     /// Longest item (title, text and code together).
     pub max_item_bytes: usize,
     /// Free space below which writes are refused, so that views and compaction never meet a full
@@ -89,6 +92,7 @@ impl Default for Options {
             frame_cache_bytes: 32 << 20,
             segment_bytes: 64 << 20,
             write_queue: 1024,
+            max_scopes: 1000,
             max_item_bytes: 1 << 20,
             reserve_bytes: 64 << 20,
             signing_key: None,

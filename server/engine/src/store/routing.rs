@@ -19,6 +19,34 @@ const MIN_CATALOG_CACHE: u64 = 1 << 20;
 /// How long a scope that could not be opened is left alone before it is tried again.
 const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
+/// What an administrative operation does to the scopes it works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Looks at them.
+    Read,
+    /// Changes them, or what is derived from them.
+    Write,
+}
+
+impl Access {
+    fn allows(self, caller: &Caller, scope: Scope) -> bool {
+        match self {
+            Self::Read => caller.read.contains(scope),
+            Self::Write => caller.write.contains(scope),
+        }
+    }
+
+    fn refusal(self, caller: &Caller, scope: &str) -> EngineError {
+        let what = match self {
+            Self::Read => "read",
+            Self::Write => "write to",
+        };
+        EngineError::Forbidden {
+            reason: format!("{} may not {what} the scope {scope}", caller.subject),
+        }
+    }
+}
+
 /// The scopes that answer one read, in lookup order, and with whose eyes.
 pub(crate) struct Routes {
     pub(crate) scopes: Vec<Arc<ScopeStore>>,
@@ -72,9 +100,7 @@ impl Engine {
             }
         }
         if let (Some(scope), [_]) = (refused, named) {
-            return Err(EngineError::Forbidden {
-                reason: format!("{} may not read the scope {scope}", caller.subject),
-            });
+            return Err(Access::Read.refusal(caller, scope.as_str()));
         }
         Ok(Routes { scopes, visibility: visibility(caller), named: named.to_vec() })
     }
@@ -82,9 +108,7 @@ impl Engine {
     /// The scope to write to, created when missing.
     pub(crate) fn writable(&self, caller: &Caller, scope: Scope) -> Result<Arc<ScopeStore>> {
         if !caller.write.contains(scope) {
-            return Err(EngineError::Forbidden {
-                reason: format!("{} may not write to the scope {scope}", caller.subject),
-            });
+            return Err(Access::Write.refusal(caller, scope.as_str()));
         }
         match key(caller, scope, false)? {
             Some(key) => self.open_scope(&key, &NoProgress),
@@ -93,20 +117,20 @@ impl Engine {
     }
 
     /// Scopes an administrative operation works on: those of the caller's project, or, without
-    /// one, every one there is.
+    /// one, of every project that the caller may work in. A union leaves out what the caller may
+    /// not touch; it is refused when that is all of it.
     pub(crate) fn administered(
         &self,
         caller: &Caller,
         selector: ScopeSelector,
+        access: Access,
     ) -> Result<Vec<(String, Arc<ScopeStore>)>> {
+        if !selector.scopes().iter().any(|scope| access.allows(caller, *scope)) {
+            return Err(access.refusal(caller, selector.as_str()));
+        }
         let mut found = Vec::new();
         for key in self.keys_on_disk()? {
-            let named = key.tenant == caller.tenant
-                && selector.scopes().contains(&key.scope)
-                && (key.project.is_none()
-                    || caller.project.is_none()
-                    || key.project == caller.project);
-            if named {
+            if selector.scopes().contains(&key.scope) && administers(caller, &key, access) {
                 let label = match (&key.project, &caller.project) {
                     (Some(project), None) => format!("{}/{project}", key.scope),
                     _ => key.scope.to_string(),
@@ -157,6 +181,19 @@ impl Engine {
                 scope: key.to_string(),
                 reason: reason.clone(),
             });
+        }
+        let most = self.options.max_scopes;
+        if scopes.open.len() >= most {
+            let reason = format!(
+                "{most} scopes are open, which is the most allowed: work in a project there is, or \
+                 let an operator raise limits.maxScopes (LLM_MEMORY_MAX_SCOPES) and restart the \
+                 server"
+            );
+            // One that holds something is missed; one that would be new is not.
+            if self.disk.exists(&self.dir(key))? {
+                scopes.failed.insert(key.clone(), (Instant::now(), reason.clone()));
+            }
+            return Err(EngineError::Unavailable { scope: key.to_string(), reason });
         }
         // Each scope gets half of what is left, so that the sum stays within the budget however
         // many there are, and a store with one large scope uses most of it.
@@ -244,6 +281,15 @@ impl Engine {
         }
         Ok(keys)
     }
+}
+
+/// Whether an administrative operation of `caller` includes the scope `key`.
+pub(crate) fn administers(caller: &Caller, key: &ScopeKey, access: Access) -> bool {
+    let project = key.project.as_ref().is_none_or(|project| {
+        caller.project.as_ref().is_none_or(|own| own == project)
+            && caller.projects.as_ref().is_none_or(|allowed| allowed.contains(project))
+    });
+    key.tenant == caller.tenant && project && access.allows(caller, key.scope)
 }
 
 /// The journal that `scope` means for the caller. Without a project there is none for local and

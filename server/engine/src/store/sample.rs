@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Engine;
+use super::routing::Access;
 use super::scope::ScopeState;
 use crate::api::{Caller, CorruptItem, SampleRequest, SampleResult};
 use crate::catalog::Blob;
@@ -26,7 +27,7 @@ impl Engine {
             ));
         }
         let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope)? {
+        for (label, scope) in self.administered(caller, request.scope, Access::Read)? {
             results.insert(label, sample(&scope.state, share)?);
         }
         Ok(results)

@@ -6,8 +6,9 @@ use std::path::Path;
 use llm_memory_disk::{Disk, Space};
 
 use super::Engine;
+use super::routing::{Access, administers};
 use super::scope::ScopeState;
-use crate::api::ScopeStatus;
+use crate::api::{Caller, ScopeStatus};
 use crate::catalog::ReadView;
 use crate::error::Result;
 use crate::ids::Seq;
@@ -28,6 +29,13 @@ impl Engine {
     /// What each open scope holds.
     pub fn status(&self) -> Result<Vec<ScopeStatus>> {
         self.open_scopes()?.iter().map(|scope| status(&scope.state)).collect()
+    }
+
+    /// What each open scope holds that `caller` may look at: of its tenant, projects and scopes.
+    pub fn status_for(&self, caller: &Caller) -> Result<Vec<ScopeStatus>> {
+        let open = self.open_scopes()?;
+        let seen = open.iter().filter(|scope| administers(caller, &scope.state.key, Access::Read));
+        seen.map(|scope| status(&scope.state)).collect()
     }
 
     /// Space on the data volume.

@@ -24,8 +24,14 @@ use crate::sink::rolling::{Policy, RollingFile};
 use crate::telemetry;
 
 /// The monitor's own log: `logs/health.log` in the data folder.
-const LOG: Policy =
-    Policy { stem: "health", extension: "log", dated: false, max_bytes: 8 << 20, keep_days: 30 };
+const LOG: Policy = Policy {
+    stem: "health",
+    extension: "log",
+    dated: false,
+    max_bytes: 8 << 20,
+    keep_days: 30,
+    max_total_bytes: 256 << 20,
+};
 
 pub(super) fn command() -> Command {
     Command::new("health")

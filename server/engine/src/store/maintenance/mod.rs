@@ -17,7 +17,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::command::{Command, Visibility, Who};
-use super::routing::who;
+use super::read::Reader;
+use super::routing::{Access, who};
 use super::scope::ScopeStore;
 use super::{Engine, contradiction};
 use crate::api::{
@@ -28,6 +29,7 @@ use crate::api::{
 use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
 use crate::ids::{Seq, Timestamp};
+use crate::item::Sensitivity;
 use crate::journal::{BodyState, Op};
 use crate::progress::Progress;
 use shrink::Leaving;
@@ -41,7 +43,7 @@ impl Engine {
         request: ScopeRequest,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, JournalVerifyResult>> {
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Read, |scope| {
             let state = &scope.state;
             let view = state.read()?;
             let outside = |record: &crate::journal::Record| match state.blocks.read(&record.hash) {
@@ -59,6 +61,7 @@ impl Engine {
             let views = state.views.load_full();
             if let Some(contradiction) = contradiction::find(&views, &state.journal)? {
                 result.valid = false;
+                result.unsound_count += contradiction.records();
                 result.corrupted_items.extend(contradiction.lost(&views)?);
                 let sound = result.integrity_score * result.checked_count as f64;
                 result.checked_count += contradiction.records();
@@ -74,9 +77,10 @@ impl Engine {
         caller: &Caller,
         request: ScopeRequest,
     ) -> Result<BTreeMap<String, JournalStats>> {
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Read, |scope| {
             let mut stats = scope.state.journal.stats()?;
             stats.block_bytes = scope.state.blocks.bytes();
+            stats.archived_bytes = scope.state.blocks.body_bytes();
             Ok(stats)
         })
     }
@@ -85,14 +89,11 @@ impl Engine {
     pub fn journal_prove(&self, caller: &Caller, request: ProveRequest) -> Result<InclusionProof> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
         for reader in routes.readers(None)? {
-            if reader.find(&request.id)?.is_none() && request.version.is_none() {
+            if request.version.is_none() && reader.find(&request.id)?.is_none() {
                 continue;
             }
-            for entry in reader.view.versions(&request.id, Seq(u64::MAX))? {
-                let (seq, version) = entry?;
-                if request.version.is_none_or(|wanted| wanted == version.version) {
-                    return Ok(reader.state.journal.prove(seq)?);
-                }
+            if let Some(seq) = provable(&reader, &request)? {
+                return Ok(reader.state.journal.prove(seq)?);
             }
         }
         Err(EngineError::NotFound { id: request.id, scope: routes.names() })
@@ -105,7 +106,7 @@ impl Engine {
         request: ScopeRequest,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, JournalMigrateResult>> {
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Write, |scope| {
             let _alone = scope.alone()?;
             let done = scope.shrink(Leaving::Everything, progress)?;
             let saved = done.before.saturating_sub(done.after) as f64;
@@ -130,7 +131,7 @@ impl Engine {
         request: ScopeRequest,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, MaintenanceResult>> {
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Write, |scope| {
             let _alone = scope.alone()?;
             scope.rebuild(progress)
         })
@@ -174,7 +175,7 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, MaintenanceResult>> {
         let who = who(caller);
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Write, |scope| {
             let _alone = scope.alone()?;
             let begun = Instant::now();
             let done = scope.shrink(Leaving::Superseded, progress)?;
@@ -203,7 +204,7 @@ impl Engine {
         request: ScopeRequest,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, SnapshotResult>> {
-        self.each(caller, request, |scope| {
+        self.each(caller, request, Access::Write, |scope| {
             let begun = Instant::now();
             let state = Arc::clone(&scope.state);
             let view = scope.writer.run(move |_| {
@@ -236,7 +237,7 @@ impl Engine {
         request: ScopeRequest,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, ViewsVerifyResult>> {
-        self.each(caller, request, |scope| verify_views(&scope.state, progress))
+        self.each(caller, request, Access::Read, |scope| verify_views(&scope.state, progress))
     }
 
     /// `maintenance.prune`: deletes items whose time to live is over.
@@ -248,7 +249,7 @@ impl Engine {
     ) -> Result<PruneResult> {
         let subject = caller.subject.clone();
         let scopes = ScopeRequest { scope: request.scope };
-        let by_scope = self.each(caller, scopes, |scope| {
+        let by_scope = self.each(caller, scopes, Access::Write, |scope| {
             let view = scope.state.read()?;
             let expired = view.expired(Timestamp::now())?;
             let mut kept = view.totals()?.items.saturating_sub(expired.len() as u64);
@@ -291,7 +292,7 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, CleanupResult>> {
         let scopes = ScopeRequest { scope: request.scope };
-        self.each(caller, scopes, |scope| {
+        self.each(caller, scopes, Access::Write, |scope| {
             let _alone = scope.alone()?;
             scope.cleanup(request.dry_run, progress)
         })
@@ -301,14 +302,43 @@ impl Engine {
         &self,
         caller: &Caller,
         request: ScopeRequest,
+        access: Access,
         mut work: impl FnMut(&ScopeStore) -> Result<T>,
     ) -> Result<BTreeMap<String, T>> {
         let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope)? {
+        for (label, scope) in self.administered(caller, request.scope, access)? {
             results.insert(label, work(&scope)?);
         }
         Ok(results)
     }
+}
+
+/// The record of the version asked for, if that version exists for this reader.
+fn provable(reader: &Reader<'_>, request: &ProveRequest) -> Result<Option<Seq>> {
+    let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
+    if !reader.visibility.admits(latest.sensitivity(), &latest.created_by) {
+        return Ok(None);
+    }
+    // A damaged body must not keep whoever may see everything from a proof about it.
+    let sees_all =
+        reader.visibility.owner.is_none() && reader.visibility.clearance == Sensitivity::Private;
+    for entry in reader.view.versions(&request.id, Seq(u64::MAX))? {
+        let (seq, version) = entry?;
+        if request.version.is_some_and(|wanted| wanted != version.version) {
+            continue;
+        }
+        if sees_all || version.deleted {
+            return Ok(Some(seq));
+        }
+        // It may have been kept closer than the item is now. Of an erased one nothing is left to
+        // tell.
+        let content = reader.state.content(&reader.view, version.hash.into())?;
+        let seen = content.is_none_or(|content| {
+            reader.visibility.admits(content.sensitivity, &content.provenance.created_by)
+        });
+        return Ok(seen.then_some(seq));
+    }
+    Ok(None)
 }
 
 impl ScopeStore {

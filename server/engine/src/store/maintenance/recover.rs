@@ -10,6 +10,7 @@ use crate::journal::{Line, Op};
 use crate::progress::Progress;
 use crate::store::Engine;
 use crate::store::command::{Command, Visibility, Who};
+use crate::store::routing::Access;
 use crate::store::scope::ScopeStore;
 
 impl Engine {
@@ -29,7 +30,7 @@ impl Engine {
             });
         }
         let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope)? {
+        for (label, scope) in self.administered(caller, request.scope, Access::Write)? {
             let _alone = scope.state.maintenance.lock();
             if let Some(result) = recover(&scope, caller, progress)? {
                 results.insert(label, result);

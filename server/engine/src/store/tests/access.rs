@@ -1,0 +1,112 @@
+//! What a token's scopes, projects and eyes keep from administrative operations.
+
+use super::*;
+use crate::api::{SampleRequest, ScopeSet};
+
+/// A store with one note in the global scope and one in the local scope of each project.
+fn stored(engine: &Engine, projects: &[&str]) {
+    for project in projects {
+        engine.upsert(&of(Some(project)), note("a", "title", project)).unwrap();
+    }
+    let mut request = note("g", "title", "everywhere");
+    request.scope = Scope::Global;
+    engine.upsert(&caller(), request).unwrap();
+}
+
+fn of(project: Option<&str>) -> Caller {
+    Caller::unrestricted("tester", project.map(|name| ProjectId::new(name).unwrap()))
+}
+
+/// May read all and write local of the projects `a` and `b`.
+fn held() -> Caller {
+    Caller {
+        projects: Some(["a", "b"].map(|name| ProjectId::new(name).unwrap()).into()),
+        write: ScopeSet::of([Scope::Local]),
+        ..of(None)
+    }
+}
+
+fn names<T>(results: BTreeMap<String, T>) -> Vec<String> {
+    results.into_keys().collect()
+}
+
+#[test]
+fn operations_on_everything_stay_within_the_projects_and_scopes_of_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    stored(&engine, &["a", "b", "c"]);
+    let prune = PruneRequest { scope: ScopeSelector::All, dry_run: false };
+    let pruned = engine.prune(&held(), prune.clone(), &NoProgress).unwrap();
+    assert_eq!(names(pruned.by_scope), ["local/a", "local/b"]);
+    assert_eq!(names(engine.rebuild(&held(), all(), &NoProgress).unwrap()), ["local/a", "local/b"]);
+    let seen = ["global", "local/a", "local/b"];
+    assert_eq!(names(engine.journal_verify(&held(), all(), &NoProgress).unwrap()), seen);
+    assert_eq!(names(engine.verify_views(&held(), all(), &NoProgress).unwrap()), seen);
+    assert_eq!(names(engine.journal_stats(&held(), all()).unwrap()), seen);
+    let sample = SampleRequest { scope: ScopeSelector::All, sample: Some(1.0) };
+    assert_eq!(names(engine.verify_sample(&held(), sample).unwrap()), seen);
+    let status = engine.status_for(&held()).unwrap();
+    assert_eq!(status.into_iter().map(|scope| scope.scope).collect::<Vec<_>>(), seen);
+    let pruned = engine.prune(&of(None), prune, &NoProgress).unwrap();
+    assert_eq!(pruned.by_scope.len(), 4, "a token without limits reaches everything");
+}
+
+#[test]
+fn a_scope_named_alone_that_the_token_lacks_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    stored(&engine, &["a"]);
+    let global = ScopeRequest { scope: ScopeSelector::Global };
+    for error in [
+        engine.compact(&held(), global.clone(), &NoProgress).unwrap_err(),
+        engine.recover(&held(), global.clone(), &NoProgress).unwrap_err(),
+    ] {
+        assert!(matches!(error, EngineError::Forbidden { .. }), "{error}");
+        assert!(error.to_string().contains("may not write to the scope global"), "{error}");
+    }
+    let blind = Caller { read: ScopeSet::NONE, ..of(None) };
+    let error = engine.journal_verify(&blind, all(), &NoProgress).unwrap_err();
+    assert!(error.to_string().contains("may not read the scope all"), "{error}");
+}
+
+#[test]
+fn projects_beyond_the_limit_are_refused_with_the_remedy_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = |max_scopes| {
+        let options = Options { reserve_bytes: 0, max_scopes, ..Options::default() };
+        Engine::open(Arc::new(OsDisk), dir.path(), options).unwrap()
+    };
+    let engine = limited(2);
+    stored(&engine, &["a"]);
+    let error = engine.upsert(&of(Some("b")), note("x", "t", "y")).unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("2 scopes are open") && error.to_string().contains("raise"));
+    assert!(!dir.path().join("local/b").exists());
+    assert_eq!(engine.unavailable(), []);
+    engine.upsert(&of(Some("a")), note("x", "t", "y")).unwrap();
+    engine.close().unwrap();
+    let engine = limited(1);
+    assert_eq!(engine.unavailable().len(), 1, "a scope that is there is missed");
+}
+
+#[test]
+fn no_proof_is_given_of_what_the_caller_may_not_see() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let ann = Caller { subject: "ann".into(), own_only: true, ..caller() };
+    let bob = Caller { subject: "bob".into(), ..ann.clone() };
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    let private = UpsertRequest { sensitivity: Some(Sensitivity::Private), ..note("x", "t", "1") };
+    engine.upsert(&ann, private).unwrap();
+    let open_now = UpsertRequest { sensitivity: Some(Sensitivity::Team), ..note("x", "t", "2") };
+    engine.upsert(&ann, open_now).unwrap();
+    let prove = |caller: &Caller, version| {
+        let request = ProveRequest { id: ItemId::new("x").unwrap(), scope: None, version };
+        engine.journal_prove(caller, request).map(|proof| proof.version)
+    };
+    assert_eq!(prove(&ann, Some(Version(1))).unwrap(), Version(1));
+    assert_eq!(prove(&team, Some(Version(2))).unwrap(), Version(2));
+    for (caller, version) in [(&bob, Some(Version(1))), (&bob, None), (&team, Some(Version(1)))] {
+        assert!(matches!(prove(caller, version), Err(EngineError::NotFound { .. })));
+    }
+}
