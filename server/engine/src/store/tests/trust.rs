@@ -132,6 +132,7 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
     let recovered = engine.recover(&caller(), all(), &NoProgress).unwrap();
     assert_eq!(recovered["local"].salvaged, 2, "{recovered:?}");
     assert_eq!(engine.get(&caller(), get("n5")).unwrap().text, word(5));
+    assert_eq!(engine.get(&caller(), get("n5")).unwrap().version, Version(1));
     assert!(matches!(engine.get(&caller(), get("n3")), Err(EngineError::NotFound { .. })));
     assert!(verified(&engine).valid);
 }
@@ -180,4 +181,82 @@ fn a_scope_that_cannot_be_opened_is_named_and_the_others_work() {
     let refused = engine.upsert(&caller(), note("l", "t", "z")).unwrap_err();
     assert!(matches!(&refused, EngineError::Unavailable { scope, .. } if scope.contains("local")));
     assert!(engine.query(&caller(), query("y")).is_err(), "never a part in place of the whole");
+}
+
+/// Notes, uses and an erasure, with damage in the third note; nothing is durable but the journal.
+fn damaged() -> FaultyDisk {
+    let disk = FaultyDisk::new();
+    let engine = on(&disk);
+    for n in 0..6 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.record_use(&caller(), item("n5")).unwrap();
+    let erase = json!({"id": "n4", "erase": true});
+    engine.delete(&caller(), serde_json::from_value(erase).unwrap()).unwrap();
+    engine.upsert(&caller(), note("n2", "t", &word(9))).unwrap();
+    engine.close().unwrap();
+    let path = Path::new("/store").join(JOURNAL);
+    let text = String::from_utf8(disk.read(&path).unwrap()).unwrap();
+    let text = text.replacen(&format!("\"{}\"", word(2)), &format!("\"{}\"", word(8)), 1);
+    disk.durable_write(&path, text.as_bytes()).unwrap();
+    disk
+}
+
+fn on(disk: &FaultyDisk) -> Engine {
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap()
+}
+
+#[test]
+fn recovery_keeps_counters_erasures_and_authors_and_can_be_cut_short_anywhere() {
+    let mut finished = false;
+    for sync in 1.. {
+        let disk = damaged();
+        let engine = on(&disk);
+        assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
+        disk.plan(Fault::new(Operation::Sync, Failure::Freeze).nth(sync));
+        let operator = Caller::unrestricted("operator", caller().project);
+        let recovered = engine.recover(&operator, all(), &NoProgress);
+        finished = !disk.is_frozen();
+        drop(engine);
+        let found_disk = disk.crash_at_random(sync);
+        let engine = on(&found_disk);
+        if engine.upsert(&caller(), note("x", "t", "y")).is_err() {
+            assert!(!finished, "{recovered:?}");
+            assert_eq!(engine.recover(&operator, all(), &NoProgress).unwrap().len(), 1);
+            engine.upsert(&caller(), note("x", "t", "y")).unwrap();
+        }
+        let newest = engine.get(&caller(), get("n2")).unwrap();
+        assert_eq!(newest.text, word(9), "sync {sync}");
+        assert_eq!(newest.provenance.updated_by, "tester");
+        assert_eq!(engine.get(&caller(), get("n5")).unwrap().quality.counters.reuse_count, 1);
+        assert!(matches!(engine.get(&caller(), get("n4")), Err(EngineError::NotFound { .. })));
+        for (n, hits) in [(0, 1), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1), (8, 0), (9, 1)] {
+            assert_eq!(found(&engine, &word(n)).len(), hits, "word {n}, sync {sync}");
+        }
+        assert!(verified(&engine).valid, "sync {sync}");
+        let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+        assert!(views["local"].ok, "sync {sync}: {views:?}");
+        engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+        assert_eq!(verified(&engine).erased_bodies, 1, "sync {sync}");
+        engine.close().unwrap();
+        if finished {
+            break;
+        }
+    }
+    assert!(finished);
+}
+
+#[test]
+fn a_recovery_whose_views_cannot_be_derived_can_be_run_again() {
+    let disk = damaged();
+    let engine = on(&disk);
+    disk.plan(Fault::new(Operation::Create, Failure::NoSpace).on("views/2").lasting());
+    engine.recover(&caller(), all(), &NoProgress).unwrap_err();
+    assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
+    disk.heal();
+    assert_eq!(engine.recover(&caller(), all(), &NoProgress).unwrap().len(), 1);
+    engine.upsert(&caller(), note("x", "t", "y")).unwrap();
+    assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(9));
+    assert!(verified(&engine).valid);
 }
