@@ -172,6 +172,14 @@ fn one_file_under_two_names_after_a_crash_loses_the_old_name_only() {
     // What a crash between the syncs of the two folders leaves.
     let bytes = disk.read(&path("journal.ndjson")).unwrap();
     disk.durable_write(&path("journal/00000000000000000001.0.ndjson"), &bytes).unwrap();
+    // Without changing anything it is seen for what it is.
+    let before = disk.counts();
+    let options = JournalOptions { read_only: true, ..small() };
+    let (journal, notes) = Journal::open(Arc::new(disk.clone()), &dir(), options).unwrap();
+    assert_eq!((journal.damage(), notes.len()), (None, 2), "{notes:?}");
+    assert_eq!(items(&journal), [1, 2, 3]);
+    assert_eq!((disk.counts().writes, disk.counts().removes), (before.writes, before.removes));
+    drop(journal);
     let (mut journal, notes) = open(&disk);
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert_eq!(items(&journal), [1, 2, 3]);
