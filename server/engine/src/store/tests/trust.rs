@@ -260,3 +260,98 @@ fn a_recovery_whose_views_cannot_be_derived_can_be_run_again() {
     assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(9));
     assert!(verified(&engine).valid);
 }
+
+/// A store with many versions of one note in several sealed segments.
+fn versions(disk: &FaultyDisk) -> Engine {
+    let options = Options { reserve_bytes: 0, segment_bytes: 4 << 10, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+    for n in 0..VERSIONS {
+        engine.upsert(&caller(), note("a", "t", &word(n).repeat(20))).unwrap();
+    }
+    engine
+}
+
+const VERSIONS: usize = 30;
+
+fn assert_versions(engine: &Engine, what: &str) {
+    for n in 0..VERSIONS {
+        let version = Some(Version(n as u64 + 1));
+        let item = engine.get(&caller(), GetRequest { version, ..get("a") });
+        assert_eq!(item.unwrap_or_else(|e| panic!("{what}: {e}")).text, word(n).repeat(20));
+    }
+}
+
+/// Damages the first block of every container, or mends it again.
+fn flip_blocks(disk: &FaultyDisk) {
+    let folder = Path::new("/store/local/app/blocks");
+    if !disk.exists(folder).unwrap() {
+        return;
+    }
+    for entry in disk.list(folder).unwrap() {
+        if entry.name.ends_with(".blk") {
+            let path = folder.join(&entry.name);
+            let byte = disk.read(&path).unwrap()[60] ^ 0xff;
+            let file = disk.open(&path, llm_memory_disk::OpenMode::ReadWrite).unwrap();
+            file.write_all_at(60, &[byte]).unwrap();
+            file.sync().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_last_copy_of_a_body_stays_though_an_index_names_another() {
+    let disk = FaultyDisk::new();
+    let engine = versions(&disk);
+    // The blocks are written, but the journal keeps its bodies.
+    disk.plan(Fault::new(Operation::Rename, Failure::Io).on(".ndjson.partial").lasting());
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_ne!(compacted["local"].details["errors"], json!([]));
+    disk.heal();
+    flip_blocks(&disk);
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert!(compacted["local"].deleted > 0, "{compacted:?}");
+    engine.close().unwrap();
+    let engine = on(&disk);
+    assert_versions(&engine, "after damage to the first copy");
+    assert!(verified(&engine).valid);
+}
+
+#[test]
+fn an_older_generation_stays_as_long_as_blocks_do_not_give_its_bodies_back() {
+    let generations = |disk: &FaultyDisk| -> Vec<String> {
+        let names = disk.list(Path::new("/store/local/app/journal")).unwrap();
+        names.into_iter().map(|entry| entry.name).filter(|n| n.ends_with(".ndjson")).collect()
+    };
+    let mut kept = 0;
+    for sync in 1.. {
+        let disk = FaultyDisk::new();
+        let engine = versions(&disk);
+        disk.plan(Fault::new(Operation::Sync, Failure::Freeze).nth(sync));
+        let _ = engine.compact(&caller(), all(), &NoProgress);
+        let frozen = disk.is_frozen();
+        drop(engine);
+        let disk = disk.crash();
+        let before = generations(&disk);
+        let older: Vec<&String> = before
+            .iter()
+            .filter(|name| before.contains(&name.replace(".0.ndjson", ".1.ndjson")))
+            .filter(|name| name.ends_with(".0.ndjson"))
+            .collect();
+        if !older.is_empty() {
+            flip_blocks(&disk);
+            on(&disk).close().unwrap();
+            let after = generations(&disk);
+            assert!(older.iter().all(|name| after.contains(name)), "{older:?} of {after:?}");
+            kept += 1;
+            flip_blocks(&disk);
+            on(&disk).close().unwrap();
+            let after = generations(&disk);
+            assert!(!older.iter().any(|name| after.contains(name)), "{older:?} of {after:?}");
+        }
+        assert_versions(&on(&disk), &format!("sync {sync}"));
+        if !frozen {
+            break;
+        }
+    }
+    assert!(kept > 0);
+}
