@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use llm_memory_disk::{Disk, File, OpenMode, remove_leftovers};
+use llm_memory_disk::{Disk, File, OpenMode};
 
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint, Loaded};
+use super::copies::{copy_out, same_bytes, unused_name, write_again};
 use super::error::Result;
-use super::recovery::{Walked, copy_out, look_at_rest, sound, unused_name, walk_sound};
+use super::leftovers::remove_unfinished;
+use super::recovery::{Walked, look_at_rest, sound, walk_sound};
 use super::scan::LineScanner;
-use super::segment_name::{ACTIVE, CHECKPOINTS, PARTIAL, SEALED_DIR, SegmentName};
+use super::segment_name::{ACTIVE, CHECKPOINTS, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally, View};
 use super::writer::{Health, Journal, describe};
 use super::{Damage, Head, JournalOptions, LineError};
@@ -46,36 +48,6 @@ pub(super) fn open(
 
 /// Generations of each sealed segment and the length of their files.
 type Files = BTreeMap<Seq, BTreeMap<u32, u64>>;
-
-/// Removes what a dead process did not finish. Nobody else writes here: the store's lock is ours.
-fn remove_unfinished(disk: &dyn Disk, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
-    for folder in ["", SEALED_DIR] {
-        let folder = Path::new(folder);
-        let mut removed = remove_leftovers(disk, &dir.join(folder))?;
-        for entry in disk.list(&dir.join(folder))? {
-            if !entry.is_dir && is_partial(folder, &entry.name) {
-                disk.remove_file(&dir.join(folder).join(&entry.name))?;
-                removed.push(entry.name);
-            }
-        }
-        notes.extend(removed.into_iter().map(|name| {
-            format!("removed {}, which was not complete", folder.join(name).display())
-        }));
-    }
-    Ok(())
-}
-
-/// Whether `name` in `folder`, relative to the scope's, is that of a file the journal writes
-/// before it gets its real name.
-pub(crate) fn is_partial(folder: &Path, name: &str) -> bool {
-    name.strip_suffix(PARTIAL).is_some_and(|name| {
-        if folder == Path::new(SEALED_DIR) {
-            SegmentName::parse(name).is_some()
-        } else {
-            name == ACTIVE
-        }
-    })
-}
 
 fn list_sealed(disk: &dyn Disk, dir: &Path) -> Result<Files> {
     let mut files = Files::new();
@@ -473,44 +445,6 @@ impl Opening<'_> {
         self.notes.push(format!("{ACTIVE}: cut {cut} bytes after {kept}, {why}{copied}"));
         Ok(())
     }
-}
-
-/// Writes the bytes `from..to` of `file` again as they are. After a sync that failed they may be
-/// what the cache shows and not what is on the disk, and count as clean: only what is written
-/// again is written at all. Of an acknowledged commit nothing changes, whatever is torn.
-fn write_again(file: &Arc<dyn File>, from: u64, to: u64) -> Result<()> {
-    const CHUNK: u64 = 1 << 20;
-    let mut at = from;
-    while at < to {
-        let next = to.min(at + CHUNK);
-        let mut bytes = vec![0; usize::try_from(next - at).unwrap_or_default()];
-        file.read_exact_at(at, &mut bytes)?;
-        file.write_all_at(at, &bytes)?;
-        at = next;
-    }
-    Ok(())
-}
-
-fn same_bytes(one: &Arc<dyn File>, other: &Arc<dyn File>) -> Result<bool> {
-    const CHUNK: usize = 256 << 10;
-    let len = one.len()?;
-    if len != other.len()? {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let mut at = 0;
-    while at < len {
-        let want = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
-        let (left, right) =
-            (left.get_mut(..want).unwrap_or_default(), right.get_mut(..want).unwrap_or_default());
-        one.read_exact_at(at, left)?;
-        other.read_exact_at(at, right)?;
-        if left != right {
-            return Ok(false);
-        }
-        at += want as u64;
-    }
-    Ok(true)
 }
 
 /// Begins the name of a set-aside checkpoint file in the folder of sealed segments.

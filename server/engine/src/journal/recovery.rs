@@ -18,13 +18,12 @@
 //! [`Journal::contradict`], which refuses writes as damage does.
 
 use std::collections::HashSet;
-use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use llm_memory_disk::{Disk, File};
+use llm_memory_disk::File;
 
 use super::chain::MerkleTree;
+use super::copies::{copy_out, unused_name};
 use super::entry::{Draft, LineError, MORE_META, ParsedLine, Record, parse_line, write_line};
 use super::error::{JournalError, Result};
 use super::scan::{LineScanner, RawLine};
@@ -307,31 +306,6 @@ fn chain_anew(file: &Arc<dyn File>, found: &[Found], mut tip: Head) -> Result<Ve
         tip = Head { seq, hash: written.head_hash, ts };
     }
     Ok(out)
-}
-
-/// Writes the bytes `range` of `file` durably to `path`.
-pub(crate) fn copy_out(
-    disk: &dyn Disk,
-    file: &Arc<dyn File>,
-    range: Range<u64>,
-    path: &Path,
-) -> Result<()> {
-    let len = range.end.saturating_sub(range.start);
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    file.read_exact_at(range.start, &mut bytes)?;
-    Ok(disk.durable_write(path, &bytes)?)
-}
-
-/// The first of `<prefix>1`, `<prefix>2`, ... that names nothing in `dir` yet.
-pub(crate) fn unused_name(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<String> {
-    let mut n = 1_u32;
-    loop {
-        let name = format!("{prefix}{n}");
-        if !disk.exists(&dir.join(&name))? {
-            return Ok(name);
-        }
-        n += 1;
-    }
 }
 
 /// The public form of a parsed line.
