@@ -35,9 +35,6 @@ use crate::text::{Change, TextIndex, TextOptions};
 
 /// File whose presence says that a generation of views was derived to its end.
 const COMPLETE: &str = "complete";
-/// Lies beside it from the moment on in which `maintenance.recover` exchanges the journal that the
-/// views were derived from.
-pub(crate) const OUTDATED: &str = "outdated";
 /// Records applied in one catalog transaction while replaying.
 const REPLAY_BATCH: usize = 2000;
 
@@ -158,9 +155,6 @@ fn open_views(
     if let Some(&(generation, _)) = complete {
         match load(disk, &root, generation, cache_bytes, options) {
             Ok(views) => match follow(&views, source, until, progress) {
-                Ok(None) if outdated(opening, source, generation)? => {
-                    recovered.push("views were derived again: recover was cut short".to_owned());
-                }
                 Ok(contradiction) => {
                     remove_others(disk, &root, &generations, generation);
                     return Ok((views, contradiction));
@@ -182,12 +176,6 @@ fn open_views(
     let views = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
     remove_others(disk, &root, &generations, next);
     Ok((views, None))
-}
-
-/// Whether the journal was exchanged since the views of `generation` were derived.
-fn outdated(opening: &Opening<'_>, source: &Source<'_>, generation: u64) -> Result<bool> {
-    let path = opening.dir.join("views").join(generation.to_string()).join(OUTDATED);
-    Ok(source.journal.damage().is_none() && opening.disk.exists(&path)?)
 }
 
 /// Derives a new generation of views from the journal and the blocks.

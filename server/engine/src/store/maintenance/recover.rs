@@ -8,7 +8,6 @@ use crate::error::{EngineError, Result};
 use crate::ids::Seq;
 use crate::progress::Progress;
 use crate::store::Engine;
-use crate::store::open::OUTDATED;
 use crate::store::scope::ScopeStore;
 
 impl Engine {
@@ -46,9 +45,9 @@ fn recover(scope: &ScopeStore, progress: &dyn Progress) -> Result<Option<Recover
     // The views may hold records that were in the damaged file, or that are gone with its end.
     let views = state.views.load_full();
     let shown = Seq(views.catalog.read()?.totals()?.seq).max(views.text.watermark());
-    // They describe another journal from the next step on, and need not contradict it.
-    state.disk.durable_write(&state.views_dir(views.generation).join(OUTDATED), b"")?;
     drop(views);
+    // If this ends before the views are derived again, they contradict the new journal as far as
+    // they show anything that is not in it, and the next start finds that.
     let Some(recovered) = scope.writer.run(|journal| Ok(journal.recover()?))? else {
         return Ok(None);
     };
