@@ -139,7 +139,7 @@ impl Disk for OsDisk {
 impl OsDisk {
     /// Makes the name of a folder that is there durable: whoever created it may have ended, or
     /// have met a failing disk, before that was done.
-    fn sync_name(&self, folder: &Path) -> Result<()> {
+    fn sync_name(self, folder: &Path) -> Result<()> {
         let Some(parent) = folder.parent() else { return Ok(()) };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match self.sync_dir(parent) {

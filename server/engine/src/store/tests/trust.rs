@@ -1,6 +1,5 @@
 //! What the store does about records that are gone, and about scopes that cannot be used.
 
-use std::fs;
 use std::path::PathBuf;
 
 use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
@@ -25,10 +24,10 @@ fn stored(root: &Path) {
 
 /// Changes the lines of a journal.
 fn edit_lines(path: PathBuf, edit: impl FnOnce(&mut Vec<String>)) {
-    let text = fs::read_to_string(&path).unwrap();
+    let text = String::from_utf8(OsDisk.read(&path).unwrap()).unwrap();
     let mut lines: Vec<String> = text.lines().map(|line| format!("{line}\n")).collect();
     edit(&mut lines);
-    fs::write(path, lines.concat()).unwrap();
+    OsDisk.durable_write(&path, lines.concat().as_bytes()).unwrap();
 }
 
 fn verified(engine: &Engine) -> JournalVerifyResult {
@@ -118,7 +117,7 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
     }
     engine.close().unwrap();
     // Views as of before, and damage in what they have to follow.
-    fs::remove_dir_all(dir.path().join("local/app/views")).unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
     edit_lines(dir.path().join(JOURNAL), |lines| {
         lines[3] = lines[3].replacen(&word(3), "forged", 1);
     });
@@ -142,7 +141,7 @@ fn a_configuration_that_cannot_be_read_stops_writes_of_its_scope_alone() {
     let dir = tempfile::tempdir().unwrap();
     stored(dir.path());
     let config = dir.path().join("local/app/config.json");
-    fs::write(&config, "{\"rankinng\": {}}").unwrap();
+    OsDisk.durable_write(&config, b"{\"rankinng\": {}}").unwrap();
     let engine = open(dir.path());
     let refused = engine.upsert(&caller(), note("x", "t", "y")).unwrap_err().to_string();
     assert!(refused.contains("config.json") && refused.contains("rankinng"), "{refused}");
@@ -152,7 +151,7 @@ fn a_configuration_that_cannot_be_read_stops_writes_of_its_scope_alone() {
     engine.upsert(&caller(), elsewhere).unwrap();
     assert_eq!(engine.reload_configs().unwrap().len(), 1);
     assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
-    fs::write(&config, "{}").unwrap();
+    OsDisk.durable_write(&config, b"{}").unwrap();
     assert_eq!(engine.reload_configs().unwrap(), Vec::<String>::new());
     engine.upsert(&caller(), note("x", "t", "y")).unwrap();
 }
@@ -288,7 +287,7 @@ fn flip_blocks(disk: &FaultyDisk) {
         return;
     }
     for entry in disk.list(folder).unwrap() {
-        if entry.name.ends_with(".blk") {
+        if entry.name.split_once('.').is_some_and(|(_, ending)| ending == "blk") {
             let path = folder.join(&entry.name);
             let byte = disk.read(&path).unwrap()[60] ^ 0xff;
             let file = disk.open(&path, llm_memory_disk::OpenMode::ReadWrite).unwrap();
