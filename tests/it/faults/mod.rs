@@ -153,11 +153,38 @@ fn fail_and_recover(operation: Operation, failure: Failure, part: &str, nth: u64
     struck
 }
 
+/// As [`fail_and_recover`], but the process ends while the disk is failing, and another one goes
+/// on when it is well again, before the power goes.
+fn fail_and_restart(operation: Operation, failure: Failure, part: &str, nth: u64) -> bool {
+    let context = format!("{failure:?} at {operation:?} {nth} on {part:?}, restarted");
+    let disk = FaultyDisk::new();
+    let engine = open(&disk).unwrap();
+    let mut model = Model::default();
+    model.run(&engine, Step::Write(0)).unwrap();
+    disk.plan(Fault::new(operation, failure).on(part).nth(nth).lasting());
+    run_until_error(&engine, &mut model);
+    let _ = engine.close();
+    disk.heal();
+    if disk.counts().struck == 0 {
+        return false;
+    }
+    let engine = open(&disk).unwrap_or_else(|error| panic!("{context}: cannot open: {error}"));
+    model.check(&engine).unwrap_or_else(|error| panic!("{context}: reading: {error:#}"));
+    model.settle(&engine).unwrap_or_else(|error| panic!("{context}: {error:#}"));
+    for step in [Step::Write(0), Step::Write(8)] {
+        model.run(&engine, step).unwrap_or_else(|error| panic!("{context}: {step:?}: {error}"));
+    }
+    check_after_crash(&disk.crash(), &model, &context);
+    true
+}
+
 /// Goes through all positions of a fault, the first ones one by one and later ones with growing
 /// steps, until the script is through before it strikes.
 fn fail_everywhere(operation: Operation, failure: Failure, part: &str) {
     let mut nth = 1;
-    while fail_and_recover(operation, failure, part, nth) {
+    while fail_and_recover(operation, failure, part, nth)
+        && fail_and_restart(operation, failure, part, nth)
+    {
         nth += 1 + nth / 3;
     }
     assert!(nth > 2, "{operation:?} on {part:?} hardly ever happens");

@@ -74,6 +74,8 @@ impl Content {
             target.copy_from_slice(bytes);
         }
         self.dirty.extend(sectors(offset, end));
+        // Bytes beyond the durable end are worth nothing without the length that shows them.
+        self.dirty_len |= end > self.durable.len();
         self.allocated.extend(sectors(offset, end));
         self.modified = SystemTime::now();
     }

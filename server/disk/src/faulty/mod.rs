@@ -77,6 +77,17 @@ impl State {
         if self.plan.frozen { Err(plan::frozen()) } else { Ok(()) }
     }
 
+    /// Syncs the folder that holds `folder`.
+    fn sync_name(&mut self, folder: &Path) -> io::Result<()> {
+        let Some(parent) = folder.parent().filter(|parent| parent.has_root()) else {
+            return Ok(());
+        };
+        self.strike(Operation::Sync, folder)?;
+        let parent = self.tree.folder(parent)?;
+        self.tree.sync(&parent);
+        Ok(())
+    }
+
     fn available(&self) -> u64 {
         self.capacity.map_or(UNLIMITED, |capacity| capacity.saturating_sub(self.tree.used()))
     }
@@ -166,18 +177,26 @@ impl Disk for FaultyDisk {
         let mut state = self.state.lock();
         let mut folders: Vec<&Path> = path.ancestors().collect();
         folders.reverse();
+        let mut existing = None;
         for folder in folders {
             let failed = |source| DiskError::new("create folder", folder, source);
             state.check_frozen().map_err(failed)?;
             match state.tree.folder(folder) {
-                Ok(_) => {}
+                Ok(_) => existing = Some(folder),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    state.strike(Operation::Sync, folder).map_err(failed)?;
+                    if let Some(folder) = existing.take() {
+                        state.sync_name(folder).map_err(failed)?;
+                    }
                     state.tree.create_folder(folder).map_err(failed)?;
+                    state.sync_name(folder).map_err(failed)?;
                 }
                 // A file is in the way.
                 Err(_) => return Err(failed(io::ErrorKind::AlreadyExists.into())),
             }
+        }
+        if let Some(folder) = existing {
+            let failed = |source| DiskError::new("create folder", folder, source);
+            state.sync_name(folder).map_err(failed)?;
         }
         Ok(())
     }

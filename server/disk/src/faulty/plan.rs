@@ -10,7 +10,8 @@ pub enum Operation {
     Read,
     /// Writing to a file or setting its length.
     Write,
-    /// Syncing a file or a folder; also the implied folder sync of each folder created.
+    /// Syncing a file or a folder; also that of the folder that holds a new or existing one,
+    /// under the name of the latter, as creating folders implies.
     Sync,
     /// Creating a file.
     Create,

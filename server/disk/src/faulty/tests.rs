@@ -57,6 +57,38 @@ fn a_cut_is_lost_unless_synced_and_leaves_zeros_when_grown_again() {
 }
 
 #[test]
+fn a_folder_whose_name_could_not_be_synced_is_there_until_the_power_goes() {
+    for again in [false, true] {
+        let disk = disk();
+        disk.plan(Fault::new(Operation::Sync, Failure::Io).on("new"));
+        disk.create_dir_all(&path("new")).unwrap_err();
+        assert!(disk.exists(&path("new")).unwrap());
+        if again {
+            disk.create_dir_all(&path("new")).unwrap();
+        }
+        assert_eq!(disk.crash().exists(&path("new")).unwrap(), again);
+    }
+}
+
+#[test]
+fn bytes_written_again_after_a_failed_sync_become_durable_with_their_length() {
+    for again in [false, true] {
+        let disk = disk();
+        disk.durable_write(&path("file"), b"old").unwrap();
+        let file = disk.open(&path("file"), OpenMode::ReadWrite).unwrap();
+        file.write_all_at(3, b"new").unwrap();
+        disk.plan(Fault::new(Operation::Sync, Failure::Io));
+        file.sync().unwrap_err();
+        if again {
+            file.write_all_at(3, b"new").unwrap();
+        }
+        file.sync().unwrap();
+        let expected: &[u8] = if again { b"oldnew" } else { b"old" };
+        assert_eq!(disk.crash().read(&path("file")).unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_rename_is_lost_or_whole_and_never_loses_the_file() {
     for seed in 0..64 {
         let disk = disk();

@@ -148,13 +148,9 @@ impl Tree {
         Ok(content)
     }
 
-    /// Creates one folder, durably.
+    /// Creates one folder.
     pub(super) fn create_folder(&mut self, path: &Path) -> io::Result<()> {
-        let slot = self.slot(path)?;
-        let parent = Arc::clone(&slot.folder);
-        self.add(slot, Child::Folder(SharedFolder::default()))?;
-        self.sync(&parent);
-        Ok(())
+        self.add(self.slot(path)?, Child::Folder(SharedFolder::default()))
     }
 
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {

@@ -33,6 +33,8 @@ impl Disk for OsDisk {
             .ancestors()
             .take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
             .collect();
+        let existing = missing.last().map_or(path, |folder| folder_of(folder));
+        self.sync_name(existing)?;
         for folder in missing.into_iter().rev() {
             match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
                 Ok(()) => set_mode(folder, FOLDER_MODE)?,
@@ -131,6 +133,20 @@ impl Disk for OsDisk {
             total: volume.f_blocks.saturating_mul(volume.f_frsize),
             available: volume.f_bavail.saturating_mul(volume.f_frsize),
         })
+    }
+}
+
+impl OsDisk {
+    /// Makes the name of a folder that is there durable: whoever created it may have ended, or
+    /// have met a failing disk, before that was done.
+    fn sync_name(self, folder: &Path) -> Result<()> {
+        let Some(parent) = folder.parent() else { return Ok(()) };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match self.sync_dir(parent) {
+            // A parent that we may not read is not one that we created the folder in.
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result,
+        }
     }
 }
 

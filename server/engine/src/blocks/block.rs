@@ -14,7 +14,8 @@ pub(super) const HEADER_BYTES: usize = 32;
 /// Longest content of a block; nothing longer is believed when read.
 pub(super) const MAX_CONTENT_BYTES: usize = 256 << 20;
 
-const MAGIC: [u8; 4] = *b"LMBK";
+/// Begins every block.
+pub(super) const MAGIC: [u8; 4] = *b"LMBK";
 const FORMAT: u8 = 1;
 const LEVEL: i32 = 9;
 /// Windows that zstd knows, as powers of two.

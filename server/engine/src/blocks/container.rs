@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llm_memory_disk::{Disk, File, OpenMode};
 use std::path::Path;
 
-use super::block::{self, HEADER_BYTES, Header, Kind};
+use super::block::{self, End, HEADER_BYTES, Header, Kind};
 use super::error::{Damage, Result};
 use super::index::Place;
 
@@ -84,7 +84,7 @@ impl Container {
 
     /// Walks all blocks without an index, over damaged ones as well.
     pub(super) fn scan(&self) -> Scan<'_> {
-        Scan { container: self, offset: FILE_HEADER_BYTES as u64, ended: false }
+        Scan { container: self, offset: FILE_HEADER_BYTES as u64, ended: false, unread: false }
     }
 
     /// The place of the block at `offset`, by its head.
@@ -102,22 +102,45 @@ impl Container {
         }))
     }
 
-    /// The next offset from `start` on at which a sound head of a block lies.
-    fn next_block(&self, start: u64) -> Result<Option<u64>> {
+    /// What the end block at `offset` says.
+    pub(super) fn end_at(&self, offset: u64) -> Result<Result<End, Damage>> {
+        let read = match self.block_at(offset)? {
+            Ok(place) => self.read(place)?,
+            Err(damage) => Err(damage),
+        };
+        Ok(read.and_then(|bytes| block::decode(&bytes)).and_then(|(header, content)| {
+            if header.kind == Kind::End {
+                End::decode(&content)
+            } else {
+                Err(Damage(format!("found block {} in place of the end", header.number)))
+            }
+        }))
+    }
+
+    /// The next offset from `start` on at which a sound head of a block lies. What cannot be read
+    /// is passed over, and `unread` set.
+    fn next_block(&self, start: u64, unread: &mut bool) -> Option<u64> {
         let mut window = Vec::new();
         let mut offset = start;
         while offset.saturating_add(HEADER_BYTES as u64) <= self.len {
             let wanted = (self.len - offset).min(SEARCH_BYTES as u64);
             window.resize(usize::try_from(wanted).unwrap_or(SEARCH_BYTES), 0);
-            self.file.read_exact_at(offset, &mut window)?;
-            let found = window.windows(HEADER_BYTES).position(|head| Header::decode(head).is_ok());
-            if let Some(position) = found {
-                return Ok(Some(offset + position as u64));
+            if self.file.read_exact_at(offset, &mut window).is_ok() {
+                let sound = |at: &usize| {
+                    let head = window.get(*at..*at + HEADER_BYTES);
+                    head.is_some_and(|head| Header::decode(head).is_ok())
+                };
+                let found = memchr::memmem::find_iter(&window, &block::MAGIC).find(sound);
+                if let Some(position) = found {
+                    return Some(offset + position as u64);
+                }
+            } else {
+                *unread = true;
             }
             // Heads that lie across the border of two windows are seen in the second one.
             offset += (window.len() - HEADER_BYTES + 1) as u64;
         }
-        Ok(None)
+        None
     }
 }
 
@@ -133,11 +156,14 @@ pub(super) struct Scan<'a> {
     container: &'a Container,
     offset: u64,
     ended: bool,
+    /// Whether the disk refused to give bytes, so that a later walk may find more.
+    pub(super) unread: bool,
 }
 
 impl Scan<'_> {
     /// The next block, or what is wrong at the place where it should be; `None` after the last.
-    /// Damage is passed by looking for the next sound head.
+    /// Damage is passed by looking for the next sound head; after an error of the disk the walk
+    /// can go on as well.
     pub(super) fn next(&mut self) -> Result<Option<Result<Scanned, Damage>>> {
         if self.offset >= self.container.len {
             return Ok(if std::mem::replace(&mut self.ended, true) {
@@ -148,19 +174,19 @@ impl Scan<'_> {
         }
         let at = self.offset;
         let damage = |damage: Damage| Damage(format!("block at {at}: {}", damage.0));
-        let mut place = match self.container.block_at(at)? {
-            Ok(place) => place,
-            Err(found) => {
-                self.offset = self.container.next_block(at + 1)?.unwrap_or(self.container.len);
-                return Ok(Some(Err(damage(found))));
+        let mut place = match self.container.block_at(at) {
+            Ok(Ok(place)) => place,
+            failed => {
+                self.unread |= failed.is_err();
+                let next = self.container.next_block(at + 1, &mut self.unread);
+                self.offset = next.unwrap_or(self.container.len);
+                return failed.map(|found| found.err().map(|found| Err(damage(found))));
             }
         };
         self.offset = at + u64::from(place.len);
-        let decoded = match self.container.read(place)? {
-            Ok(bytes) => block::decode(&bytes),
-            Err(found) => Err(found),
-        };
-        Ok(Some(match decoded {
+        let read = self.container.read(place);
+        self.unread |= read.is_err();
+        Ok(Some(match read?.and_then(|bytes| block::decode(&bytes)) {
             Ok((header, content)) => {
                 self.ended |= header.kind == Kind::End;
                 place.content_len = u32::try_from(content.len()).unwrap_or(u32::MAX);

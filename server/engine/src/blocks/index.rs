@@ -208,6 +208,12 @@ impl Index {
         Ok(Place { offset: fields.u64()?, len: fields.u32()?, content_len: fields.u32()? })
     }
 
+    /// Where the blocks of bodies end in the container, if there are any.
+    pub(super) fn blocks_end(&self) -> Option<u64> {
+        let places = (0_u32..).map_while(|number| self.place(number).ok());
+        places.map(|place| place.offset.saturating_add(u64::from(place.len))).max()
+    }
+
     fn all(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped(map) => map.bytes(),

@@ -16,7 +16,8 @@
 //!
 //! When it goes wrong: every body is hashed before it is handed out, so a wrong byte is never
 //! returned; the error names file, block and what was found. Damage to one block leaves the
-//! others readable. A failed write removes what it wrote and changes nothing else.
+//! others readable. A failed write removes what it wrote and changes nothing else. A container
+//! that cannot be opened keeps nothing but its own bodies from being read.
 //!
 //! Every byte is described in `FORMAT.md`, section Blocks.
 
@@ -33,6 +34,9 @@ mod store;
 mod tests;
 mod verify;
 mod writer;
+
+/// A segment is finished at this size, so that writing one again stays cheap.
+pub(crate) const BLOCK_SEGMENT_BYTES: u64 = 256 << 20;
 
 pub(crate) use cache::FrameCache;
 pub(crate) use store::BlockStore;

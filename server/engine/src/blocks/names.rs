@@ -15,23 +15,22 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// Parses a name; `None` for files that are not ours.
+    /// Parses a name; `None` for anything that would not be written so.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (stem, partial) = match name.strip_suffix(PARTIAL) {
             Some(stem) => (stem, true),
             None => (name, false),
         };
         let (digits, ending) = stem.strip_prefix("segment-")?.split_once('.')?;
-        if digits.len() < 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
         let number = digits.parse().ok()?;
-        match (ending, partial) {
-            ("blk", false) => Some(Self::Container(number)),
-            ("blk", true) => Some(Self::Partial(number)),
-            ("idx", false) => Some(Self::Index(number)),
-            _ => None,
-        }
+        let parsed = match (ending, partial) {
+            ("blk", false) => Self::Container(number),
+            ("blk", true) => Self::Partial(number),
+            ("idx", false) => Self::Index(number),
+            _ => return None,
+        };
+        // Two spellings of one number would be one segment twice.
+        (parsed.to_string() == name).then_some(parsed)
     }
 
     /// The segment.
@@ -63,8 +62,14 @@ mod tests {
                 assert_eq!(Name::parse(&name.to_string()), Some(name));
             }
         }
-        for other in ["segment-1.blk", "segment-00000001.idx.partial", "notes.txt", "segment-.blk"]
-        {
+        for other in [
+            "segment-1.blk",
+            "segment-00000001.idx.partial",
+            "segment-000000001.blk",
+            "segment-+0000001.blk",
+            "notes.txt",
+            "segment-.blk",
+        ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

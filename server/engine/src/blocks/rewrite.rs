@@ -4,11 +4,16 @@
 //! removed when the new one is durable. Bodies that stay keep their order. A crash in between
 //! leaves old and new: nothing is lost, but the old segments still hold bodies that were to go,
 //! so the call is to be repeated, which is cheap when there is nothing left to do.
+//!
+//! When it goes wrong: a segment that cannot be read, or of which bodies are missing, stays as it
+//! is and is named; the others are done. Files that cannot be removed are no longer read, and
+//! removing them is tried again by every later call.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::error::Result;
+use super::BLOCK_SEGMENT_BYTES;
+use super::error::{BlockError, Result};
 use super::index::Entry;
 use super::names::Name;
 use super::segment::{Segment, SharedSegment};
@@ -21,12 +26,10 @@ use crate::ids::Digest;
 pub(crate) struct Rewritten {
     /// Segments that were replaced.
     pub(crate) segments: u64,
-    /// Bodies that are gone, by hash.
+    /// Bodies that were left out and are in no file any more, by hash.
     pub(crate) left_out: Vec<Digest>,
-    /// Bytes on disk of those segments before.
-    pub(crate) before: u64,
-    /// And after.
-    pub(crate) after: u64,
+    /// What could not be done, and why; it is tried again with the next call.
+    pub(crate) errors: Vec<String>,
 }
 
 /// A segment with files smaller than this is small.
@@ -41,62 +44,106 @@ impl BlockStore {
     ///
     /// # Errors
     ///
-    /// A damaged body that is to stay stops the rewriting of its segment, which then stays as it
-    /// is; segments done before it are done.
+    /// Only those that would meet every other segment as well, as a full disk does. A damaged
+    /// body that is to stay stops the rewriting of its segment alone.
     pub(crate) fn rewrite_without(&self, leave_out: &dyn Fn(&Digest) -> bool) -> Result<Rewritten> {
         let _one_at_a_time = self.shared.rewriting.lock();
         let mut done = Rewritten::default();
         for segment in self.shared.segments().iter() {
-            if segment.index.iter().any(|entry| leave_out(&entry.digest)) {
-                replace(&self.shared, std::slice::from_ref(segment), leave_out, &mut done)?;
+            if !segment.index.iter().any(|entry| leave_out(&entry.digest)) {
+                continue;
+            }
+            match replace(&self.shared, std::slice::from_ref(segment), leave_out) {
+                Ok(()) => done.segments += 1,
+                Err(Failed { error, .. }) => done.note(error)?,
             }
         }
+        done.errors.extend(self.shared.unopened.iter().map(|(_, reason)| reason.clone()));
+        self.shared.remove_stale(&mut done);
         Ok(done)
     }
 
-    /// Makes one segment of the small ones if there are many. To be called now and then, after
+    /// Makes large segments of the small ones if there are many. To be called now and then, after
     /// segments were written.
     ///
     /// # Errors
     ///
     /// As for [`BlockStore::rewrite_without`].
     pub(crate) fn merge_small(&self) -> Result<Rewritten> {
+        self.merge(BLOCK_SEGMENT_BYTES)
+    }
+
+    /// Merges small segments into ones of at most `limit` bytes, or of two.
+    pub(super) fn merge(&self, limit: u64) -> Result<Rewritten> {
         let _one_at_a_time = self.shared.rewriting.lock();
         let mut done = Rewritten::default();
-        let segments = self.shared.segments();
-        let small: Vec<_> =
-            segments.iter().filter(|segment| segment.bytes() < SMALL_BYTES).cloned().collect();
-        if small.len() >= SMALL_SEGMENTS {
-            replace(&self.shared, &small, &|_| false, &mut done)?;
+        let mut small: Vec<_> = self.shared.segments().iter().cloned().collect();
+        small.retain(|segment| segment.bytes() < SMALL_BYTES);
+        while small.len() >= SMALL_SEGMENTS {
+            let mut bytes = 0;
+            let fits = |segment: &&SharedSegment| {
+                bytes += segment.bytes();
+                bytes <= limit
+            };
+            let count = small.iter().take_while(fits).count().max(2);
+            let mut group: Vec<_> = small.drain(..count).collect();
+            match replace(&self.shared, &group, &|_| false) {
+                Ok(()) => done.segments += count as u64,
+                Err(Failed { segment: Some(number), error }) => {
+                    done.note(error)?;
+                    group.retain(|segment| segment.number != number);
+                    small.splice(..0, group);
+                }
+                Err(Failed { segment: None, error }) => return Err(error),
+            }
         }
+        self.shared.remove_stale(&mut done);
         Ok(done)
     }
 }
 
-/// Puts one segment in the place of `old`.
+impl Rewritten {
+    /// Keeps an error for the report, unless going on is vain.
+    fn note(&mut self, error: BlockError) -> Result<()> {
+        if matches!(&error, BlockError::Disk(error) if error.is_no_space()) {
+            return Err(error);
+        }
+        self.errors.push(error.to_string());
+        Ok(())
+    }
+}
+
+/// Why segments could not be replaced.
+struct Failed {
+    /// The one that could not be read, if it was that.
+    segment: Option<u64>,
+    error: BlockError,
+}
+
+impl From<BlockError> for Failed {
+    fn from(error: BlockError) -> Self {
+        Self { segment: None, error }
+    }
+}
+
+/// Puts one segment in the place of `old`, whose files are stale from then on.
 fn replace(
     shared: &Arc<Shared>,
     old: &[SharedSegment],
     leave_out: &dyn Fn(&Digest) -> bool,
-    done: &mut Rewritten,
-) -> Result<()> {
+) -> Result<(), Failed> {
     let mut file = SegmentFile::create(shared)?;
     let mut taken = HashSet::new();
-    let mut left_out = Vec::new();
+    let mut stale = Vec::with_capacity(old.len());
     for segment in old {
+        let mut left_out = Vec::new();
         copy(segment, &mut file, &mut taken, leave_out, &mut left_out)?;
+        stale.push((segment.number, left_out));
     }
     let new = file.finish()?;
-    done.segments += old.len() as u64;
-    done.before += old.iter().map(|segment| segment.bytes()).sum::<u64>();
-    done.after += new.as_ref().map_or(0, Segment::bytes);
-    let numbers: Vec<u64> = old.iter().map(|segment| segment.number).collect();
+    let numbers: Vec<u64> = stale.iter().map(|(number, _)| *number).collect();
+    shared.stale.lock().extend(stale);
     shared.replace(&numbers, new);
-    for number in numbers {
-        remove(shared, number)?;
-    }
-    shared.disk.sync_dir(&shared.dir)?;
-    done.left_out.append(&mut left_out);
     Ok(())
 }
 
@@ -107,7 +154,10 @@ fn copy(
     taken: &mut HashSet<Digest>,
     leave_out: &dyn Fn(&Digest) -> bool,
     left_out: &mut Vec<Digest>,
-) -> Result<()> {
+) -> Result<(), Failed> {
+    let unreadable = |error| Failed { segment: Some(segment.number), error };
+    // An index that was derived over damage does not know what was there.
+    segment.check_whole().map_err(unreadable)?;
     let mut entries: Vec<_> = segment.index.iter().collect();
     entries.sort_unstable_by_key(|entry| (entry.block, entry.offset));
     for entries in entries.chunk_by(|a, b| a.block == b.block) {
@@ -116,19 +166,51 @@ fn copy(
         left_out.extend(go.iter().map(|entry| entry.digest));
         stay.retain(|entry| taken.insert(entry.digest));
         let Some(first) = stay.first() else { continue };
-        let content = segment.content(first.block)?;
+        let content = segment.content(first.block).map_err(unreadable)?;
         for entry in stay {
-            file.append(entry.digest, segment.body(entry, &content)?.to_vec())?;
+            let body = segment.body(entry, &content).map_err(unreadable)?;
+            file.append(entry.digest, body.to_vec())?;
         }
     }
     Ok(())
 }
 
-fn remove(shared: &Shared, number: u64) -> Result<()> {
-    shared.disk.remove_file(&shared.path(Name::Container(number)))?;
-    match shared.disk.remove_file(&shared.path(Name::Index(number))) {
-        // It was kept in memory only.
-        Err(error) if error.is_not_found() => Ok(()),
-        result => Ok(result?),
+impl Shared {
+    /// Removes the files of segments that were replaced.
+    pub(super) fn remove_stale(&self, done: &mut Rewritten) {
+        let mut stale = self.stale.lock();
+        if stale.is_empty() {
+            return;
+        }
+        let mut removed = Vec::new();
+        for number in stale.keys() {
+            match remove(self, *number) {
+                Ok(()) => removed.push(*number),
+                Err(error) => done.errors.push(error.to_string()),
+            }
+        }
+        if let Err(error) = self.disk.sync_dir(&self.dir) {
+            done.errors.push(error.to_string());
+            return;
+        }
+        let mut left_out: Vec<Digest> =
+            removed.iter().filter_map(|number| stale.remove(number)).flatten().collect();
+        let there = |digest: &Digest| {
+            stale.values().flatten().any(|left| left == digest)
+                || self.contains(digest).unwrap_or(true)
+        };
+        left_out.retain(|digest| !there(digest));
+        done.left_out.append(&mut left_out);
     }
+}
+
+fn remove(shared: &Shared, number: u64) -> Result<()> {
+    for name in [Name::Container(number), Name::Index(number)] {
+        match shared.disk.remove_file(&shared.path(name)) {
+            // Removed by an earlier call, or an index that was kept in memory only.
+            Err(error) if error.is_not_found() => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llm_memory_disk::{Disk, OpenMode};
 
 use super::block::{self, HEADER_BYTES, Kind};
-use super::container::{Container, Scan};
+use super::container::{Container, FILE_HEADER_BYTES, Scan};
 use super::error::{Damage, Result};
 use super::index::{self, Entry, Index, Place};
 use super::names::Name;
@@ -18,27 +18,34 @@ pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) container: Container,
     pub(super) index: Index,
+    /// Whether the index had to be derived and the disk did not give all blocks: there may be more
+    /// bodies than it knows.
+    pub(super) unread: bool,
 }
 
 impl Segment {
-    /// Opens segment `number`. A missing or damaged index is derived again from the blocks;
-    /// what was done is added to `notes`.
+    /// Opens segment `number`. An index that is missing, damaged or cannot be read is derived
+    /// again from the blocks, and kept unless `read_only`; what was done is added to `notes`.
     pub(super) fn open(
         disk: &dyn Disk,
         dir: &Path,
         number: u64,
+        read_only: bool,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let name = Name::Container(number);
         let container = Container::open(disk, &dir.join(name.to_string()))?;
-        if let Err(damage) = container.check_header()? {
-            notes.push(format!("{name}: {}", damage.0));
+        match container.check_header() {
+            Ok(Ok(())) => {}
+            Ok(Err(damage)) => notes.push(format!("{name}: {}", damage.0)),
+            Err(error) => notes.push(format!("{name}: {error}")),
         }
-        let index = match open_index(disk, dir, number)? {
-            Ok(index) => index,
+        let index = open_index(disk, dir, number);
+        let (index, unread) = match index.unwrap_or_else(|error| Err(Damage(error.to_string()))) {
+            Ok(index) => (index, false),
             Err(damage) => {
                 notes.push(format!("{}: {}; derived again", Name::Index(number), damage.0));
-                derive_index(disk, dir, number, &container, notes)?
+                derive_index(disk, dir, number, &container, read_only, notes)?
             }
         };
         if index.container_len() != container.len() {
@@ -48,7 +55,7 @@ impl Segment {
                 index.container_len()
             ));
         }
-        Ok(Self { number, container, index })
+        Ok(Self { number, container, index, unread })
     }
 
     /// Where the body with hash `digest` lies, if here.
@@ -95,6 +102,23 @@ impl Segment {
             .map_err(|damage| damage.in_file(self.block_name(entry.block)))
     }
 
+    /// Checks that the index knows all blocks and bodies that the end of the container counts.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        let name = || Name::Container(self.number).to_string();
+        let end = self.index.blocks_end().unwrap_or(FILE_HEADER_BYTES as u64);
+        let end = self.container.end_at(end)?.map_err(|damage| damage.in_file(name()))?;
+        let known = (self.index.blocks() as u64, self.index.bodies() as u64);
+        if known == (u64::from(end.blocks), end.bodies) {
+            return Ok(());
+        }
+        let (blocks, bodies) = known;
+        let damage = format!(
+            "only {blocks} blocks with {bodies} bodies can be read, its end counts {} with {}",
+            end.blocks, end.bodies
+        );
+        Err(Damage(damage).in_file(name()))
+    }
+
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
         self.container.len() + self.index.len()
@@ -123,12 +147,13 @@ fn derive_index(
     dir: &Path,
     number: u64,
     container: &Container,
+    read_only: bool,
     notes: &mut Vec<String>,
-) -> Result<Index> {
+) -> Result<(Index, bool)> {
     let mut places = Vec::new();
     let mut entries = Vec::new();
     let mut scan = container.scan();
-    while let Some(found) = next_bodies(&mut scan)? {
+    while let Some(found) = next_bodies(&mut scan) {
         let found = found.and_then(|(number, place, content)| {
             // Bounded by the file, so that a wrong number cannot ask for any amount of memory.
             let possible = places.len() as u64..container.len() / HEADER_BYTES as u64;
@@ -150,29 +175,36 @@ fn derive_index(
     let bytes = index::encode(number, container.len(), &places, &mut entries);
     let name = Name::Index(number);
     let path = dir.join(name.to_string());
-    let kept = disk.durable_write(&path, &bytes).and_then(|()| disk.map(&path));
-    let index = match kept {
-        Ok(map) => Index::from_map(number, map),
-        Err(error) => {
-            notes.push(format!("{name}: kept in memory only: {error}"));
-            Index::from_bytes(number, bytes)
+    // The next time more of it may be readable.
+    let index = if read_only || scan.unread {
+        Index::from_bytes(number, bytes)
+    } else {
+        match disk.durable_write(&path, &bytes).and_then(|()| disk.map(&path)) {
+            Ok(map) => Index::from_map(number, map),
+            Err(error) => {
+                notes.push(format!("{name}: kept in memory only: {error}"));
+                Index::from_bytes(number, bytes)
+            }
         }
     };
-    index.map_err(|damage| damage.in_file(name.to_string()))
+    let index = index.map_err(|damage| damage.in_file(name.to_string()))?;
+    Ok((index, scan.unread))
 }
 
 /// Number, place and content of the next block of bodies.
 type Bodies = (u32, Place, Vec<u8>);
 
-fn next_bodies(scan: &mut Scan<'_>) -> Result<Option<Result<Bodies, Damage>>> {
+fn next_bodies(scan: &mut Scan<'_>) -> Option<Result<Bodies, Damage>> {
     loop {
-        match scan.next()? {
-            None => return Ok(None),
-            Some(Err(damage)) => return Ok(Some(Err(damage))),
-            Some(Ok(found)) if found.header.kind == Kind::Bodies => {
-                return Ok(Some(Ok((found.header.number, found.place, found.content))));
+        match scan.next() {
+            Ok(None) => return None,
+            Ok(Some(Err(damage))) => return Some(Err(damage)),
+            // What cannot be read costs its block, as damage does.
+            Err(error) => return Some(Err(Damage(error.to_string()))),
+            Ok(Some(Ok(found))) if found.header.kind == Kind::Bodies => {
+                return Some(Ok((found.header.number, found.place, found.content)));
             }
-            Some(Ok(_)) => {}
+            Ok(Some(Ok(_))) => {}
         }
     }
 }

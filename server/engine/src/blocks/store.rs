@@ -1,6 +1,6 @@
 //! A folder of segments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use llm_memory_disk::{Disk, is_temporary_name};
 use parking_lot::Mutex;
 
 use super::cache::{FolderCache, FrameCache};
-use super::error::Result;
+use super::error::{BlockError, Result};
 use super::names::Name;
 use super::segment::{Segment, SharedSegment};
 use super::writer::BlockWriter;
@@ -41,6 +41,11 @@ pub(super) struct Shared {
     numbers: Mutex<Numbers>,
     /// Held while segments are replaced by others, so that nobody replaces them twice.
     pub(super) rewriting: Mutex<()>,
+    /// Segments that were replaced and whose files are to be removed, with the bodies that were
+    /// left out of what replaced them.
+    pub(super) stale: Mutex<BTreeMap<u64, Vec<Digest>>>,
+    /// Segments whose container could not be opened, and why.
+    pub(super) unopened: Vec<(u64, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -60,20 +65,28 @@ impl fmt::Debug for Shared {
 }
 
 impl BlockStore {
-    /// Opens the folder `dir`, which need not exist yet; decoded blocks go to `cache`.
+    /// Opens the folder `dir`, which need not exist yet; decoded blocks go to `cache`. Changes
+    /// nothing if `read_only`.
     /// Returns what was noticed: damage, indexes that were derived again, leftovers of a crash.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         cache: &Arc<FrameCache>,
+        read_only: bool,
     ) -> Result<(Self, Vec<String>)> {
         let mut notes = Vec::new();
-        let mut segments = Vec::new();
+        let (mut segments, mut unopened) = (Vec::new(), Vec::new());
         let mut next = 1;
         for name in names(disk.as_ref(), dir)? {
             next = next.max(name.number().saturating_add(1));
-            if let Name::Container(number) = name {
-                segments.push(Arc::new(Segment::open(disk.as_ref(), dir, number, &mut notes)?));
+            let Name::Container(number) = name else { continue };
+            match Segment::open(disk.as_ref(), dir, number, read_only, &mut notes) {
+                Ok(segment) => segments.push(Arc::new(segment)),
+                Err(error) => {
+                    let reason = format!("{name} cannot be opened: {error}");
+                    notes.push(reason.clone());
+                    unopened.push((number, reason));
+                }
             }
         }
         segments.sort_unstable_by_key(|segment| segment.number);
@@ -85,6 +98,8 @@ impl BlockStore {
                 cache: FolderCache::new(Arc::clone(cache)),
                 numbers: Mutex::new(Numbers { next, busy: BTreeSet::new() }),
                 rewriting: Mutex::new(()),
+                stale: Mutex::default(),
+                unopened,
             }),
         };
         for Leftover { name, len } in store.leftovers()? {
@@ -112,10 +127,21 @@ impl BlockStore {
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(None), Err)
+        // It may be there: that nobody has it can only be said when all could be asked.
+        failure.or_else(|| self.shared.unasked()).map_or(Ok(None), Err)
     }
 
-    /// Whether a segment has the body with hash `digest`.
+    /// Whether the body with hash `digest` can be read from disk now, past the cache: to be asked
+    /// before another copy goes.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.shared.segments().iter().rev().any(|segment| {
+            let Ok(Some(entry)) = segment.find(digest) else { return false };
+            segment.content(entry.block).is_ok_and(|content| segment.body(&entry, &content).is_ok())
+        })
+    }
+
+    /// Whether the index of a segment knows the body with hash `digest`.
+    #[cfg(test)]
     pub(crate) fn contains(&self, digest: &Digest) -> Result<bool> {
         self.shared.contains(digest)
     }
@@ -147,12 +173,13 @@ impl BlockStore {
 
     /// Files that an interrupted write or removal left behind, by name.
     pub(crate) fn leftovers(&self) -> Result<Vec<Leftover>> {
-        let Shared { disk, dir, numbers, .. } = &*self.shared;
+        let Shared { disk, dir, numbers, stale, .. } = &*self.shared;
         if !disk.exists(dir)? {
             return Ok(Vec::new());
         }
         // Under the lock, so that a segment that is just being finished is either busy or whole.
         let numbers = numbers.lock();
+        let stale = stale.lock();
         let entries = disk.list(dir)?;
         let whole: BTreeSet<u64> = entries
             .iter()
@@ -164,9 +191,10 @@ impl BlockStore {
         let unused = |name: &str| match Name::parse(name) {
             Some(Name::Partial(number)) => !numbers.busy.contains(&number),
             Some(Name::Index(number)) => {
-                !whole.contains(&number) && !numbers.busy.contains(&number)
+                let whole = whole.contains(&number) || numbers.busy.contains(&number);
+                !whole || stale.contains_key(&number)
             }
-            Some(Name::Container(_)) => false,
+            Some(Name::Container(number)) => stale.contains_key(&number),
             None => is_temporary_name(name) && numbers.busy.is_empty(),
         };
         Ok(entries
@@ -180,7 +208,10 @@ impl BlockStore {
     pub(crate) fn remove_leftovers(&self) -> Result<Vec<Leftover>> {
         let leftovers = self.leftovers()?;
         for Leftover { name, .. } in &leftovers {
-            self.shared.disk.remove_file(&self.shared.dir.join(name))?;
+            match self.shared.disk.remove_file(&self.shared.dir.join(name)) {
+                Err(error) if error.is_not_found() => {}
+                result => result?,
+            }
         }
         if !leftovers.is_empty() {
             self.shared.disk.sync_dir(&self.shared.dir)?;
@@ -205,6 +236,18 @@ impl Shared {
             }
         }
         Ok(false)
+    }
+
+    /// Why bodies may be there that no index knows.
+    fn unasked(&self) -> Option<BlockError> {
+        let segments = self.segments();
+        let unread = segments.iter().find(|segment| segment.unread);
+        let unread = unread.map(|segment| {
+            (segment.number, "could not be read whole when it was opened".to_owned())
+        });
+        let (number, reason) = unread.or_else(|| self.unopened.first().cloned())?;
+        let file = Name::Container(number).to_string();
+        Some(BlockError::Corrupt { file, reason })
     }
 
     /// A number for a new segment, busy until [`Shared::end_segment`].

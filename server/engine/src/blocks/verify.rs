@@ -6,7 +6,7 @@ use llm_memory_disk::OpenMode;
 
 use super::block::{End, Kind};
 use super::container::Scanned;
-use super::error::{Damage, Result};
+use super::error::{BlockError, Damage, Result};
 use super::index;
 use super::names::Name;
 use super::segment::{self, Segment};
@@ -30,54 +30,52 @@ pub(crate) struct BlocksCheck {
 
 impl BlockStore {
     /// Reads every block from disk, past the cache, hashes every body, and compares with the
-    /// indexes in both directions. Damage is counted, not an error; the disk's errors are.
-    pub(crate) fn verify(&self, progress: &dyn Progress) -> Result<BlocksCheck> {
+    /// indexes in both directions. Damage is counted, not an error, and so is what the disk refuses.
+    pub(crate) fn verify(&self, progress: &dyn Progress) -> BlocksCheck {
         let segments = self.shared.segments();
         let total: u64 = segments.iter().map(|segment| segment.bytes()).sum();
         let mut check = BlocksCheck::default();
         for segment in segments.iter() {
-            verify_index(&self.shared, segment, &mut check)?;
+            verify_index(&self.shared, segment, &mut check);
             verify_container(segment, &mut check, &mut |bytes| {
                 progress.report(bytes, Some(total), "bytes of blocks");
-            })?;
+            });
             check.segments += 1;
         }
-        Ok(check)
+        check.problems.extend(self.shared.unopened.iter().map(|(_, reason)| reason.clone()));
+        check
     }
 }
 
-fn verify_index(shared: &Shared, segment: &Segment, check: &mut BlocksCheck) -> Result<()> {
+fn verify_index(shared: &Shared, segment: &Segment, check: &mut BlocksCheck) {
     check.bytes += segment.index.len();
     let name = Name::Index(segment.number);
     if !segment.index.is_mapped() {
         check.problems.push(format!("{name}: is not on disk"));
-        return Ok(());
+        return;
     }
-    let file = shared.disk.open(&shared.path(name), OpenMode::Read)?;
-    if let Err(damage) = index::check(file.as_ref())? {
-        check.problems.push(format!("{name}: {}", damage.0));
+    let file = shared.disk.open(&shared.path(name), OpenMode::Read).map_err(BlockError::from);
+    if let Err(problem) = told(file.and_then(|file| index::check(file.as_ref()))) {
+        check.problems.push(format!("{name}: {problem}"));
     }
-    Ok(())
 }
 
-fn verify_container(
-    segment: &Segment,
-    check: &mut BlocksCheck,
-    report: &mut dyn FnMut(u64),
-) -> Result<()> {
+fn verify_container(segment: &Segment, check: &mut BlocksCheck, report: &mut dyn FnMut(u64)) {
     let name = Name::Container(segment.number);
-    if let Err(damage) = segment.container.check_header()? {
-        check.problems.push(format!("{name}: {}", damage.0));
+    let header = segment.container.check_header();
+    if let Err(problem) = told(header) {
+        check.problems.push(format!("{name}: {problem}"));
     }
     let mut seen = Seen::default();
     let mut scan = segment.container.scan();
-    while let Some(scanned) = scan.next()? {
-        match scanned.and_then(|scanned| seen.add(segment, &scanned)) {
+    while let Some(scanned) = scan.next().transpose() {
+        let added = scanned.map(|scanned| scanned.and_then(|scanned| seen.add(segment, &scanned)));
+        match told(added) {
             Ok(len) => {
                 check.bytes += len;
                 report(check.bytes);
             }
-            Err(damage) => check.problems.push(format!("{name}: {}", damage.0)),
+            Err(problem) => check.problems.push(format!("{name}: {problem}")),
         }
     }
     check.blocks += seen.blocks.len() as u64;
@@ -86,7 +84,11 @@ fn verify_container(
     if bodies != expected {
         check.problems.push(format!("{name}: {bodies} sound bodies, its index has {expected}"));
     }
-    Ok(())
+}
+
+/// One error of what the disk refused and what is damaged.
+fn told<T>(outcome: Result<Result<T, Damage>>) -> Result<T, String> {
+    outcome.map_err(|error| error.to_string())?.map_err(|damage| damage.0)
 }
 
 /// What a walk over a container has met.

@@ -41,19 +41,6 @@ const BLOCK_CONTENT_BYTES: usize = 256 << 10;
 /// Bodies collected before they are sorted by item and cut into blocks.
 const COLLECT_BYTES: usize = 16 << 20;
 
-/// What a finished segment holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentSummary {
-    /// Its number.
-    pub(crate) number: u64,
-    /// Bodies in it.
-    pub(crate) bodies: u64,
-    /// Length of the bodies.
-    pub(crate) body_bytes: u64,
-    /// Length of its files.
-    pub(crate) file_bytes: u64,
-}
-
 /// Writes one segment.
 pub(crate) struct BlockWriter {
     shared: Arc<Shared>,
@@ -76,16 +63,16 @@ impl BlockWriter {
         Ok(Self { shared, file, taken: HashSet::new(), collected: Vec::new(), collected_bytes: 0 })
     }
 
-    /// Adds a body of `item`, of which `digest` is the hash. Returns `false` when the store or
-    /// this writer has it already.
+    /// Adds a body of `item`, of which `digest` is the hash, unless this writer has it already.
+    /// Whether the store has it is for the caller to ask.
     ///
     /// # Errors
     ///
     /// The disk's; a body whose hash is another is [`BlockError::Corrupt`]. After an error the
     /// writer can only be dropped.
-    pub(crate) fn add(&mut self, item: &ItemId, digest: Digest, body: &[u8]) -> Result<bool> {
-        if self.taken.contains(&digest) || self.shared.contains(&digest)? {
-            return Ok(false);
+    pub(crate) fn add(&mut self, item: &ItemId, digest: Digest, body: &[u8]) -> Result<()> {
+        if self.taken.contains(&digest) {
+            return Ok(());
         }
         check_body(digest, body)?;
         self.taken.insert(digest);
@@ -94,7 +81,7 @@ impl BlockWriter {
         if self.collected_bytes >= COLLECT_BYTES {
             self.write_collected()?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Bytes written or waiting to be; to be asked when to begin another segment.
@@ -102,13 +89,13 @@ impl BlockWriter {
         self.file.offset + self.collected_bytes as u64
     }
 
-    /// Makes the segment durable and readable. `None`, and no segment, when nothing was added.
-    pub(crate) fn finish(mut self) -> Result<Option<SegmentSummary>> {
+    /// Makes the segment durable and readable. There is none when nothing was added.
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.write_collected()?;
-        let Some(segment) = self.file.finish()? else { return Ok(None) };
-        let summary = summary(&segment);
-        self.shared.publish(segment);
-        Ok(Some(summary))
+        if let Some(segment) = self.file.finish()? {
+            self.shared.publish(segment);
+        }
+        Ok(())
     }
 
     fn write_collected(&mut self) -> Result<()> {
@@ -119,15 +106,6 @@ impl BlockWriter {
         }
         self.collected_bytes = 0;
         Ok(())
-    }
-}
-
-pub(super) fn summary(segment: &Segment) -> SegmentSummary {
-    SegmentSummary {
-        number: segment.number,
-        bodies: segment.index.bodies() as u64,
-        body_bytes: segment.index.body_bytes(),
-        file_bytes: segment.bytes(),
     }
 }
 
@@ -214,7 +192,7 @@ impl SegmentFile {
             .disk
             .durable_rename(&shared.path(self.partial()), &shared.path(Name::Container(*number)))?;
         let mut notes = Vec::new();
-        let segment = Segment::open(shared.disk.as_ref(), &shared.dir, *number, &mut notes)?;
+        let segment = Segment::open(shared.disk.as_ref(), &shared.dir, *number, false, &mut notes)?;
         match notes.pop() {
             None => Ok(Some(segment)),
             Some(reason) => Err(BlockError::Corrupt {

@@ -23,8 +23,10 @@
 
 mod chain;
 pub mod checkpoint;
+mod copies;
 pub mod entry;
 mod error;
+mod leftovers;
 mod open;
 mod proof;
 mod reader;

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use llm_memory_disk::{Disk, File, OpenMode, is_temporary_name};
+use llm_memory_disk::{Disk, File, OpenMode};
 
 use super::chain::MerkleTree;
 use super::checkpoint::{self, Checkpoint, Loaded};
+use super::copies::{copy_out, same_bytes, unused_name, write_again};
 use super::error::Result;
-use super::recovery::{Walked, look_at_rest, sound, unused_name, walk_sound};
+use super::leftovers::remove_unfinished;
+use super::recovery::{Walked, look_at_rest, sound, walk_sound};
 use super::scan::LineScanner;
-use super::segment_name::{ACTIVE, CHECKPOINTS, PARTIAL, SEALED_DIR, SegmentName};
+use super::segment_name::{ACTIVE, CHECKPOINTS, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally, View};
 use super::writer::{Health, Journal, describe};
 use super::{Damage, Head, JournalOptions, LineError};
@@ -26,6 +28,9 @@ pub(super) fn open(
     if !options.read_only {
         disk.create_dir_all(&dir.join(SEALED_DIR))?;
         remove_unfinished(disk.as_ref(), dir, &mut notes)?;
+        // A name that can be seen may never have been synced by the process that made it.
+        disk.sync_dir(&dir.join(SEALED_DIR))?;
+        disk.sync_dir(dir)?;
     }
     let files = list_sealed(disk.as_ref(), dir)?;
     let loaded = checkpoint::load(disk.as_ref(), dir)?;
@@ -43,24 +48,6 @@ pub(super) fn open(
 
 /// Generations of each sealed segment and the length of their files.
 type Files = BTreeMap<Seq, BTreeMap<u32, u64>>;
-
-/// Removes what a dead process did not finish. Nobody else writes here: the store's lock is ours.
-fn remove_unfinished(disk: &dyn Disk, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
-    for folder in ["", SEALED_DIR] {
-        let folder = Path::new(folder);
-        for entry in disk.list(&dir.join(folder))? {
-            let ours = folder == Path::new(SEALED_DIR)
-                || [ACTIVE, CHECKPOINTS].iter().any(|name| entry.name.contains(name));
-            let unfinished = entry.name.ends_with(PARTIAL) || is_temporary_name(&entry.name);
-            if !entry.is_dir && ours && unfinished {
-                let path = folder.join(entry.name);
-                disk.remove_file(&dir.join(&path))?;
-                notes.push(format!("removed {}, which was not complete", path.display()));
-            }
-        }
-    }
-    Ok(())
-}
 
 fn list_sealed(disk: &dyn Disk, dir: &Path) -> Result<Files> {
     let mut files = Files::new();
@@ -334,25 +321,28 @@ impl Opening<'_> {
     }
 
     /// A crash in the middle of a rename may leave the file under both names, which is one file
-    /// with two names: the old name goes, the bytes must not be touched.
-    fn forget_old_name(&mut self, last: Option<&Sealed>) -> Result<()> {
+    /// with two names: the old name goes, the bytes must not be touched. Whether the active file
+    /// was such a name.
+    fn forget_old_name(&mut self, last: Option<&Sealed>) -> Result<bool> {
         let path = self.dir.join(ACTIVE);
         let Some(last) = last.filter(|last| last.present && last.generation == 0) else {
-            return Ok(());
+            return Ok(false);
         };
-        if self.options.read_only || !self.disk.exists(&path)? {
-            return Ok(());
+        if !self.disk.exists(&path)? {
+            return Ok(false);
         }
         let active = self.disk.open(&path, OpenMode::Read)?;
         let sealed = self.disk.open(&last.name().path(self.dir), OpenMode::Read)?;
         if active.is_empty()? || !same_bytes(&active, &sealed)? {
-            return Ok(());
+            return Ok(false);
         }
         drop(active);
-        self.disk.remove_file(&path)?;
-        self.disk.sync_dir(self.dir)?;
+        if !self.options.read_only {
+            self.disk.remove_file(&path)?;
+            self.disk.sync_dir(self.dir)?;
+        }
         self.notes.push(format!("{ACTIVE} was another name of {}", last.name().relative()));
-        Ok(())
+        Ok(true)
     }
 
     /// Opens the active segment, which follows `before`.
@@ -362,10 +352,10 @@ impl Opening<'_> {
         sealed: &[Sealed],
     ) -> Result<(Active, MerkleTree, Option<Damage>)> {
         let path = self.dir.join(ACTIVE);
-        self.forget_old_name(sealed.last())?;
+        let forgotten = self.forget_old_name(sealed.last())?;
         let first = before.seq.next();
         let empty = Active { first, file: None, len: 0, head: before, tally: Tally::default() };
-        if !self.disk.exists(&path)? {
+        if forgotten || !self.disk.exists(&path)? {
             if self.options.read_only {
                 return Ok((empty, MerkleTree::default(), None));
             }
@@ -386,7 +376,7 @@ impl Opening<'_> {
             tally: walked.tally,
         };
         let rest = walked.fault.as_ref().map(|_| look_at_rest(&mut scanner)).transpose()?;
-        if let (Some(rest), Some((offset, fault))) = (rest, &walked.fault)
+        if let (Some(rest), Some((offset, fault))) = (&rest, &walked.fault)
             && (walked.unchained || rest.later_commit)
         {
             self.notes.push(format!(
@@ -408,54 +398,53 @@ impl Opening<'_> {
             return Ok((active, walked.tree, Some(damage)));
         }
         let unfinished = walked.drop_unfinished();
-        let why = match &walked.fault {
-            Some((_, fault)) => format!("which are not a whole record ({fault})"),
-            None if unfinished => "the beginning of an operation that was not finished".to_owned(),
-            None => {
-                // Lines of a process that was killed may not have been synced yet; from here on
-                // they count as acknowledged.
-                if !self.options.read_only && walked.len > 0 {
-                    file.sync()?;
-                }
-                return Ok((active(&walked), walked.tree, None));
-            }
-        };
-        let cut = end - walked.len;
+        if !self.options.read_only {
+            write_again(&file, walked.last_commit, walked.len)?;
+        }
+        if walked.len < end {
+            let readable = unfinished || rest.is_some_and(|rest| rest.last.is_some());
+            self.cut(&file, &walked, end, readable)?;
+        }
+        if !self.options.read_only && end > 0 {
+            file.sync()?;
+        }
+        Ok((active(&walked), walked.tree, None))
+    }
+
+    /// Cuts off what follows the sound lines of the active segment, or only says so. What is
+    /// `readable` in it goes to a file of its own first: damage of the last commit looks the same.
+    fn cut(
+        &mut self,
+        file: &Arc<dyn File>,
+        walked: &Walked,
+        end: u64,
+        readable: bool,
+    ) -> Result<()> {
+        let cut = end.saturating_sub(walked.len);
         let kept = match walked.head.seq {
             Seq(0) => "the beginning".to_owned(),
             seq => format!("record {seq}"),
         };
+        let why = match &walked.fault {
+            Some((_, fault)) => format!("which are not a whole record ({fault})"),
+            None => "the beginning of an operation that was not finished".to_owned(),
+        };
         if self.options.read_only {
             self.notes.push(format!("{ACTIVE}: {cut} bytes after {kept} are ignored, {why}"));
-        } else {
-            file.set_len(walked.len)?;
-            file.sync()?;
-            self.notes.push(format!("{ACTIVE}: cut {cut} bytes after {kept}, {why}"));
+            return Ok(());
         }
-        Ok((active(&walked), walked.tree, None))
-    }
-}
-
-fn same_bytes(one: &Arc<dyn File>, other: &Arc<dyn File>) -> Result<bool> {
-    const CHUNK: usize = 256 << 10;
-    let len = one.len()?;
-    if len != other.len()? {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let mut at = 0;
-    while at < len {
-        let want = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
-        let (left, right) =
-            (left.get_mut(..want).unwrap_or_default(), right.get_mut(..want).unwrap_or_default());
-        one.read_exact_at(at, left)?;
-        other.read_exact_at(at, right)?;
-        if left != right {
-            return Ok(false);
+        let mut copied = String::new();
+        if readable {
+            let first = walked.head.seq.0.saturating_sub(walked.tally.lines).saturating_add(1);
+            let prefix = format!("{SEALED_DIR}/{first:020}.cut-");
+            let copy = unused_name(self.disk.as_ref(), self.dir, &prefix)?;
+            copy_out(self.disk.as_ref(), file, walked.len..end, &self.dir.join(&copy))?;
+            copied = format!("; they are kept in {copy}");
         }
-        at += want as u64;
+        file.set_len(walked.len)?;
+        self.notes.push(format!("{ACTIVE}: cut {cut} bytes after {kept}, {why}{copied}"));
+        Ok(())
     }
-    Ok(true)
 }
 
 /// Begins the name of a set-aside checkpoint file in the folder of sealed segments.

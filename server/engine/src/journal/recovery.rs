@@ -17,19 +17,21 @@
 //! is beyond the journal's head can. The store compares the two and reports with
 //! [`Journal::contradict`], which refuses writes as damage does.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use llm_memory_disk::Disk;
+use llm_memory_disk::File;
 
 use super::chain::MerkleTree;
-use super::entry::{LineError, ParsedLine, parse_line};
+use super::copies::{copy_out, unused_name};
+use super::entry::{Draft, LineError, MORE_META, ParsedLine, Record, parse_line, write_line};
 use super::error::{JournalError, Result};
 use super::scan::{LineScanner, RawLine};
 use super::segment_name::{ACTIVE, SEALED_DIR};
 use super::shared::{Active, Tally};
 use super::writer::Journal;
 use super::{Damage, Head, Line, Location};
-use crate::ids::Seq;
+use crate::ids::{Digest, Seq};
 
 /// The sound lines at the beginning of a file.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Walked {
     pub(crate) fault: Option<(u64, LineError)>,
     /// Whether that line is sound in itself and only does not chain.
     pub(crate) unchained: bool,
+    /// Where the last commit among them begins.
+    pub(crate) last_commit: u64,
     /// What came before an operation whose last records are missing.
     before_unfinished: Option<Box<Begun>>,
 }
@@ -57,6 +61,7 @@ struct Begun {
     head: Head,
     tree: MerkleTree,
     tally: Tally,
+    last_commit: u64,
 }
 
 impl Walked {
@@ -64,8 +69,9 @@ impl Walked {
     /// any. For the end of the active segment, where a crash may have cut a commit in two.
     pub(crate) fn drop_unfinished(&mut self) -> bool {
         let Some(begun) = self.before_unfinished.take() else { return false };
-        let Begun { len, head, tree, tally } = *begun;
+        let Begun { len, head, tree, tally, last_commit } = *begun;
         (self.len, self.head, self.tree, self.tally) = (len, head, tree, tally);
+        self.last_commit = last_commit;
         true
     }
 }
@@ -83,6 +89,7 @@ pub(crate) fn walk_sound(
         tally: Tally::default(),
         fault: None,
         unchained: false,
+        last_commit: 0,
         before_unfinished: None,
     };
     while let Some(raw) = scanner.next_line()? {
@@ -103,8 +110,12 @@ pub(crate) fn walk_sound(
             walked.before_unfinished = None;
         } else if walked.before_unfinished.is_none() {
             let (tree, tally) = (walked.tree.clone(), walked.tally);
-            let begun = Begun { len: walked.len, head: walked.head, tree, tally };
+            let Walked { len, head, last_commit, .. } = walked;
+            let begun = Begun { len, head, tree, tally, last_commit };
             walked.before_unfinished = Some(Box::new(begun));
+        }
+        if !parsed.continued {
+            walked.last_commit = raw.offset;
         }
         walked.len = raw.end();
         walked.tree.push(&parsed.head_hash);
@@ -154,14 +165,33 @@ pub(crate) fn look_at_rest(scanner: &mut LineScanner) -> Result<Rest> {
 pub struct Recovered {
     /// Where the damaged file was put, relative to the scope's folder.
     pub set_aside: String,
-    /// The last record that is kept; the next one gets the position after it.
-    pub head: Head,
-    /// Records after the damage that are sound in themselves, in order. They no longer chain and
-    /// are not in the journal any more; writing those that matter again is for the caller.
-    pub salvaged: Vec<Line>,
-    /// Last position that the damaged file shows; those between `head` and it that are not among
-    /// `salvaged` are lost.
+    /// The last record before the damage.
+    pub last_sound: Seq,
+    /// Records after the damage that were sound in themselves; they follow those before it now.
+    pub salvaged: u64,
+    /// Last position that the damaged file shows. Of those after `last_sound` all but `salvaged`
+    /// records are lost.
     pub last_seen: Seq,
+}
+
+/// A line that is sound in itself, in a file that is to be recovered.
+#[derive(Debug)]
+struct Found {
+    offset: u64,
+    len: usize,
+    seq: Seq,
+    more: u64,
+}
+
+/// Whether the first of `found` is followed by all records of its operation.
+fn is_whole(found: &[Found]) -> bool {
+    let Some((first, rest)) = found.split_first() else { return false };
+    let mut rest = rest.iter();
+    (1..=first.more).all(|n| {
+        rest.next().is_some_and(|next| {
+            next.seq.0 == first.seq.0.saturating_add(n) && next.more == first.more - n
+        })
+    })
 }
 
 impl Journal {
@@ -174,9 +204,11 @@ impl Journal {
     }
 
     /// Ends the refusal of writes after [`Journal::damage`]: puts a copy of the damaged file
-    /// aside as `journal/<first>.damaged-<n>`, keeps the lines before the damage, and hands back
-    /// what can be read after it. `None` when there is no damage.
+    /// aside as `journal/<first>.damaged-<n>`, and in its place one that holds the lines before
+    /// the damage and, chained anew, the records after it that are sound in themselves. `None`
+    /// when there is no damage.
     ///
+    /// The file is exchanged in one step: a crash leaves the damaged one or the whole new one.
     /// Positions after the damage are given out again, so every view must be rebuilt.
     pub fn recover(&mut self) -> Result<Option<Recovered>> {
         if self.is_read_only() {
@@ -184,7 +216,7 @@ impl Journal {
         }
         let Some(damage) = self.damage() else { return Ok(None) };
         self.rollback();
-        let shared = self.shared();
+        let shared = Arc::clone(self.shared());
         let Some(open) = shared.view.read().active.open() else {
             return Err(JournalError::Misuse("the damaged segment has no file".to_owned()));
         };
@@ -195,41 +227,85 @@ impl Journal {
             ..Head::default()
         };
         let end = open.file.len()?;
-        let mut scanner = LineScanner::new(open.file.clone(), 0, end);
-        let walked = walk_sound(&mut scanner, before, |_, _| {})?;
-        let (mut salvaged, mut last_seen) = (Vec::new(), walked.head.seq);
-        // The faulty line itself may be sound and only not chain.
-        let mut scanner = LineScanner::new(open.file.clone(), walked.len, end);
-        while let Some(raw) = scanner.next_line()? {
-            let Ok(parsed) = sound(&raw) else { continue };
-            last_seen = last_seen.max(parsed.record.seq);
-            salvaged.push(line_of(&raw, parsed, first, 0));
-        }
+        let mut heads = Vec::new();
+        let mut scanner = LineScanner::new(Arc::clone(&open.file), 0, end);
+        let mut walked =
+            walk_sound(&mut scanner, before, |_, parsed| heads.push(parsed.head_hash))?;
+        let (fault, last_sound) = (walked.len, walked.head.seq);
+        // What is left of an operation is kept, but no longer as a part of one.
+        walked.drop_unfinished();
+        heads.truncate(usize::try_from(walked.tally.lines).unwrap_or(usize::MAX));
+        let found = self.salvageable(&open.file, walked.len, end, heads)?;
+        let salvaged = chain_anew(&open.file, &found, walked.head)?;
 
         let prefix = format!("{SEALED_DIR}/{:020}.damaged-", first.0);
         let set_aside = unused_name(shared.disk.as_ref(), &shared.dir, &prefix)?;
-        let bytes = shared.disk.read(&shared.dir.join(ACTIVE))?;
-        shared.disk.durable_write(&shared.dir.join(&set_aside), &bytes)?;
-        drop(bytes);
-        let file = self.copy_prefix(&open.file, walked.len)?;
+        copy_out(shared.disk.as_ref(), &open.file, 0..end, &shared.dir.join(&set_aside))?;
+        let (file, walked) = self.copy_prefix(&open.file, walked.len, &salvaged)?;
         let head = if walked.tally.lines == 0 { before } else { walked.head };
         tracing::warn!(file = %damage.file, offset = damage.offset, %set_aside, "damage set aside");
         let active = Active { first, file: Some(file), len: walked.len, head, tally: walked.tally };
         self.restart(active, walked.tree);
-        Ok(Some(Recovered { set_aside, head, salvaged, last_seen }))
+        let last_seen = found.iter().map(|line| line.seq).fold(last_sound, Seq::max);
+        let salvaged = found.iter().filter(|line| line.offset >= fault).count() as u64;
+        Ok(Some(Recovered { set_aside, last_sound, salvaged, last_seen }))
+    }
+
+    /// The lines from byte `from` on that are sound in themselves and are not there already:
+    /// neither among those with `heads` nor in a sealed segment.
+    fn salvageable(
+        &self,
+        file: &Arc<dyn File>,
+        from: u64,
+        end: u64,
+        heads: Vec<Digest>,
+    ) -> Result<Vec<Found>> {
+        let mut known: HashSet<Digest> = heads.into_iter().collect();
+        let mut found = Vec::new();
+        let mut scanner = LineScanner::new(Arc::clone(file), from, end);
+        while let Some(raw) = scanner.next_line()? {
+            let Ok(parsed) = sound(&raw) else { continue };
+            let (seq, more) = (parsed.record.seq, parsed.record.more());
+            let line = Found { offset: raw.offset, len: raw.bytes.len(), seq, more };
+            found.push((parsed.head_hash, line));
+        }
+        let first = self.shared().view.read().active.first;
+        if let Some(lowest) =
+            found.iter().map(|(_, line)| line.seq).min().filter(|seq| *seq < first)
+        {
+            // Damage there is for verification to report.
+            let sealed = self.reader().lines(lowest)?.map_while(Result::ok);
+            let sealed = sealed.take_while(|line| line.record.seq < first);
+            known.extend(sealed.map(|line| line.head_hash));
+        }
+        found.retain(|(head, _)| known.insert(*head));
+        Ok(found.into_iter().map(|(_, line)| line).collect())
     }
 }
 
-/// The first of `<prefix>1`, `<prefix>2`, ... that names nothing in `dir` yet.
-pub(crate) fn unused_name(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<String> {
-    let mut n = 1_u32;
-    loop {
-        let name = format!("{prefix}{n}");
-        if !disk.exists(&dir.join(&name))? {
-            return Ok(name);
+/// The records of `found` as lines that follow `tip`.
+fn chain_anew(file: &Arc<dyn File>, found: &[Found], mut tip: Head) -> Result<Vec<u8>> {
+    let (mut out, mut bytes) = (Vec::new(), Vec::new());
+    for (at, line) in found.iter().enumerate() {
+        bytes.resize(line.len, 0);
+        file.read_exact_at(line.offset, &mut bytes)?;
+        let parsed = parse_line(&bytes).map_err(|fault| JournalError::Corrupt {
+            file: ACTIVE.to_owned(),
+            offset: line.offset,
+            expected: fault.expected,
+            found: fault.found,
+        })?;
+        let Record { ts, op, id, version, hash, actor, mut meta, .. } = parsed.record;
+        if !is_whole(found.get(at..).unwrap_or_default()) {
+            meta.remove(MORE_META);
         }
-        n += 1;
+        let (id, actor) = (&id, actor.as_str());
+        let draft = Draft { ts, op, id, version, hash, actor, meta, body: parsed.body };
+        let seq = tip.seq.next();
+        let written = write_line(&mut out, &draft, seq, &tip.hash, false);
+        tip = Head { seq, hash: written.head_hash, ts };
     }
+    Ok(out)
 }
 
 /// The public form of a parsed line.

@@ -14,7 +14,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::entry::{Draft, write_line};
 use super::error::{JournalError, Result};
 use super::reader::JournalReader;
-use super::recovery::walk_sound;
+use super::recovery::{Walked, walk_sound};
 use super::scan::LineScanner;
 use super::segment_name::{ACTIVE, PARTIAL, SEALED_DIR, SegmentName};
 use super::shared::{Active, Sealed, Shared, Tally};
@@ -156,6 +156,11 @@ impl Journal {
         }
         if let Err(error) = file.sync() {
             self.health = Health::Suspect;
+            // At once as well: whoever opens the file after this process has ended sees bytes
+            // that look synced and are not.
+            if let Err(again) = self.make_ready() {
+                tracing::warn!(dir = %self.dir.display(), error = %again, "no fresh file yet");
+            }
             return Err(error.into());
         }
         for head in &self.stage.heads {
@@ -312,8 +317,8 @@ impl Journal {
             match file.set_len(self.active.len).and_then(|()| file.sync()) {
                 Ok(()) => self.health = Health::Ready,
                 Err(error) => {
+                    tracing::warn!(dir = %self.dir.display(), %error, "failed write not cut");
                     self.health = Health::Suspect;
-                    return Err(refused("a failed write could not be cut off", error.into()));
                 }
             }
         }
@@ -332,16 +337,21 @@ impl Journal {
     /// one whose sync failed. Positions stay as they are.
     fn move_to_fresh_file(&mut self) -> Result<()> {
         let old = self.active_file()?;
-        let file = self.copy_prefix(&old, self.active.len)?;
+        let (file, _) = self.copy_prefix(&old, self.active.len, &[])?;
         self.active.file = Some(file);
         self.health = Health::Ready;
         self.publish();
         Ok(())
     }
 
-    /// Puts a durable copy of the first `len` bytes of `old`, checked line by line, in place of
-    /// the active file.
-    pub(super) fn copy_prefix(&self, old: &Arc<dyn File>, len: u64) -> Result<Arc<dyn File>> {
+    /// Puts a durable copy of the first `len` bytes of `old` and the lines `more` after them,
+    /// checked line by line, in place of the active file.
+    pub(super) fn copy_prefix(
+        &self,
+        old: &Arc<dyn File>,
+        len: u64,
+        more: &[u8],
+    ) -> Result<(Arc<dyn File>, Walked)> {
         let partial = self.dir.join(format!("{ACTIVE}{PARTIAL}"));
         let fresh = self.disk.open(&partial, OpenMode::Create)?;
         fresh.set_len(0)?;
@@ -354,8 +364,10 @@ impl Journal {
             fresh.write_all_at(at, part)?;
             at += want as u64;
         }
+        fresh.write_all_at(len, more)?;
         fresh.sync()?;
         drop(fresh);
+        let len = len + more.len() as u64;
 
         let reread = self.disk.open(&partial, OpenMode::Read)?;
         let before = Head {
@@ -365,12 +377,12 @@ impl Journal {
         };
         let mut scanner = LineScanner::new(Arc::clone(&reread), 0, reread.len()?);
         let walked = walk_sound(&mut scanner, before, |_, _| {})?;
-        if let Some((offset, fault)) = walked.fault {
+        if let Some((offset, fault)) = &walked.fault {
             return Err(JournalError::Corrupt {
                 file: ACTIVE.to_owned(),
-                offset,
-                expected: fault.expected,
-                found: fault.found,
+                offset: *offset,
+                expected: fault.expected.clone(),
+                found: fault.found.clone(),
             });
         }
         if walked.len != len {
@@ -383,7 +395,7 @@ impl Journal {
         }
         let path = self.dir.join(ACTIVE);
         self.disk.durable_rename(&partial, &path)?;
-        Ok(self.disk.open(&path, OpenMode::ReadWrite)?)
+        Ok((self.disk.open(&path, OpenMode::ReadWrite)?, walked))
     }
 
     fn active_file(&self) -> Result<Arc<dyn File>> {

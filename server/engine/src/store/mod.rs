@@ -10,6 +10,7 @@ mod command;
 mod contradiction;
 mod counted;
 mod cursor;
+mod generations;
 mod maintenance;
 mod open;
 mod payloads;
@@ -178,6 +179,9 @@ impl Engine {
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Self> {
         disk.create_dir_all(root)?;
         let lock = disk.lock(&root.join("lock"))?;
+        if !options.safe_mode {
+            open::tidy(&disk, root);
+        }
         let identity = identity(&disk, root)?;
         let redactor = Redactor::builtin().map_err(|error| EngineError::Internal {
             context: "compile the built-in secret patterns",

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use llm_memory_disk::Disk;
+use llm_memory_disk::{Disk, remove_leftovers};
 use parking_lot::{Mutex, RwLock};
 use redb::Durability;
 
 use super::contradiction::{self, Contradiction};
 use super::counted::Counted;
+use super::generations;
 use super::payloads::Payloads;
 use super::scope::{ScopeState, ScopeStore, Views};
 use super::source::index_doc;
@@ -72,7 +73,9 @@ pub(crate) fn open(
         read_only: options.safe_mode,
     };
     let (mut journal, mut recovered) = Journal::open(Arc::clone(disk), dir, journal_options)?;
-    let (blocks, notes) = BlockStore::open(Arc::clone(disk), &dir.join("blocks"), opening.frames)?;
+    let blocks_dir = dir.join("blocks");
+    let (blocks, notes) =
+        BlockStore::open(Arc::clone(disk), &blocks_dir, opening.frames, options.safe_mode)?;
     recovered.extend(notes);
     let blocks = Arc::new(blocks);
     let reader = journal.reader();
@@ -83,7 +86,7 @@ pub(crate) fn open(
         open_views(opening, &source, until, opening.cache_bytes, &mut recovered, progress)?;
     match contradiction {
         Some(found) => journal.contradict(found.expected, found.found),
-        None => reconcile_generations(&views, &source, &mut journal, options)?,
+        None => generations::reconcile(&views, &source, &mut journal, options)?,
     }
     for note in &recovered {
         tracing::warn!(scope = %key, note, "recovered");
@@ -133,56 +136,6 @@ pub(crate) fn read_config(disk: &Arc<dyn Disk>, dir: &Path) -> Result<ScopeConfi
     let invalid = |reason: String| EngineError::invalid(path.display().to_string(), reason);
     let text = String::from_utf8(disk.read(&path)?).map_err(|error| invalid(error.to_string()))?;
     ScopeConfig::parse(&text).map_err(|error| invalid(error.to_string()))
-}
-
-/// Finishes compactions that a crash interrupted between putting a rewritten segment in place and
-/// noting in the catalog where its bodies went.
-fn reconcile_generations(
-    views: &Views,
-    source: &Source<'_>,
-    journal: &mut Journal,
-    options: &Options,
-) -> Result<()> {
-    let leftovers = source.journal.superseded();
-    if leftovers.is_empty() || options.safe_mode {
-        return Ok(());
-    }
-    for segment in source.journal.segments() {
-        if leftovers.iter().any(|(first, _)| *first == segment.first) {
-            relocate(views, source, segment.first, segment.last)?;
-        }
-    }
-    for (first, generation) in leftovers {
-        journal.retire_generation(first, generation)?;
-    }
-    Ok(())
-}
-
-/// Notes in the catalog, durably, where the bodies of records `first..=last` lie now.
-fn relocate(views: &Views, source: &Source<'_>, first: Seq, last: Seq) -> Result<()> {
-    let txn = views.catalog.begin_write(Durability::Immediate)?;
-    {
-        let mut tables = Tables::open(&txn)?;
-        for line in source.journal.lines(first)? {
-            let line = line?;
-            if line.record.seq > last {
-                break;
-            }
-            let hash = line.record.hash;
-            if !matches!(tables.blob(hash)?, Some(Blob::Journal { segment, .. }) if segment == first.0)
-            {
-                continue;
-            }
-            let blob = match line.body {
-                Some((at, _)) => Blob::from(at),
-                None if !line.record.op.carries_content() => continue,
-                None if source.blocks.contains(&hash)? => Blob::Block,
-                None => Blob::Missing,
-            };
-            tables.set_blob(hash, blob)?;
-        }
-    }
-    txn.commit().map_err(|error| failure("relocate bodies in the catalog", error))
 }
 
 /// Where contents come from while views are derived.
@@ -262,9 +215,26 @@ fn load(
     let dir = root.join(generation.to_string());
     disk.create_dir_all(&dir)?;
     let catalog = Catalog::open(disk, &dir.join("catalog.redb"), cache_bytes)?;
+    let index = dir.join("index");
+    if !options.safe_mode {
+        tidy(disk, &dir);
+        if disk.exists(&index)? {
+            tidy(disk, &index);
+        }
+    }
     let text_options = TextOptions { read_only: options.safe_mode, ..TextOptions::default() };
-    let text = TextIndex::open(Arc::clone(disk), &dir.join("index"), text_options)?;
+    let text = TextIndex::open(Arc::clone(disk), &index, text_options)?;
     Ok(Views { generation, catalog, text: Arc::new(text) })
+}
+
+/// Removes temporary files of a process that died from a folder that nobody writes to yet. They
+/// are in nobody's way, so failing to is no reason to stop.
+pub(crate) fn tidy(disk: &Arc<dyn Disk>, folder: &Path) {
+    match remove_leftovers(disk.as_ref(), folder) {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(folder = %folder.display(), ?removed, "leftovers removed"),
+        Err(error) => tracing::warn!(%error, "leftovers could not be removed"),
+    }
 }
 
 /// Generations present, lowest first, with whether each is complete.

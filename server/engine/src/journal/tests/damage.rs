@@ -1,5 +1,6 @@
 //! Bytes that changed on the disk.
 
+use llm_memory_disk::faulty::{Failure, Fault, Operation};
 use proptest::prelude::*;
 
 use super::*;
@@ -160,17 +161,186 @@ fn damage_in_the_middle_refuses_writes_serves_reads_and_ends_with_recover() {
     assert_eq!(disk.read(&path("journal.ndjson")).unwrap(), damaged, "nothing was cut");
 
     let recovered = journal.recover().unwrap().unwrap();
-    assert_eq!((recovered.head.seq, recovered.last_seen), (Seq(1), Seq(4)));
-    let salvaged: Vec<u64> = recovered.salvaged.iter().map(|line| item_of(&line.record)).collect();
-    assert_eq!(salvaged, [3, 4]);
+    let counts = (recovered.last_sound, recovered.salvaged, recovered.last_seen);
+    assert_eq!(counts, (Seq(1), 2, Seq(4)));
     assert_eq!(disk.read(&path(&recovered.set_aside)).unwrap(), damaged);
     assert!(journal.recover().unwrap().is_none());
-    assert_eq!(stage(&mut journal, 3).seq, Seq(2));
+    assert_eq!(items(&journal), [1, 3, 4]);
+    assert_sound(&journal);
+    drop(journal);
+    let mut journal = open_clean(&disk.crash());
+    assert_eq!(items(&journal), [1, 3, 4]);
+    assert_eq!(stage(&mut journal, 5).seq, Seq(4));
     journal.commit().unwrap();
+    assert_sound(&journal);
+}
+
+/// Stages one record of item `n` with a body only if its operation has one.
+fn stage_op(journal: &mut Journal, op: Op, n: u64, meta: serde_json::Value) {
+    let body = body(n);
+    journal.stage(&Draft {
+        ts: Timestamp::from_millis(5),
+        op,
+        id: &ItemId::new(format!("item-{n}")).unwrap(),
+        version: Version(n),
+        hash: Digest::of(&body),
+        actor: "somebody",
+        meta: meta.as_object().unwrap().clone(),
+        body: op.carries_content().then_some(body.as_slice()),
+    });
+}
+
+/// What a record says, but for its place in the chain.
+fn said(journal: &Journal) -> Vec<(Op, u64, String, String, bool)> {
+    let lines = journal.reader().lines(Seq(1)).unwrap();
+    lines
+        .map(|line| {
+            let Line { record, body, .. } = line.unwrap();
+            let meta = serde_json::to_string(&record.meta).unwrap();
+            (record.op, record.version.0, record.actor, meta, body.is_some())
+        })
+        .collect()
+}
+
+#[test]
+fn recovered_records_say_what_they_said() {
+    use serde_json::json;
+    let disk = FaultyDisk::new();
+    let mut journal =
+        Journal::open(Arc::new(disk.clone()), &dir(), JournalOptions::default()).unwrap().0;
+    fill(&mut journal, 1..=1, 1);
+    // An operation whose second record is damaged, one that is whole, and records of every kind.
+    stage_op(&mut journal, Op::Merge, 2, json!({"more": 2, "sources": ["x"]}));
+    stage_op(&mut journal, Op::Delete, 3, json!({"more": 1}));
+    stage_op(&mut journal, Op::Delete, 4, json!({}));
+    journal.commit().unwrap();
+    stage_op(&mut journal, Op::Use, 5, json!({"counters": {"reuse": 7}}));
+    stage_op(&mut journal, Op::Delete, 6, json!({"erase": true}));
+    journal.commit().unwrap();
+    stage_op(&mut journal, Op::Merge, 7, json!({"more": 1}));
+    stage_op(&mut journal, Op::Delete, 8, json!({}));
+    journal.commit().unwrap();
+    let mut expected = said(&journal);
+    drop(journal);
+    let bytes = disk.read(&path("journal.ndjson")).unwrap();
+    let needle = b"\"version\":3,";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    flip(&disk, "journal.ndjson", at as u64);
+
+    let (mut journal, _) = open(&disk);
+    let recovered = journal.recover().unwrap().unwrap();
+    let counts = (recovered.last_sound, recovered.salvaged, recovered.last_seen);
+    assert_eq!(counts, (Seq(2), 5, Seq(8)));
+    let lost = expected.remove(2);
+    assert_eq!(lost.1, 3);
+    expected[1].3 = "{\"sources\":[\"x\"]}".to_owned();
+    assert_eq!(said(&journal), expected);
     assert_sound(&journal);
     drop(journal);
     let journal = open_clean(&disk.crash());
-    assert_eq!(items(&journal), [1, 3]);
+    assert_eq!(said(&journal), expected);
+}
+
+#[test]
+fn what_is_left_of_an_operation_at_the_end_is_not_cut_after_a_recovery() {
+    use serde_json::json;
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    fill(&mut journal, 1..=1, 1);
+    stage_op(&mut journal, Op::Merge, 2, json!({"more": 1}));
+    stage_op(&mut journal, Op::Delete, 3, json!({}));
+    journal.commit().unwrap();
+    stage_op(&mut journal, Op::Use, 4, json!({}));
+    journal.commit().unwrap();
+    drop(journal);
+    let bytes = disk.read(&path("journal.ndjson")).unwrap();
+    for version in ["\"version\":3,", "\"version\":4,"] {
+        let at = bytes.windows(version.len()).position(|window| window == version.as_bytes());
+        flip(&disk, "journal.ndjson", at.unwrap() as u64);
+    }
+    // As if a later commit had begun, so that it is no torn tail.
+    let file = disk.open(&path("journal.ndjson"), OpenMode::ReadWrite).unwrap();
+    let line = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap();
+    file.write_all_at(bytes.len() as u64, line).unwrap();
+    drop(file);
+    let (mut journal, _) = open(&disk);
+    let recovered = journal.recover().unwrap().unwrap();
+    assert_eq!((recovered.salvaged, items(&journal)), (0, vec![1, 2]), "the copy is not taken");
+    drop(journal);
+    assert_eq!(items(&open_clean(&disk.crash())), [1, 2]);
+}
+
+#[test]
+fn a_recovery_is_done_whole_or_not_at_all_whatever_stops_it() {
+    let damaged = || {
+        let disk = FaultyDisk::new();
+        let mut journal = open_clean(&disk);
+        fill(&mut journal, 1..=4, 1);
+        drop(journal);
+        let bytes = disk.read(&path("journal.ndjson")).unwrap();
+        let at = bytes.windows(8).position(|window| window == b"number 2").unwrap();
+        flip(&disk, "journal.ndjson", at as u64);
+        disk.crash_at_random(1)
+    };
+    let disk = damaged();
+    let file = disk.open(&path("journal.ndjson"), OpenMode::ReadWrite).unwrap();
+    file.sync().unwrap();
+    let (mut journal, _) = open(&disk);
+    let before = disk.counts();
+    journal.recover().unwrap().unwrap();
+    let after = disk.counts();
+    for (operation, count) in [
+        (Operation::Write, after.writes - before.writes),
+        (Operation::Sync, after.syncs - before.syncs),
+        (Operation::Rename, after.renames - before.renames),
+        (Operation::Create, after.creates - before.creates),
+        (Operation::Read, after.reads - before.reads),
+    ] {
+        assert!(count > 0);
+        for nth in 1..=count {
+            for failure in [Failure::Io, Failure::NoSpace, Failure::Freeze] {
+                let what = format!("{operation:?} {nth} {failure:?}");
+                let disk = damaged();
+                let (mut journal, _) = open(&disk);
+                disk.plan(Fault::new(operation, failure).nth(nth));
+                let done = journal.recover();
+                let disk =
+                    if failure == Failure::Freeze { disk.crash_at_random(nth) } else { disk };
+                if failure == Failure::Freeze || done.is_err() {
+                    drop(journal);
+                    journal = open(&disk).0;
+                }
+                if journal.damage().is_some() {
+                    let again = journal.recover().unwrap().unwrap();
+                    assert_eq!(again.salvaged, 2, "{what}");
+                }
+                assert_eq!(items(&journal), [1, 3, 4], "{what}");
+                assert_sound(&journal);
+                drop(journal);
+                assert_eq!(items(&open(&disk.crash()).0), [1, 3, 4], "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tail_that_is_cut_with_readable_records_in_it_is_kept_in_a_file() {
+    let disk = FaultyDisk::new();
+    let mut journal = open_clean(&disk);
+    fill(&mut journal, 1..=4, 4);
+    drop(journal);
+    let bytes = disk.read(&path("journal.ndjson")).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"number 2").unwrap();
+    flip(&disk, "journal.ndjson", at as u64);
+    let bytes = disk.read(&path("journal.ndjson")).unwrap();
+    let (journal, notes) = open(&disk);
+    assert_eq!(items(&journal), [1]);
+    let name = "journal/00000000000000000001.cut-1";
+    assert!(notes.len() == 1 && notes[0].contains(name), "{notes:?}");
+    let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let disk = disk.crash();
+    assert_eq!(disk.read(&path(name)).unwrap(), bytes[first + 1..]);
+    assert_eq!(items(&open_clean(&disk)), [1]);
 }
 
 #[test]
@@ -204,7 +374,8 @@ fn a_changed_head_before_the_last_record_is_damage_and_is_reported() {
     assert_eq!(journal.damage().unwrap().last_sound, Seq(1));
     let result = verify(&journal);
     assert!(!result.valid && result.integrity_score < 1.0, "{result:?}");
-    assert_eq!(journal.recover().unwrap().unwrap().head.seq, Seq(1));
+    let recovered = journal.recover().unwrap().unwrap();
+    assert_eq!((recovered.last_sound, items(&journal)), (Seq(1), vec![1, 2]));
     assert_sound(&journal);
 }
 

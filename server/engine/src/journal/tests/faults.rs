@@ -87,6 +87,61 @@ fn after_a_failed_sync_the_journal_moves_to_a_fresh_file() {
     }
 }
 
+/// What the next process finds after a sync has failed in this one, and keeps through power loss.
+#[test]
+fn a_process_that_starts_after_a_failed_sync_builds_on_nothing_that_is_not_durable() {
+    for failure in [Failure::Io, Failure::DropPages, Failure::NoSpace] {
+        // The repair at once may fail as well.
+        for lasting in [false, true] {
+            for records in [1, 5] {
+                let disk = FaultyDisk::new();
+                let mut journal = three(&disk);
+                let fault = Fault::new(Operation::Sync, failure);
+                disk.plan(if lasting { fault.lasting() } else { fault });
+                for n in 4..4 + records {
+                    stage(&mut journal, n);
+                }
+                journal.commit().unwrap_err();
+                drop(journal);
+                disk.heal();
+                let (mut journal, _) = open(&disk);
+                let mut found = items(&journal);
+                let refused: Vec<u64> = (1..4 + records).collect();
+                assert!(found == [1, 2, 3] || (lasting && found == refused), "{found:?}");
+                fill(&mut journal, 99..=99, 1);
+                found.push(99);
+                drop(journal);
+                for seed in 0..4 {
+                    let what = format!("{failure:?}, lasting {lasting}, seed {seed}");
+                    assert_eq!(items(&open_clean(&disk.crash_at_random(seed))), found, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_the_last_process_could_not_sync_are_synced_by_the_next() {
+    for nth in 1..6 {
+        let disk = FaultyDisk::new();
+        disk.create_dir_all(&dir()).unwrap();
+        disk.plan(Fault::new(Operation::Sync, Failure::Io).nth(nth));
+        let opened = Journal::open(Arc::new(disk.clone()), &dir(), small()).is_ok();
+        disk.heal();
+        let (mut journal, _) = open(&disk);
+        fill(&mut journal, 1..=3, 1);
+        disk.plan(Fault::new(Operation::Sync, Failure::Io).nth(nth));
+        let _ = journal.seal();
+        drop(journal);
+        disk.heal();
+        let (mut journal, _) = open(&disk);
+        fill(&mut journal, 4..=4, 1);
+        drop(journal);
+        let found = items(&open(&disk.crash()).0);
+        assert_eq!(found, [1, 2, 3, 4], "sync {nth}, opened at first: {opened}");
+    }
+}
+
 #[test]
 fn writes_are_refused_and_reads_served_while_syncs_go_on_failing() {
     let disk = FaultyDisk::new();

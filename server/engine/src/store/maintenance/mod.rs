@@ -178,8 +178,8 @@ impl Engine {
         self.each(caller, request, Access::Write, |scope| {
             let _alone = scope.alone()?;
             let begun = Instant::now();
-            let done = scope.shrink(Leaving::Superseded, progress)?;
-            let erased = scope.erase(&who, progress)?;
+            let mut done = scope.shrink(Leaving::Superseded, progress)?;
+            let erased = scope.erase(&who, &mut done.errors, progress)?;
             let details = BTreeMap::from([
                 ("segments".to_owned(), json!(done.segments)),
                 ("blockSegments".to_owned(), json!(scope.state.blocks.segments())),

@@ -61,23 +61,11 @@ impl ScopeStore {
     pub(super) fn cleanup(&self, dry_run: bool, progress: &dyn Progress) -> Result<CleanupResult> {
         let state = &self.state;
         let mut result = CleanupResult { dry_run, removed: Vec::new(), bytes: 0 };
-        let folders = [state.dir.clone(), state.dir.join("journal")];
-        for folder in &folders {
-            if !state.disk.exists(folder)? {
-                continue;
-            }
-            for entry in state.disk.list(folder)? {
-                let leftover = [".tmp", ".partial"].iter().any(|end| entry.name.ends_with(end));
-                if entry.is_dir || !leftover {
-                    continue;
-                }
-                let path = folder.join(&entry.name);
-                result.removed.push(relative(&state.dir, &path));
-                result.bytes += entry.len;
-                if !dry_run {
-                    state.disk.remove_file(&path)?;
-                }
-            }
+        // On the writer's thread, so that no file is taken from under it.
+        let unfinished = self.writer.run(move |journal| Ok(journal.leftovers(!dry_run)?))?;
+        for (path, len) in unfinished {
+            result.removed.push(path.display().to_string());
+            result.bytes += len;
         }
         let leftovers =
             if dry_run { state.blocks.leftovers()? } else { state.blocks.remove_leftovers()? };
@@ -105,10 +93,16 @@ impl ScopeStore {
         let unreferenced: HashSet<Digest> =
             state.blocks.digests().filter(|digest| !known.contains(digest)).collect();
         progress.report(0, Some(unreferenced.len() as u64), "unreferenced bodies");
-        result.removed.extend(unreferenced.iter().map(|digest| format!("blocks:{digest}")));
-        if !dry_run && !unreferenced.is_empty() {
+        let named = |digest: &Digest| format!("blocks:{digest}");
+        if dry_run {
+            result.removed.extend(unreferenced.iter().map(named));
+        } else if !unreferenced.is_empty() {
             let before = state.blocks.bytes();
-            state.blocks.rewrite_without(&|digest: &Digest| unreferenced.contains(digest))?;
+            let done = state.blocks.rewrite_without(&|digest| unreferenced.contains(digest))?;
+            for error in &done.errors {
+                tracing::warn!(scope = %state.key, error, "unreferenced bodies stay");
+            }
+            result.removed.extend(done.left_out.iter().map(named));
             result.bytes += before.saturating_sub(state.blocks.bytes());
         }
         result.removed.sort();

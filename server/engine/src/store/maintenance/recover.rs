@@ -1,22 +1,20 @@
 //! Going on after damage in the open segment of a journal.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crate::api::{Caller, RecoverResult, ScopeRequest};
 use crate::error::{EngineError, Result};
 use crate::ids::Seq;
-use crate::item::{Counters, canonical};
-use crate::journal::{Line, Op};
 use crate::progress::Progress;
 use crate::store::Engine;
-use crate::store::command::{Command, Visibility, Who};
 use crate::store::routing::Access;
 use crate::store::scope::ScopeStore;
 
 impl Engine {
-    /// `maintenance.recover`: sets a damaged open segment aside, keeps what comes before the
-    /// damage, derives the views again, and writes once more what can be read after it, by scope.
-    /// Scopes in order are left alone. The damaged file is kept for whoever wants to look at it.
+    /// `maintenance.recover`: sets a damaged open segment aside, keeps the records before the
+    /// damage and those after it that can be read, and derives the views again, by scope. Scopes
+    /// in order are left alone. The damaged file is kept for whoever wants to look at it.
     pub fn recover(
         &self,
         caller: &Caller,
@@ -32,7 +30,7 @@ impl Engine {
         let mut results = BTreeMap::new();
         for (label, scope) in self.administered(caller, request.scope, Access::Write)? {
             let _alone = scope.state.maintenance.lock();
-            if let Some(result) = recover(&scope, caller, progress)? {
+            if let Some(result) = recover(&scope, progress)? {
                 results.insert(label, result);
             }
         }
@@ -40,51 +38,36 @@ impl Engine {
     }
 }
 
-fn recover(
-    scope: &ScopeStore,
-    caller: &Caller,
-    progress: &dyn Progress,
-) -> Result<Option<RecoverResult>> {
+fn recover(scope: &ScopeStore, progress: &dyn Progress) -> Result<Option<RecoverResult>> {
+    let state = &scope.state;
+    if state.journal.damage().is_none() {
+        return Ok(None);
+    }
+    // The views may hold records that were in the damaged file, or that are gone with its end.
+    let views = state.views.load_full();
+    let shown = Seq(views.catalog.read()?.totals()?.seq).max(views.text.watermark());
+    drop(views);
+    // If this ends before the views are derived again, they contradict the new journal as far as
+    // they show anything that is not in it, and the next start finds that.
     let Some(recovered) = scope.writer.run(|journal| Ok(journal.recover()?))? else {
         return Ok(None);
     };
-    // The views may hold records that were in the damaged file, or that are gone with its end.
-    let shown = Seq(scope.state.read()?.totals()?.seq);
-    scope.rebuild(progress)?;
-    *scope.state.read_only.lock() = None;
-    let mut result = RecoverResult {
+    if let Err(error) = scope.rebuild(progress) {
+        // So that it can be run again.
+        scope.writer.run(|journal| {
+            let (expected, found) = ("views of the recovered journal", "those of before");
+            journal.contradict(expected.to_owned(), found.to_owned());
+            Ok(())
+        })?;
+        return Err(error);
+    }
+    // Positions are given out again, so what caches have by position does not hold any more.
+    state.config_generation.fetch_add(1, Ordering::Release);
+    *state.read_only.lock() = None;
+    Ok(Some(RecoverResult {
         set_aside: recovered.set_aside,
-        last_sound: recovered.head.seq,
+        last_sound: recovered.last_sound,
         last_seen: recovered.last_seen.max(shown),
-        salvaged: 0,
-    };
-    let total = recovered.salvaged.len() as u64;
-    for line in recovered.salvaged {
-        progress.report(result.salvaged, Some(total), "records salvaged");
-        result.salvaged += u64::from(write_again(scope, caller, line)?);
-    }
-    Ok(Some(result))
-}
-
-/// Writes what a salvaged record did; false when it has no effect any more.
-fn write_again(scope: &ScopeStore, caller: &Caller, line: Line) -> Result<bool> {
-    let who = Who { subject: caller.subject.clone(), visibility: Visibility::all() };
-    let record = line.record;
-    let command = match (record.op, line.body) {
-        (_, Some((_, body))) => Command::Import {
-            op: Op::Import,
-            content: Box::new(canonical::decode(&body)?),
-            counters: Counters::default(),
-            who,
-        },
-        (op @ (Op::Delete | Op::Prune), None) => {
-            Command::Delete { op, id: record.id, if_version: None, erase: false, who }
-        }
-        (_, None) => return Ok(false),
-    };
-    match scope.writer.write_waiting(command) {
-        Ok(_) => Ok(true),
-        Err(EngineError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+        salvaged: recovered.salvaged,
+    }))
 }

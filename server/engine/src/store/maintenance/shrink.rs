@@ -1,11 +1,12 @@
 //! Moving bodies out of the journal into blocks, and erasing them for good.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use redb::Durability;
 use serde_json::{Map, Value};
 
+use crate::blocks::BLOCK_SEGMENT_BYTES;
 use crate::catalog::{Blob, Tables, failure};
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, Seq};
@@ -14,8 +15,6 @@ use crate::progress::Progress;
 use crate::store::command::{Command, Who};
 use crate::store::scope::ScopeStore;
 
-/// A block segment is finished at this size, so that rewriting one stays cheap.
-const BLOCK_SEGMENT_BYTES: u64 = 256 << 20;
 /// An open segment is sealed for compaction once it holds this much that can go.
 const WORTH_SEALING: u64 = 1 << 20;
 
@@ -26,6 +25,24 @@ pub(super) enum Leaving {
     Superseded,
     /// All.
     Everything,
+}
+
+/// Bodies that may leave a segment of the journal.
+struct Candidates {
+    /// By hash, with whether they are erased.
+    leaving: HashMap<Digest, bool>,
+    bytes: u64,
+}
+
+impl Candidates {
+    fn any_erased(&self) -> bool {
+        self.leaving.values().any(|erased| *erased)
+    }
+
+    /// Whether at least a quarter of `bytes` leaves.
+    fn is_much_of(&self, bytes: u64) -> bool {
+        self.bytes.saturating_mul(4) >= bytes
+    }
 }
 
 /// What moving bodies did.
@@ -49,10 +66,12 @@ impl ScopeStore {
     pub(super) fn shrink(&self, what: Leaving, progress: &dyn Progress) -> Result<Shrunk> {
         let mut done = Shrunk { before: self.stored_bytes(), ..Shrunk::default() };
         if let Some(open) = self.state.journal.segments().iter().find(|segment| !segment.sealed) {
-            let (candidates, bytes) = self.candidates(open.first, open.last, what)?;
-            let worth =
-                what == Leaving::Everything || bytes >= WORTH_SEALING || bytes * 4 >= open.bytes;
-            if !candidates.is_empty() && worth {
+            let found = self.candidates(open.first, open.last, what)?;
+            let worth = what == Leaving::Everything
+                || found.any_erased()
+                || found.bytes >= WORTH_SEALING
+                || found.is_much_of(open.bytes);
+            if !found.leaving.is_empty() && worth {
                 self.writer.run(|journal| Ok(journal.seal()?))?;
             }
         }
@@ -61,11 +80,21 @@ impl ScopeStore {
         let total = sealed.len() as u64;
         for (index, segment) in sealed.into_iter().enumerate() {
             progress.report(index as u64, Some(total), "segments compacted");
-            let (leaving, _) = self.candidates(segment.first, segment.last, what)?;
-            if leaving.is_empty() {
+            let found = match self.candidates(segment.first, segment.last, what) {
+                Ok(found) => found,
+                Err(error) => {
+                    done.errors.push(format!("segment {}: {error}", segment.first));
+                    continue;
+                }
+            };
+            // One superseded body is no reason to write a whole segment again.
+            let worth = what == Leaving::Everything
+                || found.any_erased()
+                || found.is_much_of(segment.bytes);
+            if found.leaving.is_empty() || !worth {
                 continue;
             }
-            match self.shrink_segment(segment.first, segment.last, leaving) {
+            match self.shrink_segment(segment.first, segment.last, found.leaving) {
                 Ok(moved) => {
                     done.moved += moved;
                     done.segments += 1;
@@ -76,22 +105,19 @@ impl ScopeStore {
                 Err(error) => done.errors.push(format!("segment {}: {error}", segment.first)),
             }
         }
-        self.state.blocks.merge_small()?;
+        match self.state.blocks.merge_small().map_err(EngineError::from) {
+            Ok(merged) => done.errors.extend(merged.errors),
+            Err(error @ EngineError::NoSpace { .. }) => return Err(error),
+            Err(error) => done.errors.push(error.to_string()),
+        }
         done.after = self.stored_bytes();
         Ok(done)
     }
 
-    /// Hashes of the bodies in records `first..=last` that may leave the journal, with whether
-    /// they are erased, and their bytes.
-    fn candidates(
-        &self,
-        first: Seq,
-        last: Seq,
-        what: Leaving,
-    ) -> Result<(HashMap<Digest, bool>, u64)> {
+    /// The bodies in records `first..=last` that may leave the journal.
+    fn candidates(&self, first: Seq, last: Seq, what: Leaving) -> Result<Candidates> {
         let view = self.state.read()?;
         let mut found = HashMap::new();
-        let mut bytes = 0;
         for change in view.changes(Seq(first.0.saturating_sub(1)), last)? {
             let (seq, _, id) = change?;
             let Some((at, version)) = view.version_at(&id, seq)? else { continue };
@@ -106,16 +132,17 @@ impl ScopeStore {
             };
             let live = view.item(&id)?.is_some_and(|item| !item.deleted && item.seq == seq);
             if erased || what == Leaving::Everything || !live {
-                found.insert(hash, erased);
-                bytes += u64::from(version.content_bytes);
+                found.insert(hash, (erased, u64::from(version.content_bytes)));
             }
         }
         // An erased body that is gone already is no reason to rewrite the segment again.
-        if found.values().any(|erased| *erased) {
+        if found.values().any(|(erased, _)| *erased) {
             let present = self.bodies(first, last)?;
             found.retain(|hash, _| present.contains(hash));
         }
-        Ok((found, bytes))
+        let bytes = found.values().map(|(_, bytes)| bytes).sum();
+        let leaving = found.into_iter().map(|(hash, (erased, _))| (hash, erased)).collect();
+        Ok(Candidates { leaving, bytes })
     }
 
     fn bodies(&self, first: Seq, last: Seq) -> Result<HashSet<Digest>> {
@@ -141,8 +168,9 @@ impl ScopeStore {
                 break;
             }
             let Some((_, body)) = line.body else { continue };
+            // What an index says is not enough: this may be the last copy.
             if leaving.get(&line.record.hash) == Some(&false)
-                && !self.state.blocks.contains(&line.record.hash)?
+                && !self.state.blocks.holds(&line.record.hash)
             {
                 if writer.bytes() >= BLOCK_SEGMENT_BYTES {
                     writer.finish()?;
@@ -183,8 +211,14 @@ impl ScopeStore {
         Ok(moved)
     }
 
-    /// Removes erased bodies from blocks and writes down that they are gone.
-    pub(super) fn erase(&self, who: &Who, progress: &dyn Progress) -> Result<u64> {
+    /// Removes erased bodies from blocks and writes down that they are gone. What could not be
+    /// removed is added to `errors`.
+    pub(super) fn erase(
+        &self,
+        who: &Who,
+        errors: &mut Vec<String>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
         let view = self.state.read()?;
         let mut erased = HashSet::new();
         for digest in self.state.blocks.digests() {
@@ -192,15 +226,17 @@ impl ScopeStore {
                 erased.insert(digest);
             }
         }
-        if erased.is_empty() {
-            return Ok(0);
-        }
         progress.report(0, Some(erased.len() as u64), "bodies erased");
-        self.state.blocks.rewrite_without(&|digest: &Digest| erased.contains(digest))?;
-        let mut hashes: Vec<String> = erased.iter().map(|digest| digest.to_hex()).collect();
-        hashes.sort_unstable();
-        let meta = Map::from_iter([("hashes".to_owned(), Value::from(hashes))]);
-        self.writer.write_waiting(Command::Note { op: Op::Erase, meta, who: who.clone() })?;
-        Ok(erased.len() as u64)
+        // Also without any, for files that an earlier run could not remove.
+        let done = self.state.blocks.rewrite_without(&|digest: &Digest| erased.contains(digest))?;
+        errors.extend(done.errors);
+        let gone: BTreeSet<String> = done.left_out.iter().map(|digest| digest.to_hex()).collect();
+        let count = gone.len() as u64;
+        if count > 0 {
+            let hashes = Value::from_iter(gone);
+            let meta = Map::from_iter([("hashes".to_owned(), hashes)]);
+            self.writer.write_waiting(Command::Note { op: Op::Erase, meta, who: who.clone() })?;
+        }
+        Ok(count)
     }
 }

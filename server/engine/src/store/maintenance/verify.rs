@@ -57,7 +57,7 @@ pub(super) fn verify_views(
             Err(error) => issues.push(format!("item {id}: {error}")),
         }
     }
-    issues.extend(state.blocks.verify(progress)?.problems);
+    issues.extend(state.blocks.verify(progress).problems);
     if live != totals.items {
         issues.push(format!("catalog: counts {} items but lists {live}", totals.items));
     }

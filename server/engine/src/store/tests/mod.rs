@@ -206,6 +206,50 @@ fn compaction_keeps_every_version_and_erasure_leaves_only_hashes() {
 }
 
 #[test]
+fn what_is_erased_is_gone_after_the_next_compaction_however_little_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let engine = Engine::open(Arc::new(OsDisk), dir.path(), options).unwrap();
+    for n in 0..200 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &"x y ".repeat(200))).unwrap();
+    }
+    for (round, text) in ["the heron nests at dawn", "the otter sleeps at noon"].iter().enumerate()
+    {
+        engine.upsert(&caller(), note("secret", "t", text)).unwrap();
+        let request = json!({"id": "secret", "erase": true});
+        engine.delete(&caller(), serde_json::from_value(request).unwrap()).unwrap();
+        let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+        assert_eq!(compacted["local"].details["errors"], json!([]));
+        assert!(!contains(&dir.path().join("local/app/journal"), text.as_bytes()), "{round}");
+        let open_segment = OsDisk.read(&dir.path().join("local/app/journal.ndjson")).unwrap();
+        let open_segment = String::from_utf8(open_segment).unwrap();
+        assert!(!open_segment.contains(text), "round {round}");
+        let report = engine.journal_verify(&caller(), all(), &NoProgress).unwrap();
+        assert!(report["local"].valid, "{report:?}");
+        assert_eq!(report["local"].erased_bodies, round as u64 + 1);
+    }
+}
+
+#[test]
+fn one_superseded_body_does_not_rewrite_a_whole_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..200 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &"x y ".repeat(200))).unwrap();
+    }
+    engine.upsert(&caller(), note("n0", "t", "changed")).unwrap();
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(compacted["local"].details["segments"], json!(0), "{compacted:?}");
+    for n in 0..40 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", "changed as well")).unwrap();
+    }
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(compacted["local"].details["segments"], json!(1), "{compacted:?}");
+    let old = GetRequest { version: Some(Version(1)), ..get("n0") };
+    assert!(engine.get(&caller(), old).unwrap().text.starts_with("x y"));
+}
+
+#[test]
 fn rebuilding_derives_the_same_views() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

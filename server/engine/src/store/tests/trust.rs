@@ -1,6 +1,5 @@
 //! What the store does about records that are gone, and about scopes that cannot be used.
 
-use std::fs;
 use std::path::PathBuf;
 
 use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
@@ -25,10 +24,10 @@ fn stored(root: &Path) {
 
 /// Changes the lines of a journal.
 fn edit_lines(path: PathBuf, edit: impl FnOnce(&mut Vec<String>)) {
-    let text = fs::read_to_string(&path).unwrap();
+    let text = String::from_utf8(OsDisk.read(&path).unwrap()).unwrap();
     let mut lines: Vec<String> = text.lines().map(|line| format!("{line}\n")).collect();
     edit(&mut lines);
-    fs::write(path, lines.concat()).unwrap();
+    OsDisk.durable_write(&path, lines.concat().as_bytes()).unwrap();
 }
 
 fn verified(engine: &Engine) -> JournalVerifyResult {
@@ -118,7 +117,7 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
     }
     engine.close().unwrap();
     // Views as of before, and damage in what they have to follow.
-    fs::remove_dir_all(dir.path().join("local/app/views")).unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
     edit_lines(dir.path().join(JOURNAL), |lines| {
         lines[3] = lines[3].replacen(&word(3), "forged", 1);
     });
@@ -132,6 +131,7 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
     let recovered = engine.recover(&caller(), all(), &NoProgress).unwrap();
     assert_eq!(recovered["local"].salvaged, 2, "{recovered:?}");
     assert_eq!(engine.get(&caller(), get("n5")).unwrap().text, word(5));
+    assert_eq!(engine.get(&caller(), get("n5")).unwrap().version, Version(1));
     assert!(matches!(engine.get(&caller(), get("n3")), Err(EngineError::NotFound { .. })));
     assert!(verified(&engine).valid);
 }
@@ -141,7 +141,7 @@ fn a_configuration_that_cannot_be_read_stops_writes_of_its_scope_alone() {
     let dir = tempfile::tempdir().unwrap();
     stored(dir.path());
     let config = dir.path().join("local/app/config.json");
-    fs::write(&config, "{\"rankinng\": {}}").unwrap();
+    OsDisk.durable_write(&config, b"{\"rankinng\": {}}").unwrap();
     let engine = open(dir.path());
     let refused = engine.upsert(&caller(), note("x", "t", "y")).unwrap_err().to_string();
     assert!(refused.contains("config.json") && refused.contains("rankinng"), "{refused}");
@@ -151,7 +151,7 @@ fn a_configuration_that_cannot_be_read_stops_writes_of_its_scope_alone() {
     engine.upsert(&caller(), elsewhere).unwrap();
     assert_eq!(engine.reload_configs().unwrap().len(), 1);
     assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
-    fs::write(&config, "{}").unwrap();
+    OsDisk.durable_write(&config, b"{}").unwrap();
     assert_eq!(engine.reload_configs().unwrap(), Vec::<String>::new());
     engine.upsert(&caller(), note("x", "t", "y")).unwrap();
 }
@@ -180,4 +180,177 @@ fn a_scope_that_cannot_be_opened_is_named_and_the_others_work() {
     let refused = engine.upsert(&caller(), note("l", "t", "z")).unwrap_err();
     assert!(matches!(&refused, EngineError::Unavailable { scope, .. } if scope.contains("local")));
     assert!(engine.query(&caller(), query("y")).is_err(), "never a part in place of the whole");
+}
+
+/// Notes, uses and an erasure, with damage in the third note; nothing is durable but the journal.
+fn damaged() -> FaultyDisk {
+    let disk = FaultyDisk::new();
+    let engine = on(&disk);
+    for n in 0..6 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.record_use(&caller(), item("n5")).unwrap();
+    let erase = json!({"id": "n4", "erase": true});
+    engine.delete(&caller(), serde_json::from_value(erase).unwrap()).unwrap();
+    engine.upsert(&caller(), note("n2", "t", &word(9))).unwrap();
+    engine.close().unwrap();
+    let path = Path::new("/store").join(JOURNAL);
+    let text = String::from_utf8(disk.read(&path).unwrap()).unwrap();
+    let text = text.replacen(&format!("\"{}\"", word(2)), &format!("\"{}\"", word(8)), 1);
+    disk.durable_write(&path, text.as_bytes()).unwrap();
+    disk
+}
+
+fn on(disk: &FaultyDisk) -> Engine {
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap()
+}
+
+#[test]
+fn recovery_keeps_counters_erasures_and_authors_and_can_be_cut_short_anywhere() {
+    let mut finished = false;
+    for sync in 1.. {
+        let disk = damaged();
+        let engine = on(&disk);
+        assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
+        disk.plan(Fault::new(Operation::Sync, Failure::Freeze).nth(sync));
+        let operator = Caller::unrestricted("operator", caller().project);
+        let recovered = engine.recover(&operator, all(), &NoProgress);
+        finished = !disk.is_frozen();
+        drop(engine);
+        let found_disk = disk.crash_at_random(sync);
+        let engine = on(&found_disk);
+        if engine.upsert(&caller(), note("x", "t", "y")).is_err() {
+            assert!(!finished, "{recovered:?}");
+            assert_eq!(engine.recover(&operator, all(), &NoProgress).unwrap().len(), 1);
+            engine.upsert(&caller(), note("x", "t", "y")).unwrap();
+        }
+        let newest = engine.get(&caller(), get("n2")).unwrap();
+        assert_eq!(newest.text, word(9), "sync {sync}");
+        assert_eq!(newest.provenance.updated_by, "tester");
+        assert_eq!(engine.get(&caller(), get("n5")).unwrap().quality.counters.reuse_count, 1);
+        assert!(matches!(engine.get(&caller(), get("n4")), Err(EngineError::NotFound { .. })));
+        for (n, hits) in [(0, 1), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1), (8, 0), (9, 1)] {
+            assert_eq!(found(&engine, &word(n)).len(), hits, "word {n}, sync {sync}");
+        }
+        assert!(verified(&engine).valid, "sync {sync}");
+        let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+        assert!(views["local"].ok, "sync {sync}: {views:?}");
+        engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+        assert_eq!(verified(&engine).erased_bodies, 1, "sync {sync}");
+        engine.close().unwrap();
+        if finished {
+            break;
+        }
+    }
+    assert!(finished);
+}
+
+#[test]
+fn a_recovery_whose_views_cannot_be_derived_can_be_run_again() {
+    let disk = damaged();
+    let engine = on(&disk);
+    disk.plan(Fault::new(Operation::Create, Failure::NoSpace).on("views/2").lasting());
+    engine.recover(&caller(), all(), &NoProgress).unwrap_err();
+    assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
+    disk.heal();
+    assert_eq!(engine.recover(&caller(), all(), &NoProgress).unwrap().len(), 1);
+    engine.upsert(&caller(), note("x", "t", "y")).unwrap();
+    assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(9));
+    assert!(verified(&engine).valid);
+}
+
+/// A store with many versions of one note in several sealed segments.
+fn versions(disk: &FaultyDisk) -> Engine {
+    let options = Options { reserve_bytes: 0, segment_bytes: 4 << 10, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+    for n in 0..VERSIONS {
+        engine.upsert(&caller(), note("a", "t", &word(n).repeat(20))).unwrap();
+    }
+    engine
+}
+
+const VERSIONS: usize = 30;
+
+fn assert_versions(engine: &Engine, what: &str) {
+    for n in 0..VERSIONS {
+        let version = Some(Version(n as u64 + 1));
+        let item = engine.get(&caller(), GetRequest { version, ..get("a") });
+        assert_eq!(item.unwrap_or_else(|e| panic!("{what}: {e}")).text, word(n).repeat(20));
+    }
+}
+
+/// Damages the first block of every container, or mends it again.
+fn flip_blocks(disk: &FaultyDisk) {
+    let folder = Path::new("/store/local/app/blocks");
+    if !disk.exists(folder).unwrap() {
+        return;
+    }
+    for entry in disk.list(folder).unwrap() {
+        if entry.name.split_once('.').is_some_and(|(_, ending)| ending == "blk") {
+            let path = folder.join(&entry.name);
+            let byte = disk.read(&path).unwrap()[60] ^ 0xff;
+            let file = disk.open(&path, llm_memory_disk::OpenMode::ReadWrite).unwrap();
+            file.write_all_at(60, &[byte]).unwrap();
+            file.sync().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_last_copy_of_a_body_stays_though_an_index_names_another() {
+    let disk = FaultyDisk::new();
+    let engine = versions(&disk);
+    // The blocks are written, but the journal keeps its bodies.
+    disk.plan(Fault::new(Operation::Rename, Failure::Io).on(".ndjson.partial").lasting());
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_ne!(compacted["local"].details["errors"], json!([]));
+    disk.heal();
+    flip_blocks(&disk);
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert!(compacted["local"].deleted > 0, "{compacted:?}");
+    engine.close().unwrap();
+    let engine = on(&disk);
+    assert_versions(&engine, "after damage to the first copy");
+    assert!(verified(&engine).valid);
+}
+
+#[test]
+fn an_older_generation_stays_as_long_as_blocks_do_not_give_its_bodies_back() {
+    let generations = |disk: &FaultyDisk| -> Vec<String> {
+        let names = disk.list(Path::new("/store/local/app/journal")).unwrap();
+        names.into_iter().map(|entry| entry.name).filter(|n| n.ends_with(".ndjson")).collect()
+    };
+    let mut kept = 0;
+    for sync in 1.. {
+        let disk = FaultyDisk::new();
+        let engine = versions(&disk);
+        disk.plan(Fault::new(Operation::Sync, Failure::Freeze).nth(sync));
+        let _ = engine.compact(&caller(), all(), &NoProgress);
+        let frozen = disk.is_frozen();
+        drop(engine);
+        let disk = disk.crash();
+        let before = generations(&disk);
+        let older: Vec<&String> = before
+            .iter()
+            .filter(|name| before.contains(&name.replace(".0.ndjson", ".1.ndjson")))
+            .filter(|name| name.ends_with(".0.ndjson"))
+            .collect();
+        if !older.is_empty() {
+            flip_blocks(&disk);
+            on(&disk).close().unwrap();
+            let after = generations(&disk);
+            assert!(older.iter().all(|name| after.contains(name)), "{older:?} of {after:?}");
+            kept += 1;
+            flip_blocks(&disk);
+            on(&disk).close().unwrap();
+            let after = generations(&disk);
+            assert!(!older.iter().any(|name| after.contains(name)), "{older:?} of {after:?}");
+        }
+        assert_versions(&on(&disk), &format!("sync {sync}"));
+        if !frozen {
+            break;
+        }
+    }
+    assert!(kept > 0);
 }
