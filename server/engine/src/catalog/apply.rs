@@ -5,7 +5,7 @@ use redb::ReadableTable as _;
 
 use super::failure;
 use super::record::{
-    Blob, Digest32, ItemRecord, StoredCounters, Totals, VersionRecord, decode, encode,
+    Blob, CountersRecord, Digest32, ItemRecord, Totals, VersionRecord, decode, encode,
 };
 use super::tables::Tables;
 use crate::error::{EngineError, Result};
@@ -92,12 +92,12 @@ impl<'a, 't> Applier<'a, 't> {
             if previous.deleted {
                 // A new item under an old name starts afresh, for readers of the past as well.
                 counters = Counters::default();
-                self.log_counters(id, record.seq, counters)?;
+                self.log_counters(record, counters)?;
             }
         }
         if let Some(given) = counters_of(record) {
             counters = given;
-            self.log_counters(id, record.seq, counters)?;
+            self.log_counters(record, counters)?;
         }
         let item =
             ItemRecord::of(content, record.seq, record.hash, applied.content_bytes, counters);
@@ -152,12 +152,13 @@ impl<'a, 't> Applier<'a, 't> {
             item.counters = counters.into();
             insert(self.tables.items.insert(record.id.as_str(), encode(&item)?.as_slice()))?;
         }
-        self.log_counters(record.id.as_str(), record.seq, counters)
+        self.log_counters(record, counters)
     }
 
-    fn log_counters(&mut self, id: &str, seq: Seq, counters: Counters) -> Result<()> {
-        let bytes = encode(&StoredCounters::from(counters))?;
-        insert(self.tables.counters.insert((id, seq.0), bytes.as_slice()))
+    fn log_counters(&mut self, record: &Record, counters: Counters) -> Result<()> {
+        let counters = CountersRecord { ts: record.ts.as_millis(), counters: counters.into() };
+        let key = (record.id.as_str(), record.seq.0);
+        insert(self.tables.counters.insert(key, encode(&counters)?.as_slice()))
     }
 
     fn note_version(&mut self, record: &Record, bytes: usize, deleted: bool) -> Result<()> {
@@ -199,7 +200,7 @@ impl<'a, 't> Applier<'a, 't> {
     fn list(&mut self, id: &ItemId, item: &ItemRecord) -> Result<()> {
         let id = id.as_str();
         insert(self.tables.items.insert(id, encode(item)?.as_slice()))?;
-        insert(self.tables.live.insert(item.seq.0, id))?;
+        insert(self.tables.live.insert((item.updated_at, item.seq.0), id))?;
         if let Some(end) = item.expires_at {
             insert(self.tables.expiry.insert((end, id), ()))?;
         }
@@ -215,7 +216,7 @@ impl<'a, 't> Applier<'a, 't> {
             return Ok(());
         }
         let name = id.as_str();
-        remove(self.tables.live.remove(item.seq.0))?;
+        remove(self.tables.live.remove((item.updated_at, item.seq.0)))?;
         if let Some(end) = item.expires_at {
             remove(self.tables.expiry.remove((end, name)))?;
         }

@@ -10,7 +10,7 @@ use crate::item::{Content, Context, Counters, Facets, ItemType, Link, Sensitivit
 use crate::journal::Location;
 
 /// Changes whenever the meaning of any table changes.
-pub(crate) const CATALOG_FORMAT: u8 = 1;
+pub(crate) const CATALOG_FORMAT: u8 = 2;
 
 /// The latest state of an item, without its texts.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, stored in one byte each")]
@@ -58,6 +58,13 @@ impl From<Digest32> for Digest {
     fn from(digest: Digest32) -> Self {
         Self(digest.0)
     }
+}
+
+/// Counters as of one journal record, with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CountersRecord {
+    pub(crate) ts: i64,
+    pub(crate) counters: StoredCounters,
 }
 
 /// [`Counters`] in a form that does not skip fields, as postcard needs.

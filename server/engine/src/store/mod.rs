@@ -9,6 +9,7 @@
 mod command;
 mod contradiction;
 mod cursor;
+mod list;
 mod maintenance;
 mod open;
 mod payloads;
@@ -250,7 +251,7 @@ impl Engine {
     pub fn list(&self, caller: &Caller, request: ListRequest) -> Result<ListResult> {
         let routes = self.readable(caller, Some(request.scope))?;
         let readers = routes.readers(request.as_of)?;
-        read::list(&readers, &request)
+        list::list(&readers, &request)
     }
 
     /// `memory.history`.

@@ -11,7 +11,7 @@ use super::scope::ScopeStore;
 use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, Scope, Seq, Timestamp};
+use crate::ids::{ItemId, Scope, Timestamp};
 use crate::item::{Content, Counters, gate};
 use crate::journal::Op;
 
@@ -80,7 +80,7 @@ impl Engine {
         let Some(local) = readers.first() else { return Ok(result) };
         let mut ids = request.ids;
         if ids.is_empty() {
-            local.newest(Seq(u64::MAX), |seen| {
+            local.newest(|seen| {
                 ids.push(seen.skeleton.id.clone());
                 Ok(true)
             })?;
@@ -233,6 +233,6 @@ fn each(
 ) -> Result<()> {
     match reader {
         None => Ok(()),
-        Some(reader) => reader.newest(Seq(u64::MAX), |seen| visit(reader, seen).map(|()| true)),
+        Some(reader) => reader.newest(|seen| visit(reader, seen).map(|()| true)),
     }
 }

@@ -250,7 +250,7 @@ impl Engine {
         let scopes = ScopeRequest { scope: request.scope };
         let by_scope = self.each(caller, scopes, |scope| {
             let view = scope.state.read()?;
-            let expired = view.expired(Timestamp::now())?;
+            let expired = view.expired(Timestamp::now())?.collect::<Result<Vec<_>>>()?;
             let mut kept = view.totals()?.items.saturating_sub(expired.len() as u64);
             let mut gone = Vec::with_capacity(expired.len());
             let total = expired.len() as u64;

@@ -1,5 +1,6 @@
 //! The store as its callers meet it, on a real folder.
 
+mod listing;
 mod trust;
 
 use std::path::Path;
