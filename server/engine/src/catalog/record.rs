@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, Scope, Seq, Timestamp, Version};
 use crate::item::{Content, Context, Counters, Facets, ItemType, Link, Sensitivity};
-use crate::journal::Location;
+use crate::journal::{Location, Record};
 
 /// Changes whenever the meaning of any table changes.
 pub(crate) const CATALOG_FORMAT: u8 = 2;
@@ -145,6 +145,39 @@ impl ItemRecord {
                 .iter()
                 .map(|link| (relation_code(link), link.to.as_str().to_owned()))
                 .collect(),
+        }
+    }
+
+    /// The record of a version whose content is nowhere: what its journal record says, and nobody
+    /// sees who may not see everything.
+    pub(crate) fn bodiless(record: &Record, previous: Option<&Self>, counters: Counters) -> Self {
+        let ts = record.ts.as_millis();
+        let live = previous.filter(|item| !item.deleted);
+        Self {
+            version: record.version,
+            hash: record.hash.into(),
+            seq: record.seq,
+            deleted: false,
+            item_type: type_code(ItemType::Note),
+            title: String::new(),
+            language: None,
+            tags: Vec::new(),
+            files: Vec::new(),
+            symbols: Vec::new(),
+            pinned: false,
+            ttl_days: None,
+            expires_at: None,
+            sensitivity: sensitivity_code(Sensitivity::Private),
+            has_repo: false,
+            has_file: false,
+            has_tool: false,
+            created_by: live.map_or(&record.actor, |item| &item.created_by).clone(),
+            updated_by: record.actor.clone(),
+            created_at: live.map_or(ts, |item| item.created_at),
+            updated_at: ts,
+            content_bytes: 0,
+            counters: counters.into(),
+            links: Vec::new(),
         }
     }
 

@@ -241,6 +241,10 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Delete { op, id, if_version, erase, who } => {
                 let stored = self.visible(&id, &who.visibility, true)?;
                 check_version(&id, if_version, stored.version)?;
+                if op == Op::Prune && !stored.expired_at(self.clock) {
+                    // Renewed since somebody found it expired.
+                    return Err(self.not_found(&id).into());
+                }
                 self.delete(op, &id, &stored, erase, &who)
             }
             Command::Merge { target, sources, delete_sources, who, join } => {
@@ -323,7 +327,11 @@ impl<'a, 't> Decider<'a, 't> {
         if !plausible {
             return Ok(false);
         }
-        let stored = self.content(&content.id, live)?;
+        let stored = match self.content(&content.id, live) {
+            // What is lost can be written again.
+            Err(EngineError::Corrupt { .. }) => return Ok(false),
+            stored => stored?,
+        };
         let mut candidate = content.clone();
         candidate.version = stored.version;
         candidate.updated_at = stored.updated_at;
@@ -366,11 +374,7 @@ impl<'a, 't> Decider<'a, 't> {
         if let Some(live) = live
             && !who.visibility.admits(live.sensitivity(), &live.created_by)
         {
-            return Err(EngineError::NotFound {
-                id: target.clone(),
-                scope: self.state.key.to_string(),
-            }
-            .into());
+            return Err(self.not_found(target).into());
         }
         let base = live.map(|live| self.content(target, live)).transpose()?;
         let borrowed: Vec<&Content> = contents.iter().map(AsRef::as_ref).collect();
@@ -547,10 +551,11 @@ impl<'a, 't> Decider<'a, 't> {
             .filter(|item| !item.deleted)
             .filter(|item| expired_too || !item.expired_at(self.clock))
             .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
-            .ok_or_else(|| EngineError::NotFound {
-                id: id.clone(),
-                scope: self.state.key.scope.to_string(),
-            })
+            .ok_or_else(|| self.not_found(id))
+    }
+
+    fn not_found(&self, id: &ItemId) -> EngineError {
+        EngineError::NotFound { id: id.clone(), scope: self.state.key.scope.to_string() }
     }
 
     fn content(&mut self, id: &ItemId, record: &ItemRecord) -> Result<Arc<Content>> {

@@ -15,6 +15,7 @@ mod open;
 mod payloads;
 mod query;
 mod read;
+mod replay;
 mod routing;
 mod sample;
 mod scope;

@@ -78,12 +78,20 @@ impl ScopeState {
         Seq(self.visible.load(Ordering::Acquire))
     }
 
-    /// The content with `hash`; `None` when it was erased.
+    /// The content of any version; `None` when it was erased.
     ///
     /// # Errors
     ///
     /// [`EngineError::Corrupt`] when the bytes are not those the hash names.
     pub(crate) fn content(&self, view: &ReadView, hash: Digest) -> Result<Option<Arc<Content>>> {
+        // A reader that began before the erasure may have put it into the cache again.
+        if view.blob(hash)? == Some(Blob::Erased) {
+            return Ok(None);
+        }
+        self.cached(view, hash)
+    }
+
+    fn cached(&self, view: &ReadView, hash: Digest) -> Result<Option<Arc<Content>>> {
         if let Some(content) = self.payloads.get(hash) {
             return Ok(Some(content));
         }
@@ -138,14 +146,14 @@ impl ScopeState {
         }
     }
 
-    /// The content of a live item, or of a version that must exist.
+    /// The content of a live item, or of a version that is known not to be erased.
     pub(crate) fn stored(
         &self,
         view: &ReadView,
         id: &ItemId,
         hash: Digest,
     ) -> Result<Arc<Content>> {
-        self.content(view, hash)?.ok_or_else(|| EngineError::Corrupt {
+        self.cached(view, hash)?.ok_or_else(|| EngineError::Corrupt {
             what: format!("item {id} of scope {}", self.key),
             reason: format!("its content {hash} was erased but it is still listed"),
         })

@@ -316,7 +316,7 @@ impl Writer {
     fn views(&mut self) -> Result<Arc<Views>> {
         if self.behind {
             self.dirty = true;
-            match super::open::reopen(&self.state) {
+            match super::replay::reopen(&self.state) {
                 Ok(()) => self.behind = false,
                 Err(error @ (EngineError::NoSpace { .. } | EngineError::Disk(_))) => {
                     return Err(error);

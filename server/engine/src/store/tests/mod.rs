@@ -1,5 +1,6 @@
 //! The store as its callers meet it, on a real folder.
 
+mod erased;
 mod listing;
 mod trust;
 
