@@ -70,8 +70,15 @@ pub(crate) enum Command {
     Delete { op: Op, id: ItemId, if_version: Option<Version>, erase: bool, who: Who },
     /// Joins items into one.
     Merge { target: ItemId, sources: Vec<ItemId>, delete_sources: bool, who: Who, join: Join },
-    /// Takes an item over from elsewhere with its times, version and counters.
-    Import { op: Op, content: Box<Content>, counters: Counters, who: Who },
+    /// Takes an item over from elsewhere with its times and version. Without counters those of the
+    /// stored item are kept.
+    Import {
+        op: Op,
+        content: Box<Content>,
+        counters: Option<Counters>,
+        if_version: Option<Version>,
+        who: Who,
+    },
     /// Records that something happened to the scope as a whole.
     Note { op: Op, meta: Map<String, Value>, who: Who },
 }
@@ -250,8 +257,8 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Merge { target, sources, delete_sources, who, join } => {
                 self.merge(&target, &sources, delete_sources, &who, join)
             }
-            Command::Import { op, content, counters, who } => {
-                self.import(op, *content, counters, &who)
+            Command::Import { op, content, counters, if_version, who } => {
+                self.import(op, *content, counters, if_version, &who)
             }
             Command::Note { op, meta, who } => {
                 let id = ItemId::new("scope").map_err(EngineError::from)?;
@@ -270,14 +277,7 @@ impl<'a, 't> Decider<'a, 't> {
         let live = stored.as_ref().filter(|item| !item.deleted);
         let current = live.map_or(Version(0), |item| item.version);
         check_version(&content.id, if_version, current)?;
-        if let Some(live) = live
-            && !who.visibility.admits(live.sensitivity(), &live.created_by)
-        {
-            return Err(EngineError::Forbidden {
-                reason: format!("the id {} belongs to an item you may not see", content.id),
-            }
-            .into());
-        }
+        check_admitted(&content.id, live, &who)?;
         content.updated_at = self.clock;
         content.created_at = self.clock;
         content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
@@ -420,16 +420,22 @@ impl<'a, 't> Decider<'a, 't> {
         &mut self,
         op: Op,
         mut content: Content,
-        counters: Counters,
+        counters: Option<Counters>,
+        if_version: Option<Version>,
         who: &Who,
     ) -> Result<Outcome, Rejection> {
         let stored = self.applier.tables().item(&content.id)?;
+        let live = stored.as_ref().filter(|item| !item.deleted);
+        check_admitted(&content.id, live, who)?;
+        check_version(&content.id, if_version, live.map_or(Version(0), |item| item.version))?;
+        let created = live.is_none();
         content.version = stored.map_or(content.version.max(Version(1)), |item| {
             item.version.next().max(content.version)
         });
         let (id, version) = (content.id.clone(), content.version);
-        let seq = self.put(op, content, counters_meta(counters), Sketched::Later, who)?;
-        Ok(WriteResult { created: true, ..result(id, self.state.key.scope, version, seq) })
+        let meta = counters.map(counters_meta).unwrap_or_default();
+        let seq = self.put(op, content, meta, Sketched::Later, who)?;
+        Ok(WriteResult { created, ..result(id, self.state.key.scope, version, seq) })
     }
 
     fn delete(
@@ -579,6 +585,18 @@ fn check_version(id: &ItemId, expected: Option<Version>, actual: Version) -> Res
     match expected {
         Some(expected) if expected != actual => {
             Err(EngineError::VersionConflict { id: id.clone(), expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to write over an item that the writer may not know of.
+fn check_admitted(id: &ItemId, live: Option<&ItemRecord>, who: &Who) -> Result<()> {
+    match live {
+        Some(live) if !who.visibility.admits(live.sensitivity(), &live.created_by) => {
+            Err(EngineError::Forbidden {
+                reason: format!("the id {id} belongs to an item you may not see"),
+            })
         }
         _ => Ok(()),
     }

@@ -9,6 +9,7 @@
 mod command;
 mod contradiction;
 mod cursor;
+mod in_flight;
 mod list;
 mod maintenance;
 mod open;

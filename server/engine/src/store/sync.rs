@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::command::{Command, Visibility};
+use super::in_flight::InFlight;
 use super::read::Reader;
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
-use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus};
+use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus, WriteResult};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, Scope, Timestamp};
+use crate::ids::{ItemId, Scope, Timestamp, Version};
 use crate::item::{Content, Counters, gate};
 use crate::journal::Op;
 
@@ -120,14 +121,22 @@ impl Engine {
             return Ok(Some("the committed item is newer: pass force to overwrite it".to_owned()));
         }
         let content = Content { scope: Scope::Committed, ..Content::clone(&content) };
+        let version = committed.version(id)?;
         let command = Command::Import {
             op: Op::Sync,
             content: Box::new(content),
-            counters: seen.counters,
+            // The committed item has been used by others.
+            counters: (version == Version(0)).then_some(seen.counters),
+            if_version: Some(version),
             who: who(caller),
         };
-        target.writer.write_waiting(command)?;
-        Ok(None)
+        match target.writer.write_waiting(command) {
+            Ok(_) => Ok(None),
+            Err(
+                refused @ (EngineError::Forbidden { .. } | EngineError::VersionConflict { .. }),
+            ) => Ok(Some(refused.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     /// The configuration of one scope.
@@ -182,11 +191,13 @@ impl Engine {
         let redactor = self.redactor.load_full();
         let rules = self.rules(caller, &config, &redactor);
         let eyes = visibility(caller);
+        let mut writes = InFlight::new(&store.writer);
         let mut written = 0;
         let mut skipped = Vec::new();
         for (mut content, counters) in items {
             content.scope = scope;
             let reader = Reader::new(&store.state, None, &eyes)?;
+            let version = reader.version(&content.id)?;
             let stored = match reader.find(&content.id)? {
                 Some(seen) => Some(store.state.stored(&reader.view, &content.id, seen.hash)?),
                 None => None,
@@ -207,15 +218,34 @@ impl Engine {
                 skipped.push(Skipped { id: content.id, reason: reason.to_owned() });
                 continue;
             }
-            store.writer.write_waiting(Command::Import {
+            let id = content.id;
+            let command = Command::Import {
                 op: Op::Import,
                 content: Box::new(edited.content),
-                counters,
+                counters: Some(counters),
+                if_version: Some(version),
                 who: who(caller),
-            })?;
-            written += 1;
+            };
+            if let Some(done) = writes.begin(id, command)? {
+                written += u64::from(taken(done, &mut skipped)?);
+            }
+        }
+        while let Some(done) = writes.end() {
+            written += u64::from(taken(done, &mut skipped)?);
         }
         Ok((written, skipped))
+    }
+}
+
+/// Whether an item was taken over; notes why it was refused.
+fn taken((id, outcome): (ItemId, Result<WriteResult>), skipped: &mut Vec<Skipped>) -> Result<bool> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(refused @ (EngineError::Forbidden { .. } | EngineError::VersionConflict { .. })) => {
+            skipped.push(Skipped { id, reason: refused.to_string() });
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

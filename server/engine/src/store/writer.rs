@@ -49,6 +49,16 @@ enum Message {
     Stop,
 }
 
+/// A write in the queue.
+pub(crate) struct Pending(Receiver<Result<Outcome>>);
+
+impl Pending {
+    /// Waits until it is durable.
+    pub(crate) fn wait(self) -> Result<Outcome> {
+        self.0.recv().unwrap_or(Err(EngineError::Closed))
+    }
+}
+
 /// The way to a scope's writer.
 pub(crate) struct WriterHandle {
     sender: Sender<Message>,
@@ -98,10 +108,15 @@ impl WriterHandle {
     /// Like [`WriterHandle::write`], but waits for a place in the queue: for work that is one
     /// caller's and paces itself.
     pub(crate) fn write_waiting(&self, command: Command) -> Result<Outcome> {
+        self.submit(command)?.wait()
+    }
+
+    /// The first half of [`WriterHandle::write_waiting`].
+    pub(crate) fn submit(&self, command: Command) -> Result<Pending> {
         let (reply, answer) = bounded(1);
         let message = Message::Write { command: Box::new(command), reply };
         self.sender.send(message).map_err(|_| EngineError::Closed)?;
-        answer.recv().unwrap_or(Err(EngineError::Closed))
+        Ok(Pending(answer))
     }
 
     /// Runs `task` on the writer's thread and waits for its result.

@@ -17,6 +17,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::command::{Command, Visibility, Who};
+use super::in_flight::InFlight;
 use super::routing::who;
 use super::scope::ScopeStore;
 use super::{Engine, contradiction};
@@ -251,28 +252,31 @@ impl Engine {
         let by_scope = self.each(caller, scopes, |scope| {
             let view = scope.state.read()?;
             let expired = view.expired(Timestamp::now())?.collect::<Result<Vec<_>>>()?;
-            let mut kept = view.totals()?.items.saturating_sub(expired.len() as u64);
-            let mut gone = Vec::with_capacity(expired.len());
-            let total = expired.len() as u64;
-            for id in expired {
-                progress.report(gone.len() as u64, Some(total), "items pruned");
-                if !request.dry_run {
-                    let who = Who { subject: subject.clone(), visibility: Visibility::all() };
-                    let (op, if_version, erase) = (Op::Prune, None, false);
-                    let command = Command::Delete { op, id: id.clone(), if_version, erase, who };
-                    match scope.writer.write_waiting(command) {
-                        Ok(_) => {}
-                        // Renewed or deleted since the list was made.
-                        Err(EngineError::NotFound { .. }) => {
-                            kept += 1;
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                gone.push(id);
+            let kept = view.totals()?.items.saturating_sub(expired.len() as u64);
+            if request.dry_run {
+                return Ok(PrunedScope { expired, kept });
             }
-            Ok(PrunedScope { expired: gone, kept })
+            let total = expired.len() as u64;
+            let mut pruned = PrunedScope { expired: Vec::with_capacity(expired.len()), kept };
+            let mut note = |(id, outcome)| {
+                match outcome {
+                    Ok(_) => pruned.expired.push(id),
+                    // Renewed or deleted since the list was made.
+                    Err(EngineError::NotFound { .. }) => pruned.kept += 1,
+                    Err(error) => return Err(error),
+                }
+                progress.report(pruned.expired.len() as u64, Some(total), "items pruned");
+                Ok(())
+            };
+            let mut writes = InFlight::new(&scope.writer);
+            for id in expired {
+                let who = Who { subject: subject.clone(), visibility: Visibility::all() };
+                let (op, if_version, erase) = (Op::Prune, None, false);
+                let command = Command::Delete { op, id: id.clone(), if_version, erase, who };
+                writes.begin(id, command)?.map_or(Ok(()), &mut note)?;
+            }
+            std::iter::from_fn(|| writes.end()).try_for_each(&mut note)?;
+            Ok(pruned)
         })?;
         Ok(PruneResult {
             dry_run: request.dry_run,

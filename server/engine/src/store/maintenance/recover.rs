@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::{Caller, RecoverResult, ScopeRequest};
 use crate::error::{EngineError, Result};
 use crate::ids::Seq;
-use crate::item::{Counters, canonical};
+use crate::item::canonical;
 use crate::journal::{Line, Op};
 use crate::progress::Progress;
 use crate::store::Engine;
@@ -73,7 +73,8 @@ fn write_again(scope: &ScopeStore, caller: &Caller, line: Line) -> Result<bool> 
         (_, Some((_, body))) => Command::Import {
             op: Op::Import,
             content: Box::new(canonical::decode(&body)?),
-            counters: Counters::default(),
+            counters: None,
+            if_version: None,
             who,
         },
         (op @ (Op::Delete | Op::Prune), None) => {
