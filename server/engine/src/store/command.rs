@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::ChangeEvent;
+use super::payloads::bytes_of;
 use super::scope::{ScopeState, Views};
 use super::source::index_doc;
 use crate::api::WriteResult;
@@ -141,7 +142,7 @@ impl Command {
             | Self::Merge { .. }
             | Self::Note { .. } => return 1024,
         };
-        512 + content.title.len() + content.text.len() + content.code.len()
+        512 + bytes_of(content)
     }
 }
 
@@ -201,12 +202,17 @@ impl<'a, 't> Decider<'a, 't> {
         }
     }
 
+    /// Bytes of the contents staged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Ends the batch: changes for the index, events, number of records, content bytes.
     pub(crate) fn finish(self) -> Result<(Vec<Change>, Vec<ChangeEvent>, usize, usize)> {
         self.applier.finish()?;
         #[expect(clippy::iter_over_hash_type, reason = "a cache does not care about order")]
         for (hash, content) in self.fresh {
-            let bytes = content.title.len() + content.text.len() + content.code.len();
+            let bytes = bytes_of(&content);
             self.state.payloads.insert(hash, content, bytes);
         }
         Ok((self.changes, self.events, self.staged, self.bytes))

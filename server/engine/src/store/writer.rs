@@ -222,12 +222,13 @@ impl Writer {
         }
         let mut batch = batch.into_iter();
         let mut replies = Vec::with_capacity(batch.len());
-        if let Err(error) = self.try_batch(&mut batch, &mut replies) {
+        while batch.len() > 0 {
+            let Err(error) = self.try_batch(&mut batch, &mut replies) else { continue };
             self.journal.rollback();
             tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
             let told = describe(&error);
-            let decided = replies.into_iter().map(|(reply, _)| reply);
-            for reply in decided.chain(batch.map(|(_, reply)| reply)) {
+            let decided = replies.drain(..).map(|(reply, _)| reply);
+            for reply in decided.chain(batch.by_ref().map(|(_, reply)| reply)) {
                 let _ = reply.send(Err(told()));
             }
         }
@@ -259,7 +260,10 @@ impl Writer {
             let mut tables = Tables::open(&txn)?;
             let applier = Applier::new(&mut tables)?;
             let mut decider = Decider::new(&self.state, &views, &mut self.journal, applier);
-            for (command, reply) in batch.by_ref() {
+            // What a change comes to is not known before; the rest goes into the next transaction.
+            while decider.bytes() < BATCH_BYTES
+                && let Some((command, reply)) = batch.next()
+            {
                 match decider.decide(*command) {
                     Ok(outcome) => replies.push((reply, outcome)),
                     Err(Rejection::Command(error)) => {
