@@ -252,8 +252,8 @@ impl Engine {
     /// `memory.list`.
     pub fn list(&self, caller: &Caller, request: ListRequest) -> Result<ListResult> {
         let routes = self.readable(caller, Some(request.scope))?;
-        let readers = routes.readers(request.as_of)?;
-        list::list(&readers, &request)
+        let answer = || list::list(&routes.readers(request.as_of)?, &request);
+        routes.watch(answer())
     }
 
     /// `memory.history`.
@@ -271,10 +271,13 @@ impl Engine {
     /// `memory.query`.
     pub fn query(&self, caller: &Caller, request: QueryRequest) -> Result<QueryResult> {
         let routes = self.readable(caller, Some(request.scope))?;
-        let readers = routes.readers(request.as_of)?;
         let eyes =
             Eyes { clearance: routes.visibility.clearance, owner: routes.visibility.owner.clone() };
-        query::query(&readers, &eyes, &request, Some(&self.queries))
+        let query = || {
+            let readers = routes.readers(request.as_of)?;
+            query::query(&readers, &eyes, &request, Some(&self.queries))
+        };
+        routes.watch(query())
     }
 
     /// The first answer of the scopes in lookup order.
@@ -284,12 +287,17 @@ impl Engine {
         as_of: Option<Timestamp>,
         ask: impl Fn(&read::Reader<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
-        for reader in routes.readers(as_of)? {
-            if let Some(found) = ask(&reader)? {
-                return Ok(found);
+        let first = || {
+            for reader in routes.readers(as_of)? {
+                if let Some(found) = ask(&reader)? {
+                    return Ok(Some(found));
+                }
             }
-        }
-        Err(EngineError::NotFound { id: id.clone(), scope: routes.names() })
+            Ok(None)
+        };
+        routes
+            .watch(first())?
+            .ok_or_else(|| EngineError::NotFound { id: id.clone(), scope: routes.names() })
     }
 }
 

@@ -18,7 +18,7 @@ use redb::Durability;
 use super::contradiction::{self, Contradiction};
 use super::payloads::Payloads;
 use super::replay::{Source, follow_text, replay_catalog};
-use super::scope::{ScopeState, ScopeStore, Views};
+use super::scope::{Refusal, ScopeState, ScopeStore, Views};
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
 use crate::blocks::{BlockStore, FrameCache};
@@ -89,10 +89,8 @@ pub(crate) fn open(
             damage.file, damage.offset, damage.expected, damage.found
         )
     });
-    let safe_mode = options.safe_mode.then(|| {
-        "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write".to_owned()
-    });
-    let read_only = safe_mode.or(damage);
+    let safe_mode = options.safe_mode.then_some(Refusal::SafeMode);
+    let read_only = safe_mode.or_else(|| damage.map(Refusal::Damage));
     let visible = views.catalog.read()?.totals()?.seq;
     let state = Arc::new(ScopeState {
         key,

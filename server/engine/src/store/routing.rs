@@ -32,6 +32,11 @@ impl Routes {
         self.scopes.iter().map(|scope| Reader::new(&scope.state, as_of, &self.visibility)).collect()
     }
 
+    /// Has the writers look after the catalogs, when one of them may be what failed a reader.
+    pub(crate) fn watch<T>(&self, result: Result<T>) -> Result<T> {
+        self.scopes.iter().fold(result, |result, scope| scope.watch(result))
+    }
+
     /// The scopes asked for, for messages.
     pub(crate) fn names(&self) -> String {
         scope_names(&self.named)

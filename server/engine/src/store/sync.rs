@@ -156,8 +156,16 @@ impl Engine {
         let bytes = serde_json::to_vec_pretty(&config.to_json()).map_err(|error| {
             EngineError::Internal { context: "write config.json", message: error.to_string() }
         })?;
-        store.state.disk.durable_write(&store.state.dir.join("config.json"), &bytes)?;
-        store.state.set_config(config.clone());
+        let (state, config) = (Arc::clone(&store.state), config.clone());
+        // One after the other, so that file and memory never disagree.
+        store.writer.run(move |_| {
+            if let Some(refusal) = &*state.read_only.lock() {
+                return Err(EngineError::ReadOnly { reason: refusal.to_string() });
+            }
+            state.disk.durable_write(&state.dir.join("config.json"), &bytes)?;
+            state.set_config(config);
+            Ok(())
+        })?;
         let meta = serde_json::Map::new();
         store.writer.write_waiting(Command::Note { op: Op::Config, meta, who: who(caller) })?;
         Ok(())

@@ -47,7 +47,7 @@ impl Engine {
         let content = edited.content;
         let sketch = Sketch::of(&content);
         let near_duplicates = match &sketch {
-            Some(sketch) => similar(&scope, caller, &content.id, sketch, &config)?,
+            Some(sketch) => scope.watch(similar(&scope, caller, &content.id, sketch, &config))?,
             None => Vec::new(),
         };
         let upsert = Upsert { content, sketch, keep, if_version, who: who(caller) };
@@ -230,7 +230,7 @@ impl Engine {
         }
         let routes = self.readable(caller, None)?;
         for scope in &routes.scopes {
-            let stored = scope.state.read()?.item(id)?;
+            let stored = scope.watch(scope.state.read().and_then(|view| view.item(id)))?;
             let visible = stored.is_some_and(|item| {
                 !item.deleted && routes.visibility.admits(item.sensitivity(), &item.created_by)
             });

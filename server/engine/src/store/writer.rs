@@ -44,8 +44,13 @@ const RETRY_AFTER_MS: u64 = 50;
 pub(crate) type Task = Box<dyn FnOnce(&mut Journal) + Send>;
 
 enum Message {
-    Write { command: Box<Command>, reply: Sender<Result<Outcome>> },
+    Write {
+        command: Box<Command>,
+        reply: Sender<Result<Outcome>>,
+    },
     Run(Task),
+    /// The catalog failed a reader.
+    Nudge,
     Stop,
 }
 
@@ -75,7 +80,8 @@ impl WriterHandle {
             undurable_bytes: 0,
             durable_at: Instant::now(),
             dirty: false,
-            behind: false,
+            behind: None,
+            unannounced: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("scope-writer".to_owned())
@@ -133,6 +139,13 @@ impl WriterHandle {
         answer.recv().unwrap_or(Err(EngineError::Closed))
     }
 
+    /// Says that the catalog may have failed a reader: it does nothing more until it is opened
+    /// again.
+    pub(crate) fn nudge(&self) {
+        // A full queue means that there are writes, and they meet the failure as well.
+        let _ = self.sender.try_send(Message::Nudge);
+    }
+
     /// Lets everything queued finish and ends the thread.
     pub(crate) fn stop(&self) {
         // A disconnected channel means the thread is gone already.
@@ -151,8 +164,11 @@ struct Writer {
     undurable_bytes: usize,
     durable_at: Instant,
     dirty: bool,
-    /// The catalog has failed and must be opened again before it is used.
-    behind: bool,
+    /// Generation of the views whose catalog has failed and must be opened again before it is
+    /// used.
+    behind: Option<u64>,
+    /// Events of durable records that the views do not show yet.
+    unannounced: Vec<ChangeEvent>,
 }
 
 type Waiting = (Box<Command>, Sender<Result<Outcome>>);
@@ -185,7 +201,7 @@ impl Writer {
                         bytes += command.weight();
                         batch.push((command, reply));
                     }
-                    other @ (Message::Run(_) | Message::Stop) => {
+                    other @ (Message::Run(_) | Message::Nudge | Message::Stop) => {
                         after = Some(other);
                         break;
                     }
@@ -200,6 +216,7 @@ impl Writer {
             }
             match after {
                 Some(Message::Run(task)) => task(&mut self.journal),
+                Some(Message::Nudge) => self.look_after_catalog(),
                 Some(Message::Stop) => break,
                 Some(Message::Write { .. }) | None => {}
             }
@@ -295,7 +312,12 @@ impl Writer {
                 views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
                 self.state.visible.store(seq.0, Ordering::Release);
             }
-            Err(error) => self.catch_up(&error)?,
+            Err(error) => {
+                if let Err(unsettled) = self.catch_up(&views, &error) {
+                    self.unannounced.extend(events);
+                    return Err(unsettled);
+                }
+            }
         }
         self.dirty = true;
         self.undurable_bytes += bytes;
@@ -307,9 +329,9 @@ impl Writer {
     }
 
     /// Brings the views up to the journal after the catalog refused a durable batch.
-    fn catch_up(&mut self, error: &EngineError) -> Result<()> {
+    fn catch_up(&mut self, views: &Views, error: &EngineError) -> Result<()> {
         tracing::error!(scope = %self.state.key, %error, "the catalog refused durable records");
-        self.behind = true;
+        self.behind = Some(views.generation);
         self.views().map(drop).map_err(|again| {
             tracing::error!(scope = %self.state.key, error = %again, "the catalog is still behind");
             EngineError::Unsettled { reason: error.to_string() }
@@ -323,7 +345,7 @@ impl Writer {
             return Ok((views, txn));
         }
         // It does nothing more after one failed read, write or sync.
-        self.behind = true;
+        self.behind = Some(views.generation);
         let views = self.views()?;
         let txn = views.catalog.begin_write(Durability::None)?;
         Ok((views, txn))
@@ -331,25 +353,36 @@ impl Writer {
 
     /// The views; a catalog that fell behind is opened again first. While the disk goes on
     /// failing that fails as well and is tried again with the next write, and every so often
-    /// without one.
+    /// without one. What else fails stays so until the views are derived again.
     fn views(&mut self) -> Result<Arc<Views>> {
-        if self.behind {
+        let views = self.state.views.load_full();
+        let Some(behind) = self.behind else { return Ok(views) };
+        if behind == views.generation {
+            if let (true, Some(reason)) = (self.state.refuses_for_catalog(), self.state.refusal()) {
+                self.dirty = false;
+                return Err(EngineError::ReadOnly { reason });
+            }
             self.dirty = true;
-            match super::replay::reopen(&self.state) {
-                Ok(()) => self.behind = false,
-                Err(error @ (EngineError::NoSpace { .. } | EngineError::Disk(_))) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.state.refuse_writes(format!(
+            super::replay::reopen(&self.state).inspect_err(|error| {
+                if !matches!(error, EngineError::NoSpace { .. } | EngineError::Disk(_)) {
+                    self.state.refuse_for_catalog(format!(
                         "the catalog does not follow the journal ({error}): run \
                          maintenance.rebuild, or restart the server"
                     ));
-                    return Err(error);
                 }
-            }
+            })?;
         }
+        self.behind = None;
+        let events = std::mem::take(&mut self.unannounced);
+        self.announce(&events);
         Ok(self.state.views.load_full())
+    }
+
+    /// Opens the catalog again if it has failed.
+    fn look_after_catalog(&mut self) {
+        if let Err(error) = self.begin() {
+            tracing::warn!(scope = %self.state.key, %error, "the catalog failed");
+        }
     }
 
     fn announce(&self, events: &[ChangeEvent]) {
@@ -369,7 +402,7 @@ impl Writer {
             }
             Err(error) => {
                 // The journal has everything; the next attempt or the next start mends the view.
-                self.behind = true;
+                self.behind = Some(self.state.views.load().generation);
                 tracing::warn!(scope = %self.state.key, %error, "the catalog could not be synced");
             }
         }

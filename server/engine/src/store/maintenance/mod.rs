@@ -132,7 +132,8 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, MaintenanceResult>> {
         self.each(caller, request, |scope| {
-            let _alone = scope.alone()?;
+            let _alone =
+                if scope.state.refuses_for_catalog() { scope.turn()? } else { scope.alone()? };
             scope.rebuild(progress)
         })
     }
@@ -321,6 +322,11 @@ impl ScopeStore {
         if let Some(reason) = self.state.refusal() {
             return Err(EngineError::ReadOnly { reason });
         }
+        self.turn()
+    }
+
+    /// [`ScopeStore::alone`], whether or not writes are refused.
+    fn turn(&self) -> Result<parking_lot::MutexGuard<'_, ()>> {
         self.state
             .maintenance
             .try_lock()

@@ -44,6 +44,7 @@ impl ScopeStore {
         let old = self.writer.run(move |_| {
             // What was written while the views were derived; the writer is waiting.
             replay(&shared, &fresh, &NoProgress)?;
+            shared.catalog_is_well();
             Ok(shared.views.swap(fresh))
         })?;
         if let Err(error) = old.text.close() {
