@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, LockGuard};
@@ -136,12 +136,31 @@ pub struct Engine {
 #[derive(Default)]
 struct Scopes {
     open: BTreeMap<ScopeKey, Arc<ScopeStore>>,
-    /// Those that could not be opened: when that was tried last, and why it failed.
-    failed: BTreeMap<ScopeKey, (Instant, String)>,
+    /// Held while a scope is being opened, by who opens it.
+    opening: BTreeMap<ScopeKey, Arc<Mutex<()>>>,
+    failed: BTreeMap<ScopeKey, Failed>,
     closed: bool,
     /// Catalog cache bytes given out.
     cache_given: u64,
 }
+
+/// A scope that could not be opened.
+struct Failed {
+    at: Instant,
+    /// How long it is left alone before it is tried again.
+    pause: Duration,
+    reason: String,
+}
+
+impl Failed {
+    /// Notes the failure, just now, of an attempt that began at `begun`.
+    fn since(begun: Instant, reason: String) -> Self {
+        Self { at: Instant::now(), pause: begun.elapsed().max(REOPEN_AFTER), reason }
+    }
+}
+
+/// How long a scope that could not be opened is left alone at least.
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
 /// `store.json`: what makes this store this store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,11 +249,15 @@ impl Engine {
     /// Finishes waiting writes, makes every view durable, and releases the lock. Later calls
     /// answer [`EngineError::Closed`].
     pub fn close(&self) -> Result<()> {
-        let open = {
+        let (open, opening) = {
             let mut scopes = self.scopes.write();
             scopes.closed = true;
-            std::mem::take(&mut scopes.open)
+            (std::mem::take(&mut scopes.open), std::mem::take(&mut scopes.opening))
         };
+        for turn in opening.values() {
+            // Whoever is opening a scope finds the store closed and leaves it alone.
+            drop(turn.lock());
+        }
         for scope in open.values() {
             scope.writer.stop();
         }

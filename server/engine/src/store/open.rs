@@ -185,7 +185,7 @@ fn open_views(
 ) -> Result<(Views, Option<Contradiction>)> {
     let Opening { disk, dir, options, .. } = *opening;
     let root = dir.join("views");
-    let generations = generations(disk, &root)?;
+    let mut generations = generations(disk, &root)?;
     let complete = generations.iter().rev().find(|(_, complete)| *complete);
     if let Some(&(generation, _)) = complete {
         match load(disk, &root, generation, cache_bytes, options) {
@@ -206,6 +206,10 @@ fn open_views(
         }
     } else if until > Seq(0) && !generations.is_empty() {
         recovered.push("views were derived again: none was complete".to_owned());
+    }
+    // Attempts that failed take space that this one may need.
+    for (generation, _) in generations.extract_if(.., |(_, complete)| !*complete) {
+        disk.remove_dir_all(&root.join(generation.to_string()))?;
     }
     let next = generations.last().map_or(1, |(generation, _)| generation + 1);
     let (views, notes) = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
@@ -231,13 +235,23 @@ pub(crate) fn derive(
 ) -> Result<(Views, Vec<String>)> {
     let dir = root.join(generation.to_string());
     disk.remove_dir_all(&dir)?;
-    let views = load(disk, root, generation, cache_bytes, options)?;
-    let notes = replay_catalog(&views, source, until, progress)?;
-    follow_text(&views, source, progress)?;
-    views.catalog.make_durable()?;
-    views.text.flush()?;
-    disk.durable_write(&dir.join(COMPLETE), b"")?;
-    Ok((views, notes))
+    let fill = || {
+        let views = load(disk, root, generation, cache_bytes, options)?;
+        let notes = replay_catalog(&views, source, until, progress)?;
+        follow_text(&views, source, progress)?;
+        views.catalog.make_durable()?;
+        // In safe mode the index is in memory alone, so that there is no complete generation.
+        if !options.safe_mode {
+            views.text.flush()?;
+            disk.durable_write(&dir.join(COMPLETE), b"")?;
+        }
+        Ok((views, notes))
+    };
+    fill().inspect_err(|_| {
+        if let Err(error) = disk.remove_dir_all(&dir) {
+            tracing::warn!(%error, "views that could not be derived were not removed");
+        }
+    })
 }
 
 fn load(

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Engine;
 use super::command::{Visibility, Who};
 use super::open::{self, Opening};
 use super::read::{Reader, scope_names};
 use super::scope::ScopeStore;
+use super::{Engine, Failed, Scopes};
 use crate::api::Caller;
 use crate::error::{EngineError, Result};
 use crate::ids::{ProjectId, Scope, ScopeKey, ScopeSelector, TenantId, Timestamp};
@@ -16,8 +16,6 @@ use crate::progress::{NoProgress, Progress};
 
 /// Smallest catalog cache of a scope.
 const MIN_CATALOG_CACHE: u64 = 1 << 20;
-/// How long a scope that could not be opened is left alone before it is tried again.
-const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
 /// The scopes that answer one read, in lookup order, and with whose eyes.
 pub(crate) struct Routes {
@@ -123,14 +121,8 @@ impl Engine {
     }
 
     fn existing(&self, key: &ScopeKey) -> Result<Option<Arc<ScopeStore>>> {
-        {
-            let scopes = self.scopes.read();
-            if scopes.closed {
-                return Err(EngineError::Closed);
-            }
-            if let Some(store) = scopes.open.get(key) {
-                return Ok(Some(Arc::clone(store)));
-            }
+        if let Some(store) = self.scopes.read().known(key)? {
+            return Ok(Some(store));
         }
         if self.disk.exists(&self.dir(key))? {
             self.open_scope(key, &NoProgress).map(Some)
@@ -145,28 +137,24 @@ impl Engine {
         key: &ScopeKey,
         progress: &dyn Progress,
     ) -> Result<Arc<ScopeStore>> {
-        if let Some(store) = self.scopes.read().open.get(key) {
-            return Ok(Arc::clone(store));
+        if let Some(store) = self.scopes.read().known(key)? {
+            return Ok(store);
         }
-        let mut scopes = self.scopes.write();
-        if scopes.closed {
-            return Err(EngineError::Closed);
-        }
-        if let Some(store) = scopes.open.get(key) {
-            return Ok(Arc::clone(store));
-        }
-        if let Some((at, reason)) = scopes.failed.get(key)
-            && at.elapsed() < REOPEN_AFTER
-        {
-            return Err(EngineError::Unavailable {
-                scope: key.to_string(),
-                reason: reason.clone(),
-            });
-        }
-        // Each scope gets half of what is left, so that the sum stays within the budget however
-        // many there are, and a store with one large scope uses most of it.
-        let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
-        let cache = (left / 2).max(MIN_CATALOG_CACHE);
+        // Opening can take long; nobody waits for it but who needs this scope.
+        let turn = Arc::clone(self.scopes.write().opening.entry(key.clone()).or_default());
+        let _turn = turn.lock();
+        let cache = {
+            let mut scopes = self.scopes.write();
+            if let Some(store) = scopes.known(key)? {
+                return Ok(store);
+            }
+            // Each scope gets half of what is left, so that the sum stays within the budget
+            // however many there are, and a store with one large scope uses most of it.
+            let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
+            let cache = (left / 2).max(MIN_CATALOG_CACHE);
+            scopes.cache_given += cache;
+            cache
+        };
         let opening = Opening {
             disk: &self.disk,
             dir: &self.dir(key),
@@ -176,17 +164,27 @@ impl Engine {
             listeners: &self.listeners,
             cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
         };
-        let store = match open::open(key.clone(), &opening, progress) {
-            Ok(store) => Arc::new(store),
-            Err(error) => {
-                scopes.failed.insert(key.clone(), (Instant::now(), error.to_string()));
-                return Err(error);
+        let begun = Instant::now();
+        let opened = open::open(key.clone(), &opening, progress).map(Arc::new);
+        let mut scopes = self.scopes.write();
+        match opened {
+            Ok(store) if scopes.closed => {
+                drop(scopes);
+                store.writer.stop();
+                Err(EngineError::Closed)
             }
-        };
-        scopes.failed.remove(key);
-        scopes.cache_given += cache;
-        scopes.open.insert(key.clone(), Arc::clone(&store));
-        Ok(store)
+            Ok(store) => {
+                scopes.failed.remove(key);
+                scopes.opening.remove(key);
+                scopes.open.insert(key.clone(), Arc::clone(&store));
+                Ok(store)
+            }
+            Err(error) => {
+                scopes.cache_given -= cache;
+                scopes.failed.insert(key.clone(), Failed::since(begun, error.to_string()));
+                Err(error)
+            }
+        }
     }
 
     /// Scopes that are open, for status.
@@ -201,7 +199,7 @@ impl Engine {
     /// Scopes that are there and could not be opened when that was tried last, with the reason.
     pub fn unavailable(&self) -> Vec<(ScopeKey, String)> {
         let scopes = self.scopes.read();
-        scopes.failed.iter().map(|(key, (_, reason))| (key.clone(), reason.clone())).collect()
+        scopes.failed.iter().map(|(key, failed)| (key.clone(), failed.reason.clone())).collect()
     }
 
     fn dir(&self, key: &ScopeKey) -> PathBuf {
@@ -248,6 +246,25 @@ impl Engine {
             }
         }
         Ok(keys)
+    }
+}
+
+impl Scopes {
+    /// The scope if it is open; the error if it is not to be opened now.
+    fn known(&self, key: &ScopeKey) -> Result<Option<Arc<ScopeStore>>> {
+        if self.closed {
+            return Err(EngineError::Closed);
+        }
+        if let Some(store) = self.open.get(key) {
+            return Ok(Some(Arc::clone(store)));
+        }
+        match self.failed.get(key) {
+            Some(failed) if failed.at.elapsed() < failed.pause => Err(EngineError::Unavailable {
+                scope: key.to_string(),
+                reason: failed.reason.clone(),
+            }),
+            _ => Ok(None),
+        }
     }
 }
 
