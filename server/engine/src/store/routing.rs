@@ -101,7 +101,7 @@ impl Engine {
         &self,
         caller: &Caller,
         selector: ScopeSelector,
-    ) -> Result<Vec<(String, Arc<ScopeStore>)>> {
+    ) -> Result<Vec<(String, Result<Arc<ScopeStore>>)>> {
         let mut found = Vec::new();
         for key in self.keys_on_disk()? {
             let named = key.tenant == caller.tenant
@@ -114,7 +114,7 @@ impl Engine {
                     (Some(project), None) => format!("{}/{project}", key.scope),
                     _ => key.scope.to_string(),
                 };
-                found.push((label, self.open_scope(&key, &NoProgress)?));
+                found.push((label, self.open_scope(&key, &NoProgress)));
             }
         }
         Ok(found)

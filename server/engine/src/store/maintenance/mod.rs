@@ -302,16 +302,24 @@ impl Engine {
         })
     }
 
-    fn each<T>(
+    /// Does `work` on each scope, whether or not it succeeds on the others.
+    pub(super) fn each<T>(
         &self,
         caller: &Caller,
         request: ScopeRequest,
         mut work: impl FnMut(&ScopeStore) -> Result<T>,
     ) -> Result<BTreeMap<String, T>> {
         let mut results = BTreeMap::new();
+        let mut failed = Vec::new();
         for (label, scope) in self.administered(caller, request.scope)? {
-            results.insert(label, work(&scope)?);
+            match scope.and_then(|scope| scope.watch(work(&scope))) {
+                Ok(result) => {
+                    results.insert(label, result);
+                }
+                Err(error) => failed.push((label, error)),
+            }
         }
+        incomplete(failed, results.keys())?;
         Ok(results)
     }
 }
@@ -332,6 +340,25 @@ impl ScopeStore {
             .try_lock()
             .ok_or(EngineError::Busy { waiting: 1, retry_after_ms: 1000 })
     }
+}
+
+/// The error for an operation that failed on some scopes; `done` are the others.
+fn incomplete<'a>(
+    mut failed: Vec<(String, EngineError)>,
+    done: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let done: Vec<&str> = done.map(String::as_str).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> =
+        failed.iter().map(|(label, error)| format!("{label}: {error}")).collect();
+    let (_, first) = failed.swap_remove(0);
+    if done.is_empty() && failed.is_empty() {
+        return Err(first);
+    }
+    let done = if done.is_empty() { "no scope".to_owned() } else { done.join(", ") };
+    Err(EngineError::Incomplete { failed: named.join("; "), done, code: first.code() })
 }
 
 fn millis(since: Instant) -> f64 {

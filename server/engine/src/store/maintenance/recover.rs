@@ -28,14 +28,11 @@ impl Engine {
                     .to_owned(),
             });
         }
-        let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope)? {
+        let results = self.each(caller, request, |scope| {
             let _alone = scope.state.maintenance.lock();
-            if let Some(result) = recover(&scope, caller, progress)? {
-                results.insert(label, result);
-            }
-        }
-        Ok(results)
+            recover(scope, caller, progress)
+        })?;
+        Ok(results.into_iter().filter_map(|(label, result)| Some((label, result?))).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod erased;
 mod listing;
+mod opening;
 mod trust;
 
 use std::path::Path;
