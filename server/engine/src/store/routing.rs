@@ -69,7 +69,7 @@ impl Engine {
                 refused = Some(scope);
                 continue;
             }
-            let Some(key) = key(caller, scope, named.len() > 1)? else { continue };
+            let Some(key) = key(caller, scope, named.contains(&Scope::Global))? else { continue };
             if let Some(store) = self.existing(&key)? {
                 scopes.push(store);
             }
@@ -84,15 +84,16 @@ impl Engine {
 
     /// The scope to write to, created when missing.
     pub(crate) fn writable(&self, caller: &Caller, scope: Scope) -> Result<Arc<ScopeStore>> {
-        if !caller.write.contains(scope) {
-            return Err(EngineError::Forbidden {
-                reason: format!("{} may not write to the scope {scope}", caller.subject),
-            });
-        }
-        match key(caller, scope, false)? {
-            Some(key) => self.open_scope(&key, &NoProgress),
-            None => Err(no_project(scope)),
-        }
+        self.open_scope(&writable_key(caller, scope)?, &NoProgress)
+    }
+
+    /// The scope to change an item in, if there is one.
+    pub(crate) fn changeable(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+    ) -> Result<Option<Arc<ScopeStore>>> {
+        self.existing(&writable_key(caller, scope)?)
     }
 
     /// Scopes an administrative operation works on: those of the caller's project, or, without
@@ -269,7 +270,7 @@ impl Scopes {
 }
 
 /// The journal that `scope` means for the caller. Without a project there is none for local and
-/// committed: in a union they are then left out, alone they are an error.
+/// committed: in a union with the global scope they are then left out, else they are an error.
 fn key(caller: &Caller, scope: Scope, union: bool) -> Result<Option<ScopeKey>> {
     let tenant = caller.tenant.clone();
     match (scope, &caller.project) {
@@ -280,6 +281,16 @@ fn key(caller: &Caller, scope: Scope, union: bool) -> Result<Option<ScopeKey>> {
         (Scope::Local | Scope::Committed, None) if union => Ok(None),
         (Scope::Local | Scope::Committed, None) => Err(no_project(scope)),
     }
+}
+
+/// The journal that the caller writes to in `scope`.
+fn writable_key(caller: &Caller, scope: Scope) -> Result<ScopeKey> {
+    if !caller.write.contains(scope) {
+        return Err(EngineError::Forbidden {
+            reason: format!("{} may not write to the scope {scope}", caller.subject),
+        });
+    }
+    key(caller, scope, false)?.ok_or_else(|| no_project(scope))
 }
 
 fn no_project(scope: Scope) -> EngineError {

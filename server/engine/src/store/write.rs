@@ -58,7 +58,7 @@ impl Engine {
     /// `memory.delete`.
     pub fn delete(&self, caller: &Caller, request: DeleteRequest) -> Result<WriteResult> {
         let DeleteRequest { id, scope, erase, if_version } = request;
-        let scope = self.holder(caller, &id, scope)?;
+        let scope = self.holder(caller, &id, scope, true)?;
         scope.writer.write(Command::Delete {
             op: Op::Delete,
             id,
@@ -86,13 +86,13 @@ impl Engine {
         pinned: bool,
     ) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         self.edit(caller, &holder, op, id, None, move |editor, stored| editor.pin(stored, pinned))
     }
 
     /// `memory.tag`.
     pub fn tag(&self, caller: &Caller, request: TagRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Tag, id, None, move |editor, stored| {
             editor.tag(stored, &request)
@@ -101,7 +101,7 @@ impl Engine {
 
     /// `memory.patch`.
     pub fn patch(&self, caller: &Caller, request: PatchRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let (id, if_version) = (request.id.clone(), request.if_version);
         self.edit(caller, &holder, Op::Patch, id, if_version, move |editor, stored| {
             editor.patch(stored, &request)
@@ -110,7 +110,7 @@ impl Engine {
 
     /// `memory.append`.
     pub fn append(&self, caller: &Caller, request: AppendRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Append, id, None, move |editor, stored| {
             editor.append(stored, &request)
@@ -119,7 +119,7 @@ impl Engine {
 
     /// `memory.link`.
     pub fn link(&self, caller: &Caller, request: LinkRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.from, request.scope)?;
+        let holder = self.holder(caller, &request.from, request.scope, false)?;
         if !request.remove {
             let eyes = visibility(caller);
             let reader = Reader::new(&holder.state, None, &eyes)?;
@@ -137,7 +137,7 @@ impl Engine {
     /// `memory.renew`. Also brings back an item whose life is over but which is not pruned yet.
     pub fn renew(&self, caller: &Caller, request: RenewRequest) -> Result<WriteResult> {
         let RenewRequest { id, scope, ttl_days } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, true)?;
         self.edit(caller, &holder, Op::Renew, id, None, move |editor, stored| {
             editor.renew(stored, ttl_days)
         })
@@ -146,7 +146,7 @@ impl Engine {
     /// `memory.feedback`.
     pub fn feedback(&self, caller: &Caller, request: FeedbackRequest) -> Result<WriteResult> {
         let FeedbackRequest { id, scope, helpful } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         holder.writer.write(Command::Count {
             op: Op::Feedback,
             id,
@@ -158,7 +158,7 @@ impl Engine {
     /// `memory.use`.
     pub fn record_use(&self, caller: &Caller, request: ItemRequest) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         holder.writer.write(Command::Count {
             op: Op::Use,
             id,
@@ -169,10 +169,10 @@ impl Engine {
 
     /// `memory.merge`.
     pub fn merge(&self, caller: &Caller, request: MergeRequest) -> Result<WriteResult> {
-        let scope = self.writable(caller, request.scope)?;
         let Some(first) = request.source_ids.first() else {
             return Err(EngineError::invalid("sourceIds", "give at least one item"));
         };
+        let scope = self.holder(caller, first, Some(request.scope), false)?;
         let target = request.target_id.clone().unwrap_or_else(|| first.clone());
         let sources = request.source_ids.clone();
         let delete_sources = request.delete_source;
@@ -218,21 +218,28 @@ impl Engine {
         }
     }
 
-    /// The writable scope that holds `id`.
+    /// The writable scope that holds `id`; one that is named need not hold it, but be there.
     fn holder(
         &self,
         caller: &Caller,
         id: &ItemId,
         scope: Option<Scope>,
+        expired_too: bool,
     ) -> Result<Arc<ScopeStore>> {
         if let Some(scope) = scope {
-            return self.writable(caller, scope);
+            // What changes an item never creates a scope: the name may be mistyped.
+            return self
+                .changeable(caller, scope)?
+                .ok_or_else(|| EngineError::NotFound { id: id.clone(), scope: scope.to_string() });
         }
         let routes = self.readable(caller, None)?;
+        let now = Timestamp::now();
         for scope in &routes.scopes {
             let stored = scope.watch(scope.state.read().and_then(|view| view.item(id)))?;
             let visible = stored.is_some_and(|item| {
-                !item.deleted && routes.visibility.admits(item.sensitivity(), &item.created_by)
+                !item.deleted
+                    && (expired_too || !item.expired_at(now))
+                    && routes.visibility.admits(item.sensitivity(), &item.created_by)
             });
             if visible {
                 return self.writable(caller, scope.state.key.scope);

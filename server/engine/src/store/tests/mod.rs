@@ -4,6 +4,7 @@ mod erased;
 mod listing;
 mod opening;
 mod trust;
+mod writing;
 
 use std::path::Path;
 use std::sync::Arc;
