@@ -83,6 +83,16 @@ pub enum EngineError {
         /// Why the catalog did not follow.
         reason: String,
     },
+    /// An operation over several scopes failed on some of them.
+    #[error("{failed} (done for {done})")]
+    Incomplete {
+        /// Those on which it failed, each with the reason.
+        failed: String,
+        /// Those on which it is done.
+        done: String,
+        /// Code of the first failure.
+        code: &'static str,
+    },
     /// Stored bytes are not what they must be.
     #[error("corrupt {what}: {reason}")]
     Corrupt {
@@ -126,6 +136,7 @@ impl EngineError {
             Self::ReadOnly { .. } => "read_only",
             Self::Unavailable { .. } => "scope_unavailable",
             Self::Unsettled { .. } => "unsettled",
+            Self::Incomplete { code, .. } => code,
             Self::Corrupt { .. } => "corrupt",
             Self::Disk(_) => "disk_failure",
             Self::Closed => "shutting_down",

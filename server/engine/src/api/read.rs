@@ -110,6 +110,8 @@ pub struct ListRequest {
 pub struct ListResult {
     /// Items that match, all pages counted.
     pub total: u64,
+    /// Whether `total` is exact.
+    pub total_relation: TotalRelation,
     /// This page.
     pub items: Vec<Summary>,
     /// Pass it as `cursor` to get the next page.

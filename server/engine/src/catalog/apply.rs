@@ -5,7 +5,7 @@ use redb::ReadableTable as _;
 
 use super::failure;
 use super::record::{
-    Blob, Digest32, ItemRecord, StoredCounters, Totals, VersionRecord, decode, encode,
+    Blob, CountersRecord, Digest32, ItemRecord, Totals, VersionRecord, decode, encode,
 };
 use super::tables::Tables;
 use crate::error::{EngineError, Result};
@@ -69,12 +69,11 @@ impl<'a, 't> Applier<'a, 't> {
                 ),
             });
         }
-        match (record.op, applied.content) {
-            (Op::Use | Op::Feedback, _) => self.counters(record)?,
-            (Op::Delete | Op::Prune, _) => self.delete(record)?,
-            (Op::Erase | Op::Config | Op::Maintenance, _) => {}
-            (_, Some(content)) => self.put(applied, content)?,
-            (_, None) => self.put_bodiless(applied)?,
+        match record.op {
+            Op::Use | Op::Feedback => self.counters(record)?,
+            Op::Delete | Op::Prune => self.delete(record)?,
+            Op::Erase | Op::Config | Op::Maintenance => {}
+            _ => self.put(applied)?,
         }
         self.totals.seq = record.seq.0;
         self.totals.head = applied.head_hash.0;
@@ -82,26 +81,32 @@ impl<'a, 't> Applier<'a, 't> {
         Ok(())
     }
 
-    fn put(&mut self, applied: &Applied<'_>, content: &Content) -> Result<()> {
+    /// A version. Without a body, which is nowhere, only its place among the versions is known;
+    /// whether that was asked for, a later delete record says.
+    fn put(&mut self, applied: &Applied<'_>) -> Result<()> {
         let record = applied.record;
-        let id = content.id.as_str();
-        let previous = self.tables.item(&content.id)?;
+        let id = record.id.as_str();
+        let previous = self.tables.item(&record.id)?;
         let mut counters = previous.as_ref().map(ItemRecord::counters).unwrap_or_default();
         if let Some(previous) = &previous {
-            self.unlist(&content.id, previous)?;
+            self.unlist(&record.id, previous)?;
             if previous.deleted {
                 // A new item under an old name starts afresh, for readers of the past as well.
                 counters = Counters::default();
-                self.log_counters(id, record.seq, counters)?;
+                self.log_counters(record, counters)?;
             }
         }
         if let Some(given) = counters_of(record) {
             counters = given;
-            self.log_counters(id, record.seq, counters)?;
+            self.log_counters(record, counters)?;
         }
-        let item =
-            ItemRecord::of(content, record.seq, record.hash, applied.content_bytes, counters);
-        self.list(&content.id, &item)?;
+        let item = match applied.content {
+            Some(content) => {
+                ItemRecord::of(content, record.seq, record.hash, applied.content_bytes, counters)
+            }
+            None => ItemRecord::bodiless(record, previous.as_ref(), counters),
+        };
+        self.list(&record.id, &item)?;
         self.note_version(record, applied.content_bytes, false)?;
         if let Some(blob) = applied.blob {
             self.tables.set_blob(record.hash, blob)?;
@@ -115,17 +120,13 @@ impl<'a, 't> Applier<'a, 't> {
         Ok(())
     }
 
-    /// A content record whose body is nowhere: the version existed, its content is gone. Whether
-    /// that was asked for, a later delete record says.
-    fn put_bodiless(&mut self, applied: &Applied<'_>) -> Result<()> {
-        self.note_version(applied.record, 0, false)?;
-        self.tables.set_blob(applied.record.hash, Blob::Missing)
-    }
-
     fn delete(&mut self, record: &Record) -> Result<()> {
-        // There is no item when every body before the deletion was erased.
+        let erased = record.meta.get(ERASE_META).and_then(serde_json::Value::as_bool) == Some(true);
         if let Some(mut item) = self.tables.item(&record.id)? {
             self.unlist(&record.id, &item)?;
+            if erased {
+                item = ItemRecord::bodiless(record, Some(&item), item.counters());
+            }
             item.deleted = true;
             item.version = record.version;
             item.seq = record.seq;
@@ -133,7 +134,7 @@ impl<'a, 't> Applier<'a, 't> {
             insert(self.tables.items.insert(record.id.as_str(), encode(&item)?.as_slice()))?;
         }
         self.note_version(record, 0, true)?;
-        if record.meta.get(ERASE_META).and_then(serde_json::Value::as_bool) == Some(true) {
+        if erased {
             for hash in self.hashes_of(&record.id)? {
                 self.tables.set_blob(hash, Blob::Erased)?;
             }
@@ -152,12 +153,13 @@ impl<'a, 't> Applier<'a, 't> {
             item.counters = counters.into();
             insert(self.tables.items.insert(record.id.as_str(), encode(&item)?.as_slice()))?;
         }
-        self.log_counters(record.id.as_str(), record.seq, counters)
+        self.log_counters(record, counters)
     }
 
-    fn log_counters(&mut self, id: &str, seq: Seq, counters: Counters) -> Result<()> {
-        let bytes = encode(&StoredCounters::from(counters))?;
-        insert(self.tables.counters.insert((id, seq.0), bytes.as_slice()))
+    fn log_counters(&mut self, record: &Record, counters: Counters) -> Result<()> {
+        let counters = CountersRecord { ts: record.ts.as_millis(), counters: counters.into() };
+        let key = (record.id.as_str(), record.seq.0);
+        insert(self.tables.counters.insert(key, encode(&counters)?.as_slice()))
     }
 
     fn note_version(&mut self, record: &Record, bytes: usize, deleted: bool) -> Result<()> {
@@ -199,7 +201,7 @@ impl<'a, 't> Applier<'a, 't> {
     fn list(&mut self, id: &ItemId, item: &ItemRecord) -> Result<()> {
         let id = id.as_str();
         insert(self.tables.items.insert(id, encode(item)?.as_slice()))?;
-        insert(self.tables.live.insert(item.seq.0, id))?;
+        insert(self.tables.live.insert((item.updated_at, item.seq.0), id))?;
         if let Some(end) = item.expires_at {
             insert(self.tables.expiry.insert((end, id), ()))?;
         }
@@ -215,7 +217,7 @@ impl<'a, 't> Applier<'a, 't> {
             return Ok(());
         }
         let name = id.as_str();
-        remove(self.tables.live.remove(item.seq.0))?;
+        remove(self.tables.live.remove((item.updated_at, item.seq.0)))?;
         if let Some(end) = item.expires_at {
             remove(self.tables.expiry.remove((end, name)))?;
         }

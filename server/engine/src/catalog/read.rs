@@ -42,9 +42,9 @@ impl ReadView {
         version_at(&self.tables.versions, id.as_str(), seq)
     }
 
-    /// Usage and feedback of an item as of `seq`.
-    pub(crate) fn counters_at(&self, id: &ItemId, seq: Seq) -> Result<Counters> {
-        counters_at(&self.tables.counters, id.as_str(), seq)
+    /// Usage and feedback of an item as of `seq`, as far as it was noted at or before `moment`.
+    pub(crate) fn counters_at(&self, id: &ItemId, seq: Seq, moment: Timestamp) -> Result<Counters> {
+        counters_at(&self.tables.counters, id.as_str(), seq, moment)
     }
 
     /// Every item that has been used or voted on, or was taken over with counters, once.
@@ -83,19 +83,20 @@ impl ReadView {
         }))
     }
 
-    /// Live items by last write, newest first, from the one written at or before `from`.
+    /// Live items by last write, newest first, from the time and record `from` on.
     pub(crate) fn live(
         &self,
-        from: Seq,
-    ) -> Result<impl Iterator<Item = Result<(Seq, ItemId)>> + '_> {
+        (moment, seq): (Timestamp, Seq),
+    ) -> Result<impl Iterator<Item = Result<(Timestamp, Seq, ItemId)>> + '_> {
         let range = self
             .tables
             .live
-            .range(..=from.0)
+            .range(..=(moment.as_millis(), seq.0))
             .map_err(|error| failure("read the catalog", error))?;
         Ok(range.rev().map(|entry| {
             let (key, value) = entry.map_err(|error| failure("read the catalog", error))?;
-            Ok((Seq(key.value()), ItemId::new(value.value())?))
+            let (moment, seq) = key.value();
+            Ok((Timestamp::from_millis(moment), Seq(seq), ItemId::new(value.value())?))
         }))
     }
 
@@ -164,18 +165,19 @@ impl ReadView {
     }
 
     /// Live items whose life ends at or before `moment`.
-    pub(crate) fn expired(&self, moment: Timestamp) -> Result<Vec<ItemId>> {
-        let mut found = Vec::new();
+    pub(crate) fn expired(
+        &self,
+        moment: Timestamp,
+    ) -> Result<impl Iterator<Item = Result<ItemId>> + '_> {
         let range = self
             .tables
             .expiry
             .range(..(moment.as_millis().saturating_add(1), ""))
             .map_err(|error| failure("read the catalog", error))?;
-        for entry in range {
+        Ok(range.map(|entry| {
             let (key, _) = entry.map_err(|error| failure("read the catalog", error))?;
-            found.push(ItemId::new(key.value().1)?);
-        }
-        Ok(found)
+            Ok(ItemId::new(key.value().1)?)
+        }))
     }
 
     /// Live items that share a similarity band with `sketch`, at most `limit` a band.

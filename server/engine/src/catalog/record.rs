@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, Scope, Seq, Timestamp, Version};
 use crate::item::{Content, Context, Counters, Facets, ItemType, Link, Sensitivity};
-use crate::journal::Location;
+use crate::journal::{Location, Record};
 
 /// Changes whenever the meaning of any table changes.
-pub(crate) const CATALOG_FORMAT: u8 = 1;
+pub(crate) const CATALOG_FORMAT: u8 = 2;
 
 /// The latest state of an item, without its texts.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, stored in one byte each")]
@@ -58,6 +58,13 @@ impl From<Digest32> for Digest {
     fn from(digest: Digest32) -> Self {
         Self(digest.0)
     }
+}
+
+/// Counters as of one journal record, with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CountersRecord {
+    pub(crate) ts: i64,
+    pub(crate) counters: StoredCounters,
 }
 
 /// [`Counters`] in a form that does not skip fields, as postcard needs.
@@ -138,6 +145,39 @@ impl ItemRecord {
                 .iter()
                 .map(|link| (relation_code(link), link.to.as_str().to_owned()))
                 .collect(),
+        }
+    }
+
+    /// The record of a version whose content is nowhere: what its journal record says, and nobody
+    /// sees who may not see everything.
+    pub(crate) fn bodiless(record: &Record, previous: Option<&Self>, counters: Counters) -> Self {
+        let ts = record.ts.as_millis();
+        let live = previous.filter(|item| !item.deleted);
+        Self {
+            version: record.version,
+            hash: record.hash.into(),
+            seq: record.seq,
+            deleted: false,
+            item_type: ItemType::Note.code(),
+            title: String::new(),
+            language: None,
+            tags: Vec::new(),
+            files: Vec::new(),
+            symbols: Vec::new(),
+            pinned: false,
+            ttl_days: None,
+            expires_at: None,
+            sensitivity: Sensitivity::Private.code(),
+            has_repo: false,
+            has_file: false,
+            has_tool: false,
+            created_by: live.map_or(&record.actor, |item| &item.created_by).clone(),
+            updated_by: record.actor.clone(),
+            created_at: live.map_or(ts, |item| item.created_at),
+            updated_at: ts,
+            content_bytes: 0,
+            counters: counters.into(),
+            links: Vec::new(),
         }
     }
 

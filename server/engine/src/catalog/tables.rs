@@ -6,9 +6,9 @@ use redb::{
 };
 
 use super::failure;
-use super::record::{Blob, ItemRecord, Totals, VersionRecord, decode, encode};
+use super::record::{Blob, CountersRecord, ItemRecord, Totals, VersionRecord, decode, encode};
 use crate::error::Result;
-use crate::ids::{Digest, ItemId, Seq};
+use crate::ids::{Digest, ItemId, Seq, Timestamp};
 use crate::item::Counters;
 
 type Bytes = &'static [u8];
@@ -58,12 +58,13 @@ tables! {
     items: Name => Bytes;
     /// (Item id, journal record) -> [`VersionRecord`].
     versions: (Name, u64) => Bytes;
-    /// (Item id, journal record) -> counters after it.
+    /// (Item id, journal record) -> [`CountersRecord`].
     counters: (Name, u64) => Bytes;
     /// Journal record that changed content -> (its time, item id).
     changes: u64 => (i64, Name);
-    /// Record of the latest version -> item id: the live items in order of their last write.
-    live: u64 => Name;
+    /// (Time of the last write in milliseconds, record of the latest version) -> item id of live
+    /// items. A record may say that an item was written long before it, elsewhere.
+    live: (i64, u64) => Name;
     /// Content hash -> [`Blob`].
     blobs: HashKey => Bytes;
     /// (Target, relation, source): links of live items, backwards.
@@ -170,16 +171,22 @@ pub(super) fn version_at(
     Ok(Some((Seq(key.value().1), decode("versions", value.value())?)))
 }
 
-/// The counters of `id` at or after which nothing changed until `seq`.
+/// The counters of `id` as of record `seq`, as far as they were counted at or before `moment`.
 pub(super) fn counters_at(
     counters: &impl ReadableTable<(Name, u64), Bytes>,
     id: &str,
     seq: Seq,
+    moment: Timestamp,
 ) -> Result<Counters> {
-    let mut range = counters
+    let range = counters
         .range((id, 0)..=(id, seq.0))
         .map_err(|error| failure("read the catalog", error))?;
-    let Some(entry) = range.next_back() else { return Ok(Counters::default()) };
-    let (_, value) = entry.map_err(|error| failure("read the catalog", error))?;
-    decode::<super::record::StoredCounters>("counters", value.value()).map(Counters::from)
+    for entry in range.rev() {
+        let (_, value) = entry.map_err(|error| failure("read the catalog", error))?;
+        let record: CountersRecord = decode("counters", value.value())?;
+        if record.ts <= moment.as_millis() {
+            return Ok(record.counters.into());
+        }
+    }
+    Ok(Counters::default())
 }

@@ -12,10 +12,8 @@ use serde_json::Value;
 use super::fields;
 use super::lines::{Line, Lines, MAX_LINE};
 use super::report::{Problem, Report};
-use super::{HistoryHint, LEGACY_JOURNAL, OPTIMIZED_JOURNAL};
-
-/// Hints kept for one item; older ones are only counted.
-const MAX_HINTS: usize = 100;
+use super::{LEGACY_JOURNAL, OPTIMIZED_JOURNAL};
+use crate::ids::Timestamp;
 
 /// Where a whole item lies in the legacy journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +26,10 @@ pub(super) struct Place {
 /// What the journals say about one item.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The newest entries, oldest first.
-    pub(super) hints: Vec<HistoryHint>,
-    /// All entries.
-    pub(super) entries: u64,
+    /// Who made the first entry that names somebody.
+    pub(super) first_actor: Option<String>,
+    /// Time of the last entry that has one.
+    pub(super) last_ts: Option<Timestamp>,
     /// Whether the last entry was a deletion.
     pub(super) deleted: bool,
     /// The newest whole item.
@@ -87,20 +85,14 @@ fn read_line(line: &Line, name: &str, histories: &mut Histories) -> Result<(), S
     let op = text("op").ok_or("names no operation")?;
 
     let history = histories.entry(id.to_owned()).or_default();
-    history.entries += 1;
     history.deleted = op == "delete";
     if item.is_some() && name == LEGACY_JOURNAL {
         history.item = Some(Place { offset: line.offset, length: bytes.len(), line: line.number });
     }
-    if history.hints.len() == MAX_HINTS {
-        history.hints.remove(0);
+    if history.first_actor.is_none() {
+        history.first_actor = text("actor").filter(|actor| !actor.is_empty()).map(str::to_owned);
     }
-    history.hints.push(HistoryHint {
-        ts: entry.get("ts").and_then(fields::moment),
-        op: op.to_owned(),
-        actor: text("actor").unwrap_or_default().to_owned(),
-        content_hash: text("contentHash").map(str::to_owned),
-    });
+    history.last_ts = entry.get("ts").and_then(fields::moment).or(history.last_ts);
     Ok(())
 }
 

@@ -11,7 +11,8 @@
 //!
 //! Nothing is written. What cannot be read, kept or understood is in the [`Report`]; a damaged
 //! item never stops the others. Items whose file is missing or damaged are taken from the legacy
-//! journal where it has them. Memory holds one item at a time, besides ids and journal hints.
+//! journal where it has them. Memory holds one item at a time, besides ids and what the
+//! journals say of each.
 
 mod config;
 mod fields;
@@ -72,19 +73,6 @@ impl From<ImportError> for EngineError {
     }
 }
 
-/// What a journal of the reference server says about an item. It cannot be verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryHint {
-    /// When.
-    pub ts: Option<Timestamp>,
-    /// Operation (`upsert`, `delete`, ...), as written.
-    pub op: String,
-    /// Program that did it.
-    pub actor: String,
-    /// Hash of the content by the reference's own rules.
-    pub content_hash: Option<String>,
-}
-
 /// One imported item. It has not passed redaction, the write guard or the sensitivity gate: that
 /// is [`Editor::import`](crate::item::edit::Editor::import)'s work.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,10 +83,6 @@ pub struct Imported {
     pub counters: Counters,
     /// Version that the reference server had reached.
     pub reference_version: Option<u64>,
-    /// Newest entries of the reference's journals, oldest first; at most 100.
-    pub history: Vec<HistoryHint>,
-    /// All such entries.
-    pub history_entries: u64,
 }
 
 /// An import under way: an iterator over the items that can be read. An `Err` is a failing disk
@@ -308,12 +292,7 @@ impl<'a> Import<'a> {
             return Ok(None);
         };
         let Some(value) = history::item_at(self.disk, &self.dir, place)? else { return Ok(None) };
-        let moment = self
-            .histories
-            .get(id)
-            .and_then(|history| history.hints.last())
-            .and_then(|hint| hint.ts)
-            .unwrap_or_default();
+        let moment = self.histories.get(id).and_then(|history| history.last_ts).unwrap_or_default();
         match self.parse(value, moment) {
             Ok(imported) => {
                 self.seen.insert(id.to_owned());
@@ -345,18 +324,10 @@ impl<'a> Import<'a> {
         self.report.items += 1;
 
         let history = self.histories.get(content.id.as_str());
-        let mut actors =
-            history.into_iter().flat_map(|history| &history.hints).map(|hint| &hint.actor);
-        if let Some(first) = actors.find(|actor| !actor.is_empty()) {
+        if let Some(first) = history.and_then(|history| history.first_actor.as_ref()) {
             content.provenance.created_by.clone_from(first);
         }
-        Ok(Imported {
-            content,
-            counters,
-            reference_version: version,
-            history: history.map(|history| history.hints.clone()).unwrap_or_default(),
-            history_entries: history.map_or(0, |history| history.entries),
-        })
+        Ok(Imported { content, counters, reference_version: version })
     }
 
     fn advance(&mut self) -> Result<Option<Imported>, DiskError> {

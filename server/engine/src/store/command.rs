@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::ChangeEvent;
+use super::payloads::bytes_of;
 use super::scope::{ScopeState, Views};
 use super::source::index_doc;
 use crate::api::WriteResult;
@@ -69,8 +70,15 @@ pub(crate) enum Command {
     Delete { op: Op, id: ItemId, if_version: Option<Version>, erase: bool, who: Who },
     /// Joins items into one.
     Merge { target: ItemId, sources: Vec<ItemId>, delete_sources: bool, who: Who, join: Join },
-    /// Takes an item over from elsewhere with its times, version and counters.
-    Import { op: Op, content: Box<Content>, counters: Counters, who: Who },
+    /// Takes an item over from elsewhere with its times and version. Without counters those of the
+    /// stored item are kept.
+    Import {
+        op: Op,
+        content: Box<Content>,
+        counters: Option<Counters>,
+        if_version: Option<Version>,
+        who: Who,
+    },
     /// Records that something happened to the scope as a whole.
     Note { op: Op, meta: Map<String, Value>, who: Who },
 }
@@ -122,7 +130,7 @@ impl Command {
             | Self::Merge { .. }
             | Self::Note { .. } => return 1024,
         };
-        512 + content.title.len() + content.text.len() + content.code.len()
+        512 + bytes_of(content)
     }
 }
 
@@ -182,12 +190,17 @@ impl<'a, 't> Decider<'a, 't> {
         }
     }
 
+    /// Bytes of the contents staged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Ends the batch: changes for the index, events, number of records, content bytes.
     pub(crate) fn finish(self) -> Result<(Vec<Change>, Vec<ChangeEvent>, usize, usize)> {
         self.applier.finish()?;
         #[expect(clippy::iter_over_hash_type, reason = "a cache does not care about order")]
         for (hash, content) in self.fresh {
-            let bytes = content.title.len() + content.text.len() + content.code.len();
+            let bytes = bytes_of(&content);
             self.state.payloads.insert(hash, content, bytes);
         }
         Ok((self.changes, self.events, self.staged, self.bytes))
@@ -229,13 +242,17 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Delete { op, id, if_version, erase, who } => {
                 let stored = self.visible(&id, &who.visibility, true)?;
                 expect_version(&id, if_version, stored.version)?;
+                if op == Op::Prune && !stored.expired_at(self.clock) {
+                    // Renewed since somebody found it expired.
+                    return Err(self.not_found(&id).into());
+                }
                 self.delete(op, &id, &stored, erase, &who)
             }
             Command::Merge { target, sources, delete_sources, who, join } => {
                 self.merge(&target, &sources, delete_sources, &who, join)
             }
-            Command::Import { op, content, counters, who } => {
-                self.import(op, *content, counters, &who)
+            Command::Import { op, content, counters, if_version, who } => {
+                self.import(op, *content, counters, if_version, &who)
             }
             Command::Note { op, meta, who } => {
                 let id = ItemId::new("scope").map_err(EngineError::from)?;
@@ -254,14 +271,7 @@ impl<'a, 't> Decider<'a, 't> {
         let live = stored.as_ref().filter(|item| !item.deleted);
         let current = live.map_or(Version(0), |item| item.version);
         expect_version(&content.id, if_version, current)?;
-        if let Some(live) = live
-            && !who.visibility.admits(live.sensitivity(), &live.created_by)
-        {
-            return Err(EngineError::Forbidden {
-                reason: format!("the id {} belongs to an item you may not see", content.id),
-            }
-            .into());
-        }
+        check_admitted(&content.id, live, &who)?;
         content.updated_at = self.clock;
         content.created_at = self.clock;
         content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
@@ -295,7 +305,12 @@ impl<'a, 't> Decider<'a, 't> {
         if !plausible {
             return Ok(false);
         }
-        Ok(says_the_same(content, &*self.content(&content.id, live)?))
+        let stored = match self.content(&content.id, live) {
+            // What is lost can be written again.
+            Err(EngineError::Corrupt { .. }) => return Ok(false),
+            stored => stored?,
+        };
+        Ok(says_the_same(content, &stored))
     }
 
     fn put_next(
@@ -333,11 +348,7 @@ impl<'a, 't> Decider<'a, 't> {
         if let Some(live) = live
             && !who.visibility.admits(live.sensitivity(), &live.created_by)
         {
-            return Err(EngineError::NotFound {
-                id: target.clone(),
-                scope: self.state.key.to_string(),
-            }
-            .into());
+            return Err(self.not_found(target).into());
         }
         let base = live.map(|live| self.content(target, live)).transpose()?;
         let borrowed: Vec<&Content> = contents.iter().map(AsRef::as_ref).collect();
@@ -383,16 +394,22 @@ impl<'a, 't> Decider<'a, 't> {
         &mut self,
         op: Op,
         mut content: Content,
-        counters: Counters,
+        counters: Option<Counters>,
+        if_version: Option<Version>,
         who: &Who,
     ) -> Result<Outcome, Rejection> {
         let stored = self.applier.tables().item(&content.id)?;
+        let live = stored.as_ref().filter(|item| !item.deleted);
+        check_admitted(&content.id, live, who)?;
+        expect_version(&content.id, if_version, live.map_or(Version(0), |item| item.version))?;
+        let created = live.is_none();
         content.version = stored.map_or(content.version.max(Version(1)), |item| {
             item.version.next().max(content.version)
         });
         let (id, version) = (content.id.clone(), content.version);
-        let seq = self.put(op, content, counters_meta(counters), Sketched::Later, who)?;
-        Ok(WriteResult { created: true, ..result(id, self.state.key.scope, version, seq) })
+        let meta = counters.map(counters_meta).unwrap_or_default();
+        let seq = self.put(op, content, meta, Sketched::Later, who)?;
+        Ok(WriteResult { created, ..result(id, self.state.key.scope, version, seq) })
     }
 
     fn delete(
@@ -517,10 +534,11 @@ impl<'a, 't> Decider<'a, 't> {
             .filter(|item| !item.deleted)
             .filter(|item| expired_too || !item.expired_at(self.clock))
             .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
-            .ok_or_else(|| EngineError::NotFound {
-                id: id.clone(),
-                scope: self.state.key.scope.to_string(),
-            })
+            .ok_or_else(|| self.not_found(id))
+    }
+
+    fn not_found(&self, id: &ItemId) -> EngineError {
+        EngineError::NotFound { id: id.clone(), scope: self.state.key.scope.to_string() }
     }
 
     fn content(&mut self, id: &ItemId, record: &ItemRecord) -> Result<Arc<Content>> {
@@ -537,6 +555,18 @@ impl<'a, 't> Decider<'a, 't> {
             expires_at: stored.expires_at.map(Timestamp::from_millis),
             ..result(id, self.state.key.scope, stored.version, stored.seq)
         }
+    }
+}
+
+/// Refuses to write over an item that the writer may not know of.
+fn check_admitted(id: &ItemId, live: Option<&ItemRecord>, who: &Who) -> Result<()> {
+    match live {
+        Some(live) if !who.visibility.admits(live.sensitivity(), &live.created_by) => {
+            Err(EngineError::Forbidden {
+                reason: format!("the id {id} belongs to an item you may not see"),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

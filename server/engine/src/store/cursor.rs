@@ -51,6 +51,11 @@ impl Cursor {
         self.seq
     }
 
+    /// Where the entries of a scope that come after the cursor begin, or a little before.
+    pub(crate) fn start(&self, scope: usize) -> (Timestamp, Seq) {
+        (self.moment, if scope == self.scope { self.seq } else { Seq(u64::MAX) })
+    }
+
     /// Whether an entry comes after the cursor in a list that runs from new to old.
     pub(crate) fn is_before(&self, moment: Timestamp, scope: usize, seq: Seq) -> bool {
         (std::cmp::Reverse(moment), scope, std::cmp::Reverse(seq))

@@ -3,7 +3,7 @@
 use redb::Durability;
 
 use super::Options;
-use super::open::Source;
+use super::replay::Source;
 use super::scope::Views;
 use crate::catalog::{Blob, Tables, failure};
 use crate::error::Result;

@@ -11,11 +11,14 @@ mod contradiction;
 mod counted;
 mod cursor;
 mod generations;
+mod in_flight;
+mod list;
 mod maintenance;
 mod open;
 mod payloads;
 mod query;
 mod read;
+mod replay;
 mod routing;
 mod sample;
 mod scope;
@@ -32,7 +35,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, LockGuard};
@@ -139,12 +142,31 @@ pub struct Engine {
 #[derive(Default)]
 struct Scopes {
     open: BTreeMap<ScopeKey, Arc<ScopeStore>>,
-    /// Those that could not be opened: when that was tried last, and why it failed.
-    failed: BTreeMap<ScopeKey, (Instant, String)>,
+    /// Held while a scope is being opened, by who opens it.
+    opening: BTreeMap<ScopeKey, Arc<Mutex<()>>>,
+    failed: BTreeMap<ScopeKey, Failed>,
     closed: bool,
     /// Catalog cache bytes given out.
     cache_given: u64,
 }
+
+/// A scope that could not be opened.
+struct Failed {
+    at: Instant,
+    /// How long it is left alone before it is tried again.
+    pause: Duration,
+    reason: String,
+}
+
+impl Failed {
+    /// Notes the failure, just now, of an attempt that began at `begun`.
+    fn since(begun: Instant, reason: String) -> Self {
+        Self { at: Instant::now(), pause: begun.elapsed().max(REOPEN_AFTER), reason }
+    }
+}
+
+/// How long a scope that could not be opened is left alone at least.
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
 /// `store.json`: what makes this store this store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -236,11 +258,15 @@ impl Engine {
     /// Finishes waiting writes, makes every view durable, and releases the lock. Later calls
     /// answer [`EngineError::Closed`].
     pub fn close(&self) -> Result<()> {
-        let open = {
+        let (open, opening) = {
             let mut scopes = self.scopes.write();
             scopes.closed = true;
-            std::mem::take(&mut scopes.open)
+            (std::mem::take(&mut scopes.open), std::mem::take(&mut scopes.opening))
         };
+        for turn in opening.values() {
+            // Whoever is opening a scope finds the store closed and leaves it alone.
+            drop(turn.lock());
+        }
         for scope in open.values() {
             scope.writer.stop();
         }
@@ -258,8 +284,8 @@ impl Engine {
     /// `memory.list`.
     pub fn list(&self, caller: &Caller, request: ListRequest) -> Result<ListResult> {
         let routes = self.readable(caller, Some(request.scope))?;
-        let readers = routes.readers(request.as_of)?;
-        read::list(&readers, &request)
+        let answer = || list::list(&routes.readers(request.as_of)?, &request);
+        routes.watch(answer())
     }
 
     /// `memory.history`.
@@ -277,12 +303,15 @@ impl Engine {
     /// `memory.query`.
     pub fn query(&self, caller: &Caller, request: QueryRequest) -> Result<QueryResult> {
         let routes = self.readable(caller, Some(request.scope))?;
-        let mut readers = routes.readers(request.as_of)?;
-        // Nothing was there yet; that need not be found out item by item.
-        readers.retain(|reader| reader.at != Some(Seq(0)));
         let eyes =
             Eyes { clearance: routes.visibility.clearance, owner: routes.visibility.owner.clone() };
-        query::query(&readers, &eyes, &request, Some(&self.queries))
+        let query = || {
+            let mut readers = routes.readers(request.as_of)?;
+            // Nothing was there yet; that need not be found out item by item.
+            readers.retain(|reader| reader.at != Some(Seq(0)));
+            query::query(&readers, &eyes, &request, Some(&self.queries))
+        };
+        routes.watch(query())
     }
 
     /// The first answer of the scopes in lookup order.
@@ -292,12 +321,17 @@ impl Engine {
         as_of: Option<Timestamp>,
         ask: impl Fn(&read::Reader<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
-        for reader in routes.readers(as_of)? {
-            if let Some(found) = ask(&reader)? {
-                return Ok(found);
+        let first = || {
+            for reader in routes.readers(as_of)? {
+                if let Some(found) = ask(&reader)? {
+                    return Ok(Some(found));
+                }
             }
-        }
-        Err(EngineError::NotFound { id: id.clone(), scope: routes.names() })
+            Ok(None)
+        };
+        routes
+            .watch(first())?
+            .ok_or_else(|| EngineError::NotFound { id: id.clone(), scope: routes.names() })
     }
 }
 

@@ -8,36 +8,31 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, remove_leftovers};
 use parking_lot::{Mutex, RwLock};
-use redb::Durability;
 
 use super::contradiction::{self, Contradiction};
 use super::counted::Counted;
 use super::generations;
 use super::payloads::Payloads;
-use super::scope::{ScopeState, ScopeStore, Views};
-use super::source::index_doc;
+use super::replay::{Source, follow_text, replay_catalog};
+use super::scope::{Refusal, ScopeState, ScopeStore, Views};
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
 use crate::blocks::{BlockStore, FrameCache};
-use crate::catalog::{Applied, Applier, Blob, Catalog, Tables, failure};
+use crate::catalog::Catalog;
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ScopeKey, Seq};
-use crate::item::canonical;
-use crate::item::similarity::Sketch;
-use crate::journal::{Journal, JournalOptions, JournalReader};
-use crate::progress::{NoProgress, Progress};
-use crate::text::{Change, TextIndex, TextOptions};
+use crate::journal::{Journal, JournalOptions};
+use crate::progress::Progress;
+use crate::text::{TextIndex, TextOptions};
 
 /// File whose presence says that a generation of views was derived to its end.
 const COMPLETE: &str = "complete";
-/// Records applied in one catalog transaction while replaying.
-const REPLAY_BATCH: usize = 2000;
 
 /// What opening a scope needs besides its name.
 pub(crate) struct Opening<'a> {
@@ -97,10 +92,8 @@ pub(crate) fn open(
             damage.file, damage.offset, damage.expected, damage.found
         )
     });
-    let safe_mode = options.safe_mode.then(|| {
-        "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write".to_owned()
-    });
-    let read_only = safe_mode.or(damage);
+    let safe_mode = options.safe_mode.then_some(Refusal::SafeMode);
+    let read_only = safe_mode.or_else(|| damage.map(Refusal::Damage));
     let view = views.catalog.read()?;
     let (visible, counted) = (view.totals()?.seq, Counted::of(&view)?);
     drop(view);
@@ -138,12 +131,6 @@ pub(crate) fn read_config(disk: &Arc<dyn Disk>, dir: &Path) -> Result<ScopeConfi
     ScopeConfig::parse(&text).map_err(|error| invalid(error.to_string()))
 }
 
-/// Where contents come from while views are derived.
-pub(crate) struct Source<'a> {
-    pub(crate) journal: &'a JournalReader,
-    pub(crate) blocks: &'a BlockStore,
-}
-
 fn open_views(
     opening: &Opening<'_>,
     source: &Source<'_>,
@@ -154,11 +141,11 @@ fn open_views(
 ) -> Result<(Views, Option<Contradiction>)> {
     let Opening { disk, dir, options, .. } = *opening;
     let root = dir.join("views");
-    let generations = generations(disk, &root)?;
+    let mut generations = generations(disk, &root)?;
     let complete = generations.iter().rev().find(|(_, complete)| *complete);
     if let Some(&(generation, _)) = complete {
         match load(disk, &root, generation, cache_bytes, options) {
-            Ok(views) => match follow(&views, source, until, progress) {
+            Ok(views) => match follow(&views, source, until, recovered, progress) {
                 Ok(contradiction) => {
                     remove_others(disk, &root, &generations, generation);
                     return Ok((views, contradiction));
@@ -176,13 +163,21 @@ fn open_views(
     } else if until > Seq(0) && !generations.is_empty() {
         recovered.push("views were derived again: none was complete".to_owned());
     }
+    // Attempts that failed take space that this one may need.
+    for (generation, _) in generations.extract_if(.., |(_, complete)| !*complete) {
+        disk.remove_dir_all(&root.join(generation.to_string()))?;
+    }
     let next = generations.last().map_or(1, |(generation, _)| generation + 1);
-    let views = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
-    remove_others(disk, &root, &generations, next);
+    let (views, notes) = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
+    recovered.extend(notes);
+    if !options.safe_mode {
+        remove_others(disk, &root, &generations, next);
+    }
     Ok((views, None))
 }
 
-/// Derives a new generation of views from the journal and the blocks.
+/// Derives a new generation of views from the journal and the blocks; says what could not be
+/// found there. Nothing is left of one that fails.
 #[expect(clippy::too_many_arguments, reason = "one call site each in open and rebuild")]
 pub(crate) fn derive(
     disk: &Arc<dyn Disk>,
@@ -193,16 +188,26 @@ pub(crate) fn derive(
     source: &Source<'_>,
     until: Seq,
     progress: &dyn Progress,
-) -> Result<Views> {
+) -> Result<(Views, Vec<String>)> {
     let dir = root.join(generation.to_string());
     disk.remove_dir_all(&dir)?;
-    let views = load(disk, root, generation, cache_bytes, options)?;
-    replay_catalog(&views, source, until, progress)?;
-    follow_text(&views, source, progress)?;
-    views.catalog.make_durable()?;
-    views.text.flush().map_err(EngineError::from)?;
-    disk.durable_write(&dir.join(COMPLETE), b"")?;
-    Ok(views)
+    let fill = || {
+        let views = load(disk, root, generation, cache_bytes, options)?;
+        let notes = replay_catalog(&views, source, until, progress)?;
+        follow_text(&views, source, progress)?;
+        views.catalog.make_durable()?;
+        // In safe mode the index is in memory alone, so that there is no complete generation.
+        if !options.safe_mode {
+            views.text.flush()?;
+            disk.durable_write(&dir.join(COMPLETE), b"")?;
+        }
+        Ok((views, notes))
+    };
+    fill().inspect_err(|_| {
+        if let Err(error) = disk.remove_dir_all(&dir) {
+            tracing::warn!(%error, "views that could not be derived were not removed");
+        }
+    })
 }
 
 fn load(
@@ -267,6 +272,7 @@ fn follow(
     views: &Views,
     source: &Source<'_>,
     until: Seq,
+    recovered: &mut Vec<String>,
     progress: &dyn Progress,
 ) -> Result<Option<Contradiction>> {
     // Where the journal is known to be damaged, that is what has to be settled.
@@ -275,134 +281,7 @@ fn follow(
     {
         return Ok(Some(contradiction));
     }
-    replay_catalog(views, source, until, progress)?;
+    recovered.extend(replay_catalog(views, source, until, progress)?);
     follow_text(views, source, progress)?;
     Ok(None)
-}
-
-/// Brings the catalog and the index of an open scope up to its journal.
-pub(crate) fn replay(state: &ScopeState, views: &Views, progress: &dyn Progress) -> Result<()> {
-    let source = Source { journal: &state.journal, blocks: &state.blocks };
-    let head = state.journal.head().seq;
-    replay_catalog(views, &source, head, progress)?;
-    follow_text(views, &source, progress)?;
-    state.visible.store(head.0, Ordering::Release);
-    Ok(())
-}
-
-/// Opens the catalog of an open scope again, after it has failed, and brings it up to the journal
-/// before anybody reads it.
-pub(crate) fn reopen(state: &ScopeState) -> Result<()> {
-    let old = state.views.load_full();
-    let path = state.views_dir(old.generation).join("catalog.redb");
-    // The old one is still open for readers. That is safe: having failed, it neither writes to
-    // the file nor reads from it any more.
-    let catalog = Catalog::open(&state.disk, &path, state.cache_bytes)?;
-    let views = Views { generation: old.generation, catalog, text: Arc::clone(&old.text) };
-    replay(state, &views, &NoProgress)?;
-    state.views.store(Arc::new(views));
-    Ok(())
-}
-
-fn replay_catalog(
-    views: &Views,
-    source: &Source<'_>,
-    until: Seq,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let mut done = Seq(views.catalog.read()?.totals()?.seq);
-    let mut lines = source.journal.lines(done.next())?;
-    while done < until {
-        let txn = views.catalog.begin_write(Durability::None)?;
-        {
-            let mut tables = Tables::open(&txn)?;
-            let mut applier = Applier::new(&mut tables)?;
-            for _ in 0..REPLAY_BATCH.min(usize::try_from(until.0 - done.0).unwrap_or(usize::MAX)) {
-                let Some(line) = lines.next() else {
-                    return Err(EngineError::Corrupt {
-                        what: "journal".to_owned(),
-                        reason: format!("record {} of {until} is not there", done.next()),
-                    });
-                };
-                let line = line?;
-                let (body, blob) = match line.body {
-                    Some((at, body)) => (Some(body), Some(Blob::from(at))),
-                    None if line.record.op.carries_content() => {
-                        let body = source.blocks.read(&line.record.hash)?;
-                        let blob = if body.is_some() { Blob::Block } else { Blob::Missing };
-                        (body, Some(blob))
-                    }
-                    None => (None, None),
-                };
-                let content = body.as_deref().map(canonical::decode).transpose()?;
-                let sketch = content.as_ref().and_then(Sketch::of);
-                applier.apply(&Applied {
-                    record: &line.record,
-                    head_hash: line.head_hash,
-                    content: content.as_ref(),
-                    content_bytes: body.as_ref().map_or(0, Vec::len),
-                    blob,
-                    sketch: sketch.as_ref(),
-                })?;
-                done = line.record.seq;
-            }
-            applier.finish()?;
-        }
-        txn.commit().map_err(|error| failure("replay the journal", error))?;
-        progress.report(done.0, Some(until.0), "records replayed");
-    }
-    Ok(())
-}
-
-/// Puts into the index what changed since its watermark: the latest state of each item, once.
-fn follow_text(views: &Views, source: &Source<'_>, progress: &dyn Progress) -> Result<()> {
-    let view = views.catalog.read()?;
-    let until = Seq(view.totals()?.seq);
-    let from = views.text.watermark();
-    if from > until {
-        return Err(EngineError::Corrupt {
-            what: "text index".to_owned(),
-            reason: format!("is at record {from}, beyond the catalog's {until}"),
-        });
-    }
-    if from == until {
-        return Ok(());
-    }
-    let mut batch = Vec::new();
-    let mut done = 0_u64;
-    // In order of the journal, so that a watermark never runs ahead of what is indexed.
-    for change in view.changes(from, until)? {
-        let (seq, _, id) = change?;
-        let Some(record) = view.item(&id)?.filter(|record| record.seq == seq) else { continue };
-        if record.deleted {
-            batch.push(Change::Remove { seq: record.seq, id });
-        } else {
-            let body = match view.blob(record.hash())? {
-                Some(Blob::Journal { segment, generation, offset, len }) => {
-                    let at =
-                        crate::journal::Location { segment: Seq(segment), generation, offset, len };
-                    Some(source.journal.body(at)?)
-                }
-                Some(Blob::Block) | None => source.blocks.read(&record.hash())?,
-                Some(Blob::Erased | Blob::Missing) => None,
-            };
-            if let Some(body) = body {
-                let content = canonical::decode(&body)?;
-                batch.push(Change::Put {
-                    seq: record.seq,
-                    doc: Box::new(index_doc(&content, record.seq)),
-                });
-            }
-        }
-        if batch.len() >= REPLAY_BATCH {
-            done += batch.len() as u64;
-            views.text.apply(std::mem::take(&mut batch));
-            // Without it a rebuild of a large store would hold the whole store in memory.
-            views.text.flush()?;
-            progress.report(done, None, "items indexed");
-        }
-    }
-    batch.push(Change::Advance { seq: until });
-    views.text.apply(batch);
-    Ok(())
 }

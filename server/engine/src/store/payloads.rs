@@ -12,6 +12,15 @@ use crate::lookups::{CacheUse, Lookups};
 /// Bytes one entry costs beyond its text: strings, vectors, the cache's own.
 const OVERHEAD: u64 = 512;
 
+/// Bytes of everything in an item that can be long.
+pub(crate) fn bytes_of(content: &Content) -> usize {
+    let facets = &content.facets;
+    let labels = facets.tags.iter().chain(&facets.files).chain(&facets.symbols).map(String::len);
+    let links = content.links.iter().map(|link| link.to.as_str().len());
+    let texts = content.title.len() + content.text.len() + content.code.len();
+    texts + labels.chain(links).sum::<usize>()
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     content: Arc<Content>,

@@ -1,4 +1,4 @@
-//! Reading items: one, lists, histories, graphs. Every read takes "as of".
+//! Reading items: one, histories, graphs. Every read takes "as of".
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -8,24 +8,32 @@ use super::cursor::Cursor;
 use super::scope::{ScopeState, Views};
 use crate::api::{
     Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
-    HistoryRequest, HistoryResult, ListRequest, ListResult,
+    HistoryRequest, HistoryResult,
 };
 use crate::catalog::{ItemRecord, ReadView, relation_of};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, Scope, Seq, Timestamp};
+use crate::ids::{ItemId, Scope, Seq, Timestamp, Version};
 use crate::item::{
     Content, Counters, Item, Link, Relation, Summary, confidence, present, summarize,
 };
 
-/// Items in a list when the caller does not say.
-const DEFAULT_LIST: usize = 50;
-/// Most items in a list.
-const MAX_LIST: usize = 1000;
 /// Entries in a history when the caller does not say.
 const DEFAULT_HISTORY: usize = 20;
 /// Most entries in a history.
 const MAX_HISTORY: usize = 200;
+
+/// Time and journal record of an item's last write.
+pub(crate) type Position = (Timestamp, Seq);
+
+fn end_of_time() -> Timestamp {
+    Timestamp::from_millis(i64::MAX)
+}
+
+/// Before every item of a list.
+pub(crate) fn top() -> Position {
+    (end_of_time(), Seq(u64::MAX))
+}
 
 /// A scope as a reader sees it: at one position, with one caller's eyes.
 pub(crate) struct Reader<'a> {
@@ -77,13 +85,19 @@ impl<'a> Reader<'a> {
                 if record.deleted {
                     None
                 } else {
-                    let counters = self.view.counters_at(id, at)?;
+                    let counters = self.counters_at(id, at)?;
                     Some(Seen { counters, ..self.latest(id, &record) })
                 }
             }
-            (Some(at), Some(_)) => self.past(id, at)?,
+            (Some(at), Some(record)) => self.before(id, &record, at)?,
         };
         Ok(seen.filter(|seen| self.admits(&seen.skeleton)))
+    }
+
+    /// The version of the stored item, whether or not it may be seen; 0 when there is none.
+    pub(crate) fn version(&self, id: &ItemId) -> Result<Version> {
+        let live = self.view.item(id)?.filter(|item| !item.deleted);
+        Ok(live.map_or(Version(0), |item| item.version))
     }
 
     fn latest(&self, id: &ItemId, record: &ItemRecord) -> Seen {
@@ -95,7 +109,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The item as of record `at`.
     pub(crate) fn past(&self, id: &ItemId, at: Seq) -> Result<Option<Seen>> {
+        match self.view.item(id)? {
+            Some(latest) => self.before(id, &latest, at),
+            None => Ok(None),
+        }
+    }
+
+    fn before(&self, id: &ItemId, latest: &ItemRecord, at: Seq) -> Result<Option<Seen>> {
+        if !self.admits_latest(latest) {
+            return Ok(None);
+        }
         let Some((seq, version)) = self.view.version_at(id, at)? else { return Ok(None) };
         if version.deleted {
             return Ok(None);
@@ -103,7 +128,19 @@ impl<'a> Reader<'a> {
         let hash = version.hash.into();
         // An erased version existed but nothing can be said about it any more.
         let Some(skeleton) = self.state.content(&self.view, hash)? else { return Ok(None) };
-        Ok(Some(Seen { seq, hash, skeleton, counters: self.view.counters_at(id, at)? }))
+        Ok(Some(Seen { seq, hash, skeleton, counters: self.counters_at(id, at)? }))
+    }
+
+    /// Usage and feedback as of record `seq` and the reader's moment.
+    fn counters_at(&self, id: &ItemId, seq: Seq) -> Result<Counters> {
+        let moment = if self.at.is_some() { self.now } else { end_of_time() };
+        self.view.counters_at(id, seq, moment)
+    }
+
+    /// Whether the item as it is now may be seen. Who may not sees none of its past either:
+    /// it may have been classified for what it was.
+    fn admits_latest(&self, latest: &ItemRecord) -> bool {
+        self.visibility.admits(latest.sensitivity(), &latest.created_by)
     }
 
     fn admits(&self, content: &Content) -> bool {
@@ -150,33 +187,33 @@ impl<'a> Reader<'a> {
             })
     }
 
-    /// Items by last write, newest first, from the position `from` on.
-    pub(crate) fn newest(
+    /// Items by last write, newest first; those of a reader of the past in the order in which
+    /// they were written here.
+    pub(crate) fn newest(&self, mut visit: impl FnMut(Seen) -> Result<bool>) -> Result<()> {
+        self.walk(top(), |_, seen| seen.map_or(Ok(true), &mut visit))
+    }
+
+    /// [`Reader::newest`] from a position on; a reader of the past begins at the end. Shows the
+    /// position of items that are not to be seen as well.
+    pub(crate) fn walk(
         &self,
-        from: Seq,
-        mut visit: impl FnMut(Seen) -> Result<bool>,
+        from: Position,
+        mut visit: impl FnMut(Position, Option<Seen>) -> Result<bool>,
     ) -> Result<()> {
-        match self.at {
-            None => {
-                for entry in self.view.live(from)? {
-                    let (_, id) = entry?;
-                    if let Some(seen) = self.find(&id)?
-                        && !visit(seen)?
-                    {
-                        return Ok(());
-                    }
+        let Some(at) = self.at else {
+            for entry in self.view.live(from)? {
+                let (moment, seq, id) = entry?;
+                if !visit((moment, seq), self.find(&id)?)? {
+                    break;
                 }
             }
-            Some(at) => {
-                for change in self.view.changes(Seq(0), at.min(from))?.rev() {
-                    let (seq, _, id) = change?;
-                    if let Some(seen) = self.find(&id)?
-                        && seen.seq == seq
-                        && !visit(seen)?
-                    {
-                        return Ok(());
-                    }
-                }
+            return Ok(());
+        };
+        for change in self.view.changes(Seq(0), at)?.rev() {
+            let (seq, moment, id) = change?;
+            let seen = self.find(&id)?.filter(|seen| seen.seq == seq);
+            if !visit((moment, seq), seen)? {
+                break;
             }
         }
         Ok(())
@@ -218,6 +255,10 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
     let Some(version) = request.version else {
         return reader.find(&request.id)?.map(|seen| reader.item(&seen)).transpose();
     };
+    let latest = reader.view.item(&request.id)?;
+    if latest.is_none_or(|latest| !reader.admits_latest(&latest)) {
+        return Ok(None);
+    }
     let until = reader.at.unwrap_or(Seq(u64::MAX));
     for entry in reader.view.versions(&request.id, until)? {
         let (seq, record) = entry?;
@@ -231,54 +272,11 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
                 format!("the content of version {version} was erased; its hash is {hash}"),
             ));
         };
-        let counters = reader.view.counters_at(&request.id, until)?;
+        let counters = reader.counters_at(&request.id, until)?;
         let seen = Seen { seq, hash, skeleton: content, counters };
         return if reader.admits(&seen.skeleton) { reader.item(&seen).map(Some) } else { Ok(None) };
     }
     Ok(None)
-}
-
-/// `memory.list` over the readers of the scopes named, in lookup order.
-pub(crate) fn list(readers: &[Reader<'_>], request: &ListRequest) -> Result<ListResult> {
-    let limit = limit("limit", request.limit, DEFAULT_LIST, MAX_LIST)?;
-    let cursor = request.cursor.as_deref().map(|text| Cursor::parse(text, "list")).transpose()?;
-    let plain = request.filters == Filters::default();
-    let mut total = 0_u64;
-    let mut page: Vec<(Timestamp, usize, Seq, Summary)> = Vec::new();
-    for (index, reader) in readers.iter().enumerate() {
-        let unseen = plain
-            && reader.at.is_none()
-            && reader.visibility.owner.is_none()
-            && reader.visibility.clearance == crate::item::Sensitivity::Private
-            && reader.view.expired(reader.now)?.is_empty();
-        if unseen {
-            // Every live item matches, so counting them needs no look at each.
-            total += reader.view.totals()?.items;
-        }
-        let mut taken = 0;
-        reader.newest(Seq(u64::MAX), |seen| {
-            if !reader.matches(&request.filters, &seen) {
-                return Ok(true);
-            }
-            total += u64::from(!unseen);
-            let key = (seen.skeleton.updated_at, index, seen.seq);
-            let after =
-                cursor.as_ref().is_none_or(|cursor| cursor.is_before(key.0, index, seen.seq));
-            if after && taken <= limit {
-                page.push((key.0, key.1, key.2, reader.summary(&seen)));
-                taken += 1;
-            }
-            Ok(!unseen || taken <= limit)
-        })?;
-    }
-    page.sort_by(|a, b| (b.0, a.1, b.2).cmp(&(a.0, b.1, a.2)));
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let next_cursor = page
-        .last()
-        .filter(|_| more)
-        .map(|(moment, index, seq, _)| Cursor::new("list", *moment, *index, *seq).to_string());
-    Ok(ListResult { total, items: page.into_iter().map(|entry| entry.3).collect(), next_cursor })
 }
 
 /// `memory.history` in one scope; `None` when the item never existed for this reader.
@@ -293,7 +291,7 @@ pub(crate) fn history(
     };
     let until = reader.at.unwrap_or(Seq(u64::MAX));
     let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
-    if !reader.visibility.admits(latest.sensitivity(), &latest.created_by) {
+    if !reader.admits_latest(&latest) {
         return Ok(None);
     }
     let mut total = 0;
@@ -317,7 +315,7 @@ pub(crate) fn history(
                         .visibility
                         .admits(content.sensitivity, &content.provenance.created_by) =>
                 {
-                    let counters = reader.view.counters_at(&request.id, seq)?;
+                    let counters = reader.counters_at(&request.id, seq)?;
                     let moment = Timestamp::from_millis(record.ts);
                     let content = Content::clone(&content);
                     let parameters = &reader.config.confidence;

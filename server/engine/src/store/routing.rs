@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Engine;
 use super::command::{Visibility, Who};
 use super::open::{self, Opening};
 use super::read::{Reader, scope_names};
 use super::scope::ScopeStore;
+use super::{Engine, Failed, Scopes};
 use crate::api::Caller;
 use crate::error::{EngineError, Result};
 use crate::ids::{ProjectId, Scope, ScopeKey, ScopeSelector, TenantId, Timestamp};
@@ -16,8 +16,6 @@ use crate::progress::{NoProgress, Progress};
 
 /// Smallest catalog cache of a scope.
 const MIN_CATALOG_CACHE: u64 = 1 << 20;
-/// How long a scope that could not be opened is left alone before it is tried again.
-const REOPEN_AFTER: Duration = Duration::from_secs(2);
 
 /// What an administrative operation does to the scopes it works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +58,11 @@ impl Routes {
         self.scopes.iter().map(|scope| Reader::new(&scope.state, as_of, &self.visibility)).collect()
     }
 
+    /// Has the writers look after the catalogs, when one of them may be what failed a reader.
+    pub(crate) fn watch<T>(&self, result: Result<T>) -> Result<T> {
+        self.scopes.iter().fold(result, |result, scope| scope.watch(result))
+    }
+
     /// The scopes asked for, for messages.
     pub(crate) fn names(&self) -> String {
         scope_names(&self.named)
@@ -94,7 +97,7 @@ impl Engine {
                 refused = Some(scope);
                 continue;
             }
-            let Some(key) = key(caller, scope, named.len() > 1)? else { continue };
+            let Some(key) = key(caller, scope, named.contains(&Scope::Global))? else { continue };
             if let Some(store) = self.existing(&key)? {
                 scopes.push(store);
             }
@@ -107,13 +110,16 @@ impl Engine {
 
     /// The scope to write to, created when missing.
     pub(crate) fn writable(&self, caller: &Caller, scope: Scope) -> Result<Arc<ScopeStore>> {
-        if !caller.write.contains(scope) {
-            return Err(Access::Write.refusal(caller, scope.as_str()));
-        }
-        match key(caller, scope, false)? {
-            Some(key) => self.open_scope(&key, &NoProgress),
-            None => Err(no_project(scope)),
-        }
+        self.open_scope(&writable_key(caller, scope)?, &NoProgress)
+    }
+
+    /// The scope to change an item in, if there is one.
+    pub(crate) fn changeable(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+    ) -> Result<Option<Arc<ScopeStore>>> {
+        self.existing(&writable_key(caller, scope)?)
     }
 
     /// Scopes an administrative operation works on: those of the caller's project, or, without
@@ -124,7 +130,7 @@ impl Engine {
         caller: &Caller,
         selector: ScopeSelector,
         access: Access,
-    ) -> Result<Vec<(String, Arc<ScopeStore>)>> {
+    ) -> Result<Vec<(String, Result<Arc<ScopeStore>>)>> {
         if !selector.scopes().iter().any(|scope| access.allows(caller, *scope)) {
             return Err(access.refusal(caller, selector.as_str()));
         }
@@ -135,21 +141,15 @@ impl Engine {
                     (Some(project), None) => format!("{}/{project}", key.scope),
                     _ => key.scope.to_string(),
                 };
-                found.push((label, self.open_scope(&key, &NoProgress)?));
+                found.push((label, self.open_scope(&key, &NoProgress)));
             }
         }
         Ok(found)
     }
 
     fn existing(&self, key: &ScopeKey) -> Result<Option<Arc<ScopeStore>>> {
-        {
-            let scopes = self.scopes.read();
-            if scopes.closed {
-                return Err(EngineError::Closed);
-            }
-            if let Some(store) = scopes.open.get(key) {
-                return Ok(Some(Arc::clone(store)));
-            }
+        if let Some(store) = self.scopes.read().known(key)? {
+            return Ok(Some(store));
         }
         if self.disk.exists(&self.dir(key))? {
             self.open_scope(key, &NoProgress).map(Some)
@@ -164,41 +164,39 @@ impl Engine {
         key: &ScopeKey,
         progress: &dyn Progress,
     ) -> Result<Arc<ScopeStore>> {
-        if let Some(store) = self.scopes.read().open.get(key) {
-            return Ok(Arc::clone(store));
+        if let Some(store) = self.scopes.read().known(key)? {
+            return Ok(store);
         }
-        let mut scopes = self.scopes.write();
-        if scopes.closed {
-            return Err(EngineError::Closed);
-        }
-        if let Some(store) = scopes.open.get(key) {
-            return Ok(Arc::clone(store));
-        }
-        if let Some((at, reason)) = scopes.failed.get(key)
-            && at.elapsed() < REOPEN_AFTER
-        {
-            return Err(EngineError::Unavailable {
-                scope: key.to_string(),
-                reason: reason.clone(),
-            });
-        }
-        let most = self.options.max_scopes;
-        if scopes.open.len() >= most {
-            let reason = format!(
-                "{most} scopes are open, which is the most allowed: work in a project there is, or \
-                 let an operator raise limits.maxScopes (LLM_MEMORY_MAX_SCOPES) and restart the \
-                 server"
-            );
-            // One that holds something is missed; one that would be new is not.
-            if self.disk.exists(&self.dir(key))? {
-                scopes.failed.insert(key.clone(), (Instant::now(), reason.clone()));
+        // Opening can take long; nobody waits for it but who needs this scope.
+        let turn = Arc::clone(self.scopes.write().opening.entry(key.clone()).or_default());
+        let _turn = turn.lock();
+        let cache = {
+            let mut scopes = self.scopes.write();
+            if let Some(store) = scopes.known(key)? {
+                return Ok(store);
             }
-            return Err(EngineError::Unavailable { scope: key.to_string(), reason });
-        }
-        // Each scope gets half of what is left, so that the sum stays within the budget however
-        // many there are, and a store with one large scope uses most of it.
-        let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
-        let cache = (left / 2).max(MIN_CATALOG_CACHE);
+            let most = self.options.max_scopes;
+            if scopes.open.len() >= most {
+                let reason = format!(
+                    "{most} scopes are open, which is the most allowed: work in a project there \
+                     is, or let an operator raise limits.maxScopes (LLM_MEMORY_MAX_SCOPES) and \
+                     restart the server"
+                );
+                // One that holds something is missed; one that would be new is not.
+                if self.disk.exists(&self.dir(key))? {
+                    let failed = Failed::since(Instant::now(), reason.clone());
+                    scopes.failed.insert(key.clone(), failed);
+                }
+                scopes.opening.remove(key);
+                return Err(EngineError::Unavailable { scope: key.to_string(), reason });
+            }
+            // Each scope gets half of what is left, so that the sum stays within the budget
+            // however many there are, and a store with one large scope uses most of it.
+            let left = self.options.cache_bytes.saturating_sub(scopes.cache_given);
+            let cache = (left / 2).max(MIN_CATALOG_CACHE);
+            scopes.cache_given += cache;
+            cache
+        };
         let opening = Opening {
             disk: &self.disk,
             dir: &self.dir(key),
@@ -208,17 +206,27 @@ impl Engine {
             listeners: &self.listeners,
             cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
         };
-        let store = match open::open(key.clone(), &opening, progress) {
-            Ok(store) => Arc::new(store),
-            Err(error) => {
-                scopes.failed.insert(key.clone(), (Instant::now(), error.to_string()));
-                return Err(error);
+        let begun = Instant::now();
+        let opened = open::open(key.clone(), &opening, progress).map(Arc::new);
+        let mut scopes = self.scopes.write();
+        match opened {
+            Ok(store) if scopes.closed => {
+                drop(scopes);
+                store.writer.stop();
+                Err(EngineError::Closed)
             }
-        };
-        scopes.failed.remove(key);
-        scopes.cache_given += cache;
-        scopes.open.insert(key.clone(), Arc::clone(&store));
-        Ok(store)
+            Ok(store) => {
+                scopes.failed.remove(key);
+                scopes.opening.remove(key);
+                scopes.open.insert(key.clone(), Arc::clone(&store));
+                Ok(store)
+            }
+            Err(error) => {
+                scopes.cache_given -= cache;
+                scopes.failed.insert(key.clone(), Failed::since(begun, error.to_string()));
+                Err(error)
+            }
+        }
     }
 
     /// Scopes that are open, for status.
@@ -233,7 +241,7 @@ impl Engine {
     /// Scopes that are there and could not be opened when that was tried last, with the reason.
     pub fn unavailable(&self) -> Vec<(ScopeKey, String)> {
         let scopes = self.scopes.read();
-        scopes.failed.iter().map(|(key, (_, reason))| (key.clone(), reason.clone())).collect()
+        scopes.failed.iter().map(|(key, failed)| (key.clone(), failed.reason.clone())).collect()
     }
 
     fn dir(&self, key: &ScopeKey) -> PathBuf {
@@ -292,8 +300,27 @@ pub(crate) fn administers(caller: &Caller, key: &ScopeKey, access: Access) -> bo
     key.tenant == caller.tenant && project && access.allows(caller, key.scope)
 }
 
+impl Scopes {
+    /// The scope if it is open; the error if it is not to be opened now.
+    fn known(&self, key: &ScopeKey) -> Result<Option<Arc<ScopeStore>>> {
+        if self.closed {
+            return Err(EngineError::Closed);
+        }
+        if let Some(store) = self.open.get(key) {
+            return Ok(Some(Arc::clone(store)));
+        }
+        match self.failed.get(key) {
+            Some(failed) if failed.at.elapsed() < failed.pause => Err(EngineError::Unavailable {
+                scope: key.to_string(),
+                reason: failed.reason.clone(),
+            }),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The journal that `scope` means for the caller. Without a project there is none for local and
-/// committed: in a union they are then left out, alone they are an error.
+/// committed: in a union with the global scope they are then left out, else they are an error.
 fn key(caller: &Caller, scope: Scope, union: bool) -> Result<Option<ScopeKey>> {
     let tenant = caller.tenant.clone();
     match (scope, &caller.project) {
@@ -304,6 +331,16 @@ fn key(caller: &Caller, scope: Scope, union: bool) -> Result<Option<ScopeKey>> {
         (Scope::Local | Scope::Committed, None) if union => Ok(None),
         (Scope::Local | Scope::Committed, None) => Err(no_project(scope)),
     }
+}
+
+/// The journal that the caller writes to in `scope`.
+fn writable_key(caller: &Caller, scope: Scope) -> Result<ScopeKey> {
+    if !caller.write.contains(scope) {
+        return Err(EngineError::Forbidden {
+            reason: format!("{} may not write to the scope {scope}", caller.subject),
+        });
+    }
+    key(caller, scope, false)?.ok_or_else(|| no_project(scope))
 }
 
 fn no_project(scope: Scope) -> EngineError {

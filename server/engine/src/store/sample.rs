@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Engine;
 use super::routing::Access;
 use super::scope::ScopeState;
-use crate::api::{Caller, CorruptItem, SampleRequest, SampleResult};
+use crate::api::{Caller, CorruptItem, SampleRequest, SampleResult, ScopeRequest};
 use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
 use crate::ids::Digest;
@@ -26,11 +26,8 @@ impl Engine {
                 format!("{share} is not a share: use more than 0 and at most 1"),
             ));
         }
-        let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope, Access::Read)? {
-            results.insert(label, sample(&scope.state, share)?);
-        }
-        Ok(results)
+        let scopes = ScopeRequest { scope: request.scope };
+        self.each(caller, scopes, Access::Read, |scope| sample(&scope.state, share))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Reads take the views as they are and never wait for the writer. The views can be exchanged as
 //! a whole (rebuild); a read that began before goes on with those it has.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +54,7 @@ pub(crate) struct ScopeState {
     /// Items with counters.
     pub(crate) counted: Counted,
     /// Why writes are refused.
-    pub(crate) read_only: Mutex<Option<String>>,
+    pub(crate) read_only: Mutex<Option<Refusal>>,
     /// Why `config.json` could not be used; writes are refused until it can.
     pub(crate) config_fault: Mutex<Option<String>>,
     /// What opening had to mend.
@@ -64,10 +65,42 @@ pub(crate) struct ScopeState {
     pub(crate) cache_bytes: usize,
 }
 
+/// Why a scope takes no writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The server was started so.
+    SafeMode,
+    /// The journal is damaged, or the views know more than it.
+    Damage(String),
+    /// The catalog cannot be brought up to the journal; deriving it again ends that.
+    Catalog(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SafeMode => f.write_str(
+                "the server runs in safe mode: restart it without LLM_MEMORY_SAFE_MODE to write",
+            ),
+            Self::Damage(reason) | Self::Catalog(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// An open scope.
 pub(crate) struct ScopeStore {
     pub(crate) state: Arc<ScopeState>,
     pub(crate) writer: WriterHandle,
+}
+
+impl ScopeStore {
+    /// Has the writer look after the catalog, when it may be what failed a reader.
+    pub(crate) fn watch<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(EngineError::Disk(_) | EngineError::Internal { .. }) = &result {
+            self.writer.nudge();
+        }
+        result
+    }
 }
 
 impl ScopeState {
@@ -81,12 +114,20 @@ impl ScopeState {
         Seq(self.visible.load(Ordering::Acquire))
     }
 
-    /// The content with `hash`; `None` when it was erased.
+    /// The content of any version; `None` when it was erased.
     ///
     /// # Errors
     ///
     /// [`EngineError::Corrupt`] when the bytes are not those the hash names.
     pub(crate) fn content(&self, view: &ReadView, hash: Digest) -> Result<Option<Arc<Content>>> {
+        // A reader that began before the erasure may have put it into the cache again.
+        if view.blob(hash)? == Some(Blob::Erased) {
+            return Ok(None);
+        }
+        self.cached(view, hash)
+    }
+
+    fn cached(&self, view: &ReadView, hash: Digest) -> Result<Option<Arc<Content>>> {
         if let Some(content) = self.payloads.get(hash) {
             return Ok(Some(content));
         }
@@ -141,28 +182,39 @@ impl ScopeState {
         }
     }
 
-    /// The content of a live item, or of a version that must exist.
+    /// The content of a live item, or of a version that is known not to be erased.
     pub(crate) fn stored(
         &self,
         view: &ReadView,
         id: &ItemId,
         hash: Digest,
     ) -> Result<Arc<Content>> {
-        self.content(view, hash)?.ok_or_else(|| EngineError::Corrupt {
+        self.cached(view, hash)?.ok_or_else(|| EngineError::Corrupt {
             what: format!("item {id} of scope {}", self.key),
             reason: format!("its content {hash} was erased but it is still listed"),
         })
     }
 
-    /// Refuses writes from now on.
-    pub(crate) fn refuse_writes(&self, reason: String) {
+    /// Refuses writes until the catalog is derived again.
+    pub(crate) fn refuse_for_catalog(&self, reason: String) {
         tracing::error!(scope = %self.key, reason, "writes refused");
-        *self.read_only.lock() = Some(reason);
+        self.read_only.lock().get_or_insert(Refusal::Catalog(reason));
+    }
+
+    /// Whether writes are refused because of nothing but the catalog.
+    pub(crate) fn refuses_for_catalog(&self) -> bool {
+        matches!(&*self.read_only.lock(), Some(Refusal::Catalog(_)))
+    }
+
+    /// Takes writes again, now that the catalog has been derived again.
+    pub(crate) fn catalog_is_well(&self) {
+        self.read_only.lock().take_if(|refusal| matches!(refusal, Refusal::Catalog(_)));
     }
 
     /// Why writes are refused, when they are.
     pub(crate) fn refusal(&self) -> Option<String> {
-        self.read_only.lock().clone().or_else(|| self.config_fault.lock().clone())
+        let refusal = self.read_only.lock().as_ref().map(Refusal::to_string);
+        refusal.or_else(|| self.config_fault.lock().clone())
     }
 
     pub(crate) fn views_dir(&self, generation: u64) -> PathBuf {

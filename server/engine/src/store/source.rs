@@ -81,7 +81,7 @@ impl ItemSource for Reader<'_> {
 
     fn counters(&self, id: &ItemId) -> Result<Counters> {
         match self.at {
-            Some(at) => self.view.counters_at(id, at),
+            Some(at) => self.view.counters_at(id, at, self.now),
             None => Ok(self.view.item(id)?.map(|item| item.counters()).unwrap_or_default()),
         }
     }

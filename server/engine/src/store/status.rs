@@ -10,7 +10,7 @@ use super::routing::{Access, administers};
 use super::scope::ScopeState;
 use crate::api::{Caller, ScopeStatus};
 use crate::catalog::ReadView;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::ids::Seq;
 use crate::lookups::CacheUse;
 
@@ -26,9 +26,18 @@ pub struct CacheReport {
 }
 
 impl Engine {
-    /// What each open scope holds.
+    /// What each open scope holds. One that cannot say so has nothing but the reason, as
+    /// `read_only`.
     pub fn status(&self) -> Result<Vec<ScopeStatus>> {
-        self.open_scopes()?.iter().map(|scope| status(&scope.state)).collect()
+        let scopes = self.open_scopes()?;
+        Ok(scopes
+            .iter()
+            .map(|scope| {
+                scope
+                    .watch(status(&scope.state))
+                    .unwrap_or_else(|error| unknown(&scope.state, &error))
+            })
+            .collect())
     }
 
     /// What each open scope holds that `caller` may look at: of its tenant, projects and scopes.
@@ -81,6 +90,25 @@ fn status(state: &ScopeState) -> Result<ScopeStatus> {
         read_only: state.refusal(),
         recovered: state.recovered.lock().clone(),
     })
+}
+
+fn unknown(state: &ScopeState, error: &EngineError) -> ScopeStatus {
+    ScopeStatus {
+        scope: state.key.to_string(),
+        items: 0,
+        versions: 0,
+        journal_entries: state.journal.head().seq.0,
+        journal_bytes: state.journal.segments().iter().map(|segment| segment.bytes).sum(),
+        catalog_bytes: 0,
+        index_bytes: 0,
+        block_bytes: state.blocks.bytes(),
+        content_bytes: 0,
+        archived_bytes: state.blocks.body_bytes(),
+        watermarks: BTreeMap::new(),
+        head_seq: state.journal.head().seq,
+        read_only: Some(state.refusal().unwrap_or_else(|| error.to_string())),
+        recovered: state.recovered.lock().clone(),
+    }
 }
 
 /// How far each view is.

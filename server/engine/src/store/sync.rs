@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::command::{Command, Visibility, Who};
+use super::in_flight::InFlight;
 use super::read::Reader;
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
 use super::write::Rules;
-use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus};
+use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus, WriteResult};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, Scope, Seq, Timestamp};
+use crate::ids::{ItemId, Scope, Timestamp, Version};
 use crate::item::{Content, Counters};
 use crate::journal::Op;
 
@@ -89,7 +90,7 @@ impl Engine {
         let Some(local) = readers.first() else { return Ok(result) };
         let mut ids = request.ids;
         if ids.is_empty() {
-            local.newest(Seq(u64::MAX), |seen| {
+            local.newest(|seen| {
                 ids.push(seen.skeleton.id.clone());
                 Ok(true)
             })?;
@@ -120,8 +121,16 @@ impl Engine {
         let bytes = serde_json::to_vec_pretty(&config.to_json()).map_err(|error| {
             EngineError::Internal { context: "write config.json", message: error.to_string() }
         })?;
-        store.state.disk.durable_write(&store.state.dir.join("config.json"), &bytes)?;
-        store.state.set_config(config.clone());
+        let (state, config) = (Arc::clone(&store.state), config.clone());
+        // One after the other, so that file and memory never disagree.
+        store.writer.run(move |_| {
+            if let Some(refusal) = &*state.read_only.lock() {
+                return Err(EngineError::ReadOnly { reason: refusal.to_string() });
+            }
+            state.disk.durable_write(&state.dir.join("config.json"), &bytes)?;
+            state.set_config(config);
+            Ok(())
+        })?;
         let meta = serde_json::Map::new();
         store.writer.write_waiting(Command::Note { op: Op::Config, meta, who: who(caller) })?;
         Ok(())
@@ -155,11 +164,13 @@ impl Engine {
         let redactor = self.redactor.load_full();
         let rules = self.rules(caller, &config, &redactor);
         let eyes = visibility(caller);
+        let mut writes = InFlight::new(&store.writer);
         let mut written = 0;
         let mut skipped = Vec::new();
         for (mut content, counters) in items {
             content.scope = scope;
             let reader = Reader::new(&store.state, None, &eyes)?;
+            let version = reader.version(&content.id)?;
             let stored = match reader.find(&content.id)? {
                 Some(seen) => Some(store.state.stored(&reader.view, &content.id, seen.hash)?),
                 None => None,
@@ -180,13 +191,20 @@ impl Engine {
                 skipped.push(Skipped { id: content.id, reason: reason.to_owned() });
                 continue;
             }
-            store.writer.write_waiting(Command::Import {
+            let id = content.id;
+            let command = Command::Import {
                 op: Op::Import,
                 content: Box::new(edited.content),
-                counters,
+                counters: Some(counters),
+                if_version: Some(version),
                 who: who(caller),
-            })?;
-            written += 1;
+            };
+            if let Some(done) = writes.begin(id, command)? {
+                written += u64::from(taken(done, &mut skipped)?);
+            }
+        }
+        while let Some(done) = writes.end() {
+            written += u64::from(taken(done, &mut skipped)?);
         }
         Ok((written, skipped))
     }
@@ -214,6 +232,7 @@ impl Into<'_> {
             Some(other) => Some(state.stored(&committed.view, id, other.hash)?),
             None => None,
         };
+        let version = committed.version(id)?;
         drop(committed);
         if !self.force
             && stored.as_ref().is_some_and(|stored| stored.updated_at > content.updated_at)
@@ -227,14 +246,35 @@ impl Into<'_> {
             Err(refused) => return Ok(Some(refused.to_string())),
         };
         if edited.changed {
-            self.target.writer.write_waiting(Command::Import {
+            let command = Command::Import {
                 op: Op::Sync,
                 content: Box::new(edited.content),
-                counters: seen.counters,
+                // A committed item has been used by others.
+                counters: (version == Version(0)).then_some(seen.counters),
+                if_version: Some(version),
                 who: self.who.clone(),
-            })?;
+            };
+            match self.target.writer.write_waiting(command) {
+                Ok(_) => {}
+                Err(
+                    refused @ (EngineError::Forbidden { .. } | EngineError::VersionConflict { .. }),
+                ) => return Ok(Some(refused.to_string())),
+                Err(error) => return Err(error),
+            }
         }
         Ok(None)
+    }
+}
+
+/// Whether an item was taken over; notes why it was refused.
+fn taken((id, outcome): (ItemId, Result<WriteResult>), skipped: &mut Vec<Skipped>) -> Result<bool> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(refused @ (EngineError::Forbidden { .. } | EngineError::VersionConflict { .. })) => {
+            skipped.push(Skipped { id, reason: refused.to_string() });
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -252,6 +292,6 @@ fn each(
 ) -> Result<()> {
     match reader {
         None => Ok(()),
-        Some(reader) => reader.newest(Seq(u64::MAX), |seen| visit(reader, seen).map(|()| true)),
+        Some(reader) => reader.newest(|seen| visit(reader, seen).map(|()| true)),
     }
 }

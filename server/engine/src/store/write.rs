@@ -40,7 +40,7 @@ impl Engine {
         let content = edited.content;
         let sketch = Sketch::of(&content);
         let near_duplicates = match &sketch {
-            Some(sketch) => similar(&scope, caller, &content.id, sketch, &config)?,
+            Some(sketch) => scope.watch(similar(&scope, caller, &content.id, sketch, &config))?,
             None => Vec::new(),
         };
         let upsert = Upsert { content, sketch, keep, if_version, who: who(caller) };
@@ -51,7 +51,7 @@ impl Engine {
     /// `memory.delete`.
     pub fn delete(&self, caller: &Caller, request: DeleteRequest) -> Result<WriteResult> {
         let DeleteRequest { id, scope, erase, if_version } = request;
-        let scope = self.holder(caller, &id, scope)?;
+        let scope = self.holder(caller, &id, scope, true)?;
         scope.writer.write(Command::Delete {
             op: Op::Delete,
             id,
@@ -79,13 +79,13 @@ impl Engine {
         pinned: bool,
     ) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         self.edit(caller, &holder, op, id, None, move |editor, stored| editor.pin(stored, pinned))
     }
 
     /// `memory.tag`.
     pub fn tag(&self, caller: &Caller, request: TagRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Tag, id, None, move |editor, stored| {
             editor.tag(stored, &request)
@@ -94,7 +94,7 @@ impl Engine {
 
     /// `memory.patch`.
     pub fn patch(&self, caller: &Caller, request: PatchRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let (id, if_version) = (request.id.clone(), request.if_version);
         self.edit(caller, &holder, Op::Patch, id, if_version, move |editor, stored| {
             editor.patch(stored, &request)
@@ -103,7 +103,7 @@ impl Engine {
 
     /// `memory.append`.
     pub fn append(&self, caller: &Caller, request: AppendRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope)?;
+        let holder = self.holder(caller, &request.id, request.scope, false)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Append, id, None, move |editor, stored| {
             editor.append(stored, &request)
@@ -112,7 +112,7 @@ impl Engine {
 
     /// `memory.link`.
     pub fn link(&self, caller: &Caller, request: LinkRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.from, request.scope)?;
+        let holder = self.holder(caller, &request.from, request.scope, false)?;
         if !request.remove {
             let eyes = visibility(caller);
             let reader = Reader::new(&holder.state, None, &eyes)?;
@@ -130,7 +130,7 @@ impl Engine {
     /// `memory.renew`. Also brings back an item whose life is over but which is not pruned yet.
     pub fn renew(&self, caller: &Caller, request: RenewRequest) -> Result<WriteResult> {
         let RenewRequest { id, scope, ttl_days } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, true)?;
         self.edit(caller, &holder, Op::Renew, id, None, move |editor, stored| {
             editor.renew(stored, ttl_days)
         })
@@ -139,7 +139,7 @@ impl Engine {
     /// `memory.feedback`.
     pub fn feedback(&self, caller: &Caller, request: FeedbackRequest) -> Result<WriteResult> {
         let FeedbackRequest { id, scope, helpful } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         holder.writer.write(Command::Count {
             op: Op::Feedback,
             id,
@@ -151,7 +151,7 @@ impl Engine {
     /// `memory.use`.
     pub fn record_use(&self, caller: &Caller, request: ItemRequest) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope)?;
+        let holder = self.holder(caller, &id, scope, false)?;
         holder.writer.write(Command::Count {
             op: Op::Use,
             id,
@@ -162,10 +162,10 @@ impl Engine {
 
     /// `memory.merge`.
     pub fn merge(&self, caller: &Caller, request: MergeRequest) -> Result<WriteResult> {
-        let scope = self.writable(caller, request.scope)?;
         let Some(first) = request.source_ids.first() else {
             return Err(EngineError::invalid("sourceIds", "give at least one item"));
         };
+        let scope = self.holder(caller, first, Some(request.scope), false)?;
         let target = request.target_id.clone().unwrap_or_else(|| first.clone());
         let sources = request.source_ids.clone();
         let delete_sources = request.delete_source;
@@ -211,21 +211,28 @@ impl Engine {
         }
     }
 
-    /// The writable scope that holds `id`.
+    /// The writable scope that holds `id`; one that is named need not hold it, but be there.
     fn holder(
         &self,
         caller: &Caller,
         id: &ItemId,
         scope: Option<Scope>,
+        expired_too: bool,
     ) -> Result<Arc<ScopeStore>> {
         if let Some(scope) = scope {
-            return self.writable(caller, scope);
+            // What changes an item never creates a scope: the name may be mistyped.
+            return self
+                .changeable(caller, scope)?
+                .ok_or_else(|| EngineError::NotFound { id: id.clone(), scope: scope.to_string() });
         }
         let routes = self.readable(caller, None)?;
+        let now = Timestamp::now();
         for scope in &routes.scopes {
-            let stored = scope.state.read()?.item(id)?;
+            let stored = scope.watch(scope.state.read().and_then(|view| view.item(id)))?;
             let visible = stored.is_some_and(|item| {
-                !item.deleted && routes.visibility.admits(item.sensitivity(), &item.created_by)
+                !item.deleted
+                    && (expired_too || !item.expired_at(now))
+                    && routes.visibility.admits(item.sensitivity(), &item.created_by)
             });
             if visible {
                 return self.writable(caller, scope.state.key.scope);

@@ -44,9 +44,24 @@ const RETRY_AFTER_MS: u64 = 50;
 pub(crate) type Task = Box<dyn FnOnce(&mut Journal) + Send>;
 
 enum Message {
-    Write { command: Box<Command>, reply: Sender<Result<Outcome>> },
+    Write {
+        command: Box<Command>,
+        reply: Sender<Result<Outcome>>,
+    },
     Run(Task),
+    /// The catalog failed a reader.
+    Nudge,
     Stop,
+}
+
+/// A write in the queue.
+pub(crate) struct Pending(Receiver<Result<Outcome>>);
+
+impl Pending {
+    /// Waits until it is durable.
+    pub(crate) fn wait(self) -> Result<Outcome> {
+        self.0.recv().unwrap_or(Err(EngineError::Closed))
+    }
 }
 
 /// The way to a scope's writer.
@@ -65,7 +80,8 @@ impl WriterHandle {
             undurable_bytes: 0,
             durable_at: Instant::now(),
             dirty: false,
-            behind: false,
+            behind: None,
+            unannounced: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("scope-writer".to_owned())
@@ -98,10 +114,15 @@ impl WriterHandle {
     /// Like [`WriterHandle::write`], but waits for a place in the queue: for work that is one
     /// caller's and paces itself.
     pub(crate) fn write_waiting(&self, command: Command) -> Result<Outcome> {
+        self.submit(command)?.wait()
+    }
+
+    /// The first half of [`WriterHandle::write_waiting`].
+    pub(crate) fn submit(&self, command: Command) -> Result<Pending> {
         let (reply, answer) = bounded(1);
         let message = Message::Write { command: Box::new(command), reply };
         self.sender.send(message).map_err(|_| EngineError::Closed)?;
-        answer.recv().unwrap_or(Err(EngineError::Closed))
+        Ok(Pending(answer))
     }
 
     /// Runs `task` on the writer's thread and waits for its result.
@@ -116,6 +137,13 @@ impl WriterHandle {
         });
         self.sender.send(Message::Run(task)).map_err(|_| EngineError::Closed)?;
         answer.recv().unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Says that the catalog may have failed a reader: it does nothing more until it is opened
+    /// again.
+    pub(crate) fn nudge(&self) {
+        // A full queue means that there are writes, and they meet the failure as well.
+        let _ = self.sender.try_send(Message::Nudge);
     }
 
     /// Lets everything queued finish and ends the thread.
@@ -136,8 +164,11 @@ struct Writer {
     undurable_bytes: usize,
     durable_at: Instant,
     dirty: bool,
-    /// The catalog has failed and must be opened again before it is used.
-    behind: bool,
+    /// Generation of the views whose catalog has failed and must be opened again before it is
+    /// used.
+    behind: Option<u64>,
+    /// Events of durable records that the views do not show yet.
+    unannounced: Vec<ChangeEvent>,
 }
 
 type Waiting = (Box<Command>, Sender<Result<Outcome>>);
@@ -170,7 +201,7 @@ impl Writer {
                         bytes += command.weight();
                         batch.push((command, reply));
                     }
-                    other @ (Message::Run(_) | Message::Stop) => {
+                    other @ (Message::Run(_) | Message::Nudge | Message::Stop) => {
                         after = Some(other);
                         break;
                     }
@@ -185,6 +216,7 @@ impl Writer {
             }
             match after {
                 Some(Message::Run(task)) => task(&mut self.journal),
+                Some(Message::Nudge) => self.look_after_catalog(),
                 Some(Message::Stop) => break,
                 Some(Message::Write { .. }) | None => {}
             }
@@ -207,12 +239,13 @@ impl Writer {
         }
         let mut batch = batch.into_iter();
         let mut replies = Vec::with_capacity(batch.len());
-        if let Err(error) = self.try_batch(&mut batch, &mut replies) {
+        while batch.len() > 0 {
+            let Err(error) = self.try_batch(&mut batch, &mut replies) else { continue };
             self.journal.rollback();
             tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
             let told = describe(&error);
-            let decided = replies.into_iter().map(|(reply, _)| reply);
-            for reply in decided.chain(batch.map(|(_, reply)| reply)) {
+            let decided = replies.drain(..).map(|(reply, _)| reply);
+            for reply in decided.chain(batch.by_ref().map(|(_, reply)| reply)) {
                 let _ = reply.send(Err(told()));
             }
         }
@@ -244,7 +277,10 @@ impl Writer {
             let mut tables = Tables::open(&txn)?;
             let applier = Applier::new(&mut tables)?;
             let mut decider = Decider::new(&self.state, &views, &mut self.journal, applier);
-            for (command, reply) in batch.by_ref() {
+            // What a change comes to is not known before; the rest goes into the next transaction.
+            while decider.bytes() < BATCH_BYTES
+                && let Some((command, reply)) = batch.next()
+            {
                 match decider.decide(*command) {
                     Ok(outcome) => replies.push((reply, outcome)),
                     Err(Rejection::Command(error)) => {
@@ -276,7 +312,12 @@ impl Writer {
                 views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
                 self.state.visible.store(seq.0, Ordering::Release);
             }
-            Err(error) => self.catch_up(&error)?,
+            Err(error) => {
+                if let Err(unsettled) = self.catch_up(&views, &error) {
+                    self.unannounced.extend(events);
+                    return Err(unsettled);
+                }
+            }
         }
         self.dirty = true;
         self.undurable_bytes += bytes;
@@ -288,9 +329,9 @@ impl Writer {
     }
 
     /// Brings the views up to the journal after the catalog refused a durable batch.
-    fn catch_up(&mut self, error: &EngineError) -> Result<()> {
+    fn catch_up(&mut self, views: &Views, error: &EngineError) -> Result<()> {
         tracing::error!(scope = %self.state.key, %error, "the catalog refused durable records");
-        self.behind = true;
+        self.behind = Some(views.generation);
         self.views().map(drop).map_err(|again| {
             tracing::error!(scope = %self.state.key, error = %again, "the catalog is still behind");
             EngineError::Unsettled { reason: error.to_string() }
@@ -304,7 +345,7 @@ impl Writer {
             return Ok((views, txn));
         }
         // It does nothing more after one failed read, write or sync.
-        self.behind = true;
+        self.behind = Some(views.generation);
         let views = self.views()?;
         let txn = views.catalog.begin_write(Durability::None)?;
         Ok((views, txn))
@@ -312,25 +353,36 @@ impl Writer {
 
     /// The views; a catalog that fell behind is opened again first. While the disk goes on
     /// failing that fails as well and is tried again with the next write, and every so often
-    /// without one.
+    /// without one. What else fails stays so until the views are derived again.
     fn views(&mut self) -> Result<Arc<Views>> {
-        if self.behind {
+        let views = self.state.views.load_full();
+        let Some(behind) = self.behind else { return Ok(views) };
+        if behind == views.generation {
+            if let (true, Some(reason)) = (self.state.refuses_for_catalog(), self.state.refusal()) {
+                self.dirty = false;
+                return Err(EngineError::ReadOnly { reason });
+            }
             self.dirty = true;
-            match super::open::reopen(&self.state) {
-                Ok(()) => self.behind = false,
-                Err(error @ (EngineError::NoSpace { .. } | EngineError::Disk(_))) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.state.refuse_writes(format!(
+            super::replay::reopen(&self.state).inspect_err(|error| {
+                if !matches!(error, EngineError::NoSpace { .. } | EngineError::Disk(_)) {
+                    self.state.refuse_for_catalog(format!(
                         "the catalog does not follow the journal ({error}): run \
                          maintenance.rebuild, or restart the server"
                     ));
-                    return Err(error);
                 }
-            }
+            })?;
         }
+        self.behind = None;
+        let events = std::mem::take(&mut self.unannounced);
+        self.announce(&events);
         Ok(self.state.views.load_full())
+    }
+
+    /// Opens the catalog again if it has failed.
+    fn look_after_catalog(&mut self) {
+        if let Err(error) = self.begin() {
+            tracing::warn!(scope = %self.state.key, %error, "the catalog failed");
+        }
     }
 
     fn announce(&self, events: &[ChangeEvent]) {
@@ -350,7 +402,7 @@ impl Writer {
             }
             Err(error) => {
                 // The journal has everything; the next attempt or the next start mends the view.
-                self.behind = true;
+                self.behind = Some(self.state.views.load().generation);
                 tracing::warn!(scope = %self.state.key, %error, "the catalog could not be synced");
             }
         }

@@ -17,6 +17,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::command::{Command, Visibility, Who};
+use super::in_flight::InFlight;
 use super::read::Reader;
 use super::routing::{Access, who};
 use super::scope::ScopeStore;
@@ -132,7 +133,8 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<String, MaintenanceResult>> {
         self.each(caller, request, Access::Write, |scope| {
-            let _alone = scope.alone()?;
+            let _alone =
+                if scope.state.refuses_for_catalog() { scope.turn()? } else { scope.alone()? };
             scope.rebuild(progress)
         })
     }
@@ -251,29 +253,32 @@ impl Engine {
         let scopes = ScopeRequest { scope: request.scope };
         let by_scope = self.each(caller, scopes, Access::Write, |scope| {
             let view = scope.state.read()?;
-            let expired = view.expired(Timestamp::now())?;
-            let mut kept = view.totals()?.items.saturating_sub(expired.len() as u64);
-            let mut gone = Vec::with_capacity(expired.len());
-            let total = expired.len() as u64;
-            for id in expired {
-                progress.report(gone.len() as u64, Some(total), "items pruned");
-                if !request.dry_run {
-                    let who = Who { subject: subject.clone(), visibility: Visibility::all() };
-                    let (op, if_version, erase) = (Op::Prune, None, false);
-                    let command = Command::Delete { op, id: id.clone(), if_version, erase, who };
-                    match scope.writer.write_waiting(command) {
-                        Ok(_) => {}
-                        // Renewed or deleted since the list was made.
-                        Err(EngineError::NotFound { .. }) => {
-                            kept += 1;
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                gone.push(id);
+            let expired = view.expired(Timestamp::now())?.collect::<Result<Vec<_>>>()?;
+            let kept = view.totals()?.items.saturating_sub(expired.len() as u64);
+            if request.dry_run {
+                return Ok(PrunedScope { expired, kept });
             }
-            Ok(PrunedScope { expired: gone, kept })
+            let total = expired.len() as u64;
+            let mut pruned = PrunedScope { expired: Vec::with_capacity(expired.len()), kept };
+            let mut note = |(id, outcome)| {
+                match outcome {
+                    Ok(_) => pruned.expired.push(id),
+                    // Renewed or deleted since the list was made.
+                    Err(EngineError::NotFound { .. }) => pruned.kept += 1,
+                    Err(error) => return Err(error),
+                }
+                progress.report(pruned.expired.len() as u64, Some(total), "items pruned");
+                Ok(())
+            };
+            let mut writes = InFlight::new(&scope.writer);
+            for id in expired {
+                let who = Who { subject: subject.clone(), visibility: Visibility::all() };
+                let (op, if_version, erase) = (Op::Prune, None, false);
+                let command = Command::Delete { op, id: id.clone(), if_version, erase, who };
+                writes.begin(id, command)?.map_or(Ok(()), &mut note)?;
+            }
+            std::iter::from_fn(|| writes.end()).try_for_each(&mut note)?;
+            Ok(pruned)
         })?;
         Ok(PruneResult {
             dry_run: request.dry_run,
@@ -298,7 +303,8 @@ impl Engine {
         })
     }
 
-    fn each<T>(
+    /// Does `work` on each scope, whether or not it succeeds on the others.
+    pub(super) fn each<T>(
         &self,
         caller: &Caller,
         request: ScopeRequest,
@@ -306,9 +312,16 @@ impl Engine {
         mut work: impl FnMut(&ScopeStore) -> Result<T>,
     ) -> Result<BTreeMap<String, T>> {
         let mut results = BTreeMap::new();
+        let mut failed = Vec::new();
         for (label, scope) in self.administered(caller, request.scope, access)? {
-            results.insert(label, work(&scope)?);
+            match scope.and_then(|scope| scope.watch(work(&scope))) {
+                Ok(result) => {
+                    results.insert(label, result);
+                }
+                Err(error) => failed.push((label, error)),
+            }
         }
+        incomplete(failed, results.keys())?;
         Ok(results)
     }
 }
@@ -347,11 +360,35 @@ impl ScopeStore {
         if let Some(reason) = self.state.refusal() {
             return Err(EngineError::ReadOnly { reason });
         }
+        self.turn()
+    }
+
+    /// [`ScopeStore::alone`], whether or not writes are refused.
+    fn turn(&self) -> Result<parking_lot::MutexGuard<'_, ()>> {
         self.state
             .maintenance
             .try_lock()
             .ok_or(EngineError::Busy { waiting: 1, retry_after_ms: 1000 })
     }
+}
+
+/// The error for an operation that failed on some scopes; `done` are the others.
+fn incomplete<'a>(
+    mut failed: Vec<(String, EngineError)>,
+    done: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let done: Vec<&str> = done.map(String::as_str).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> =
+        failed.iter().map(|(label, error)| format!("{label}: {error}")).collect();
+    let (_, first) = failed.swap_remove(0);
+    if done.is_empty() && failed.is_empty() {
+        return Err(first);
+    }
+    let done = if done.is_empty() { "no scope".to_owned() } else { done.join(", ") };
+    Err(EngineError::Incomplete { failed: named.join("; "), done, code: first.code() })
 }
 
 fn millis(since: Instant) -> f64 {

@@ -12,7 +12,8 @@ use crate::api::{CleanupResult, MaintenanceResult};
 use crate::error::Result;
 use crate::ids::Digest;
 use crate::progress::{NoProgress, Progress};
-use crate::store::open::{Source, derive, generations, remove_others, replay};
+use crate::store::open::{derive, generations, remove_others};
+use crate::store::replay::{Source, replay};
 use crate::store::scope::ScopeStore;
 use crate::store::status::folder_bytes;
 
@@ -26,7 +27,7 @@ impl ScopeStore {
         let bytes_before = folder_bytes(&*state.disk, &root)?;
         let source = Source { journal: &state.journal, blocks: &state.blocks };
         let head = state.journal.head().seq;
-        let views = Arc::new(derive(
+        let (views, notes) = derive(
             &state.disk,
             &root,
             next,
@@ -35,12 +36,15 @@ impl ScopeStore {
             &source,
             head,
             progress,
-        )?);
+        )?;
+        state.recovered.lock().extend(notes);
+        let views = Arc::new(views);
         let shared = Arc::clone(state);
         let fresh = Arc::clone(&views);
         let old = self.writer.run(move |_| {
             // What was written while the views were derived; the writer is waiting.
             replay(&shared, &fresh, &NoProgress)?;
+            shared.catalog_is_well();
             Ok(shared.views.swap(fresh))
         })?;
         if let Err(error) = old.text.close() {

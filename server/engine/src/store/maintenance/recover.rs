@@ -27,14 +27,11 @@ impl Engine {
                     .to_owned(),
             });
         }
-        let mut results = BTreeMap::new();
-        for (label, scope) in self.administered(caller, request.scope, Access::Write)? {
+        let results = self.each(caller, request, Access::Write, |scope| {
             let _alone = scope.state.maintenance.lock();
-            if let Some(result) = recover(&scope, progress)? {
-                results.insert(label, result);
-            }
-        }
-        Ok(results)
+            recover(scope, progress)
+        })?;
+        Ok(results.into_iter().filter_map(|(label, result)| Some((label, result?))).collect())
     }
 }
 

@@ -1,7 +1,11 @@
 //! The store as its callers meet it, on a real folder.
 
 mod access;
+mod erased;
+mod listing;
+mod opening;
 mod trust;
+mod writing;
 
 use std::path::Path;
 use std::sync::Arc;

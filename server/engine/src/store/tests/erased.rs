@@ -1,0 +1,145 @@
+//! Items that expire or are erased, and versions whose content is lost.
+
+use super::listing::{at, import};
+use super::*;
+use crate::item::fixtures;
+use crate::journal::Op;
+use crate::store::command::{Command, Visibility, Who};
+
+fn local(engine: &Engine) -> Arc<ScopeStore> {
+    let mut open = engine.open_scopes().unwrap().into_iter();
+    open.find(|scope| scope.state.key.scope == Scope::Local).unwrap()
+}
+
+fn erase(engine: &Engine, id: &str) {
+    let request = serde_json::from_value(json!({"id": id, "erase": true})).unwrap();
+    engine.delete(&caller(), request).unwrap();
+}
+
+#[test]
+fn pruning_spares_what_was_renewed_since_it_was_found_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    import(
+        &engine,
+        ["over", "renewed"].map(|id| {
+            let mut content = fixtures::note(id, "x", at(0));
+            (content.ttl_days, content.expires_at) = (Some(1.0), Some(at(1)));
+            content
+        }),
+    );
+    let renew = json!({"id": "renewed", "ttlDays": 1});
+    engine.renew(&caller(), serde_json::from_value(renew).unwrap()).unwrap();
+    let prune = |id: &str| {
+        let who = Who { subject: "pruner".to_owned(), visibility: Visibility::all() };
+        let id = ItemId::new(id).unwrap();
+        let command = Command::Delete { op: Op::Prune, id, if_version: None, erase: false, who };
+        local(&engine).writer.write(command)
+    };
+    assert!(matches!(prune("renewed"), Err(EngineError::NotFound { .. })));
+    assert!(engine.get(&caller(), get("renewed")).is_ok());
+    prune("over").unwrap();
+}
+
+#[test]
+fn erasure_leaves_no_words_in_the_catalog_however_it_was_derived() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let mut request = note("a", "the heron", "nests");
+    (request.tags, request.files) = (vec!["bird".to_owned()], vec!["nest.rs".to_owned()]);
+    engine.upsert(&caller(), request).unwrap();
+    engine.record_use(&caller(), item("a")).unwrap();
+    erase(&engine, "a");
+    let row = |engine: &Engine| {
+        local(engine).state.read().unwrap().item(&ItemId::new("a").unwrap()).unwrap().unwrap()
+    };
+    let live = row(&engine);
+    assert!(live.deleted && live.title.is_empty() && live.tags.is_empty(), "{live:?}");
+    assert!(live.files.is_empty() && live.symbols.is_empty(), "{live:?}");
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(row(&engine), live);
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(row(&engine), live);
+    // Numbering and history go on.
+    let history = json!({"id": "a"});
+    let history = engine.history(&caller(), serde_json::from_value(history).unwrap()).unwrap();
+    assert_eq!(history.total, 2);
+    assert_eq!(engine.upsert(&caller(), note("a", "", "new")).unwrap().version, Version(3));
+}
+
+#[test]
+fn an_erased_text_in_a_cache_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("a", "t", "the heron nests")).unwrap();
+    let scope = local(&engine);
+    let before = scope.state.read().unwrap();
+    let hash = engine.get(&caller(), get("a")).unwrap().hash;
+    erase(&engine, "a");
+    // A reader that began before the erasure and is slow.
+    assert!(scope.state.content(&before, hash).unwrap().is_some());
+    let first = GetRequest { version: Some(Version(1)), ..get("a") };
+    let refused = engine.get(&caller(), first).unwrap_err().to_string();
+    assert!(refused.contains("erased"), "{refused}");
+    let history = json!({"id": "a", "content": true});
+    let history = engine.history(&caller(), serde_json::from_value(history).unwrap()).unwrap();
+    assert!(history.entries.iter().all(|entry| entry.item.is_none()));
+}
+
+/// A store with versions of `a` in blocks, and views that have to be derived.
+fn in_blocks(root: &Path) {
+    let engine = open(root);
+    for text in ["one", "two"] {
+        engine.upsert(&caller(), note("a", "t", text)).unwrap();
+    }
+    engine.upsert(&caller(), note("b", "t", "other")).unwrap();
+    engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    engine.upsert(&caller(), note("c", "t", "kept")).unwrap();
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&root.join("local/app/views")).unwrap();
+}
+
+fn check_lost_content(root: &Path) {
+    let engine = open(root);
+    assert_eq!(engine.unavailable(), []);
+    assert_eq!(engine.get(&caller(), get("c")).unwrap().text, "kept");
+    let notes = &engine.status().unwrap()[0].recovered;
+    assert!(notes.iter().any(|note| note.contains("content of 3 versions")), "{notes:?}");
+    // Never an older version in place of the one that is lost.
+    let error = engine.get(&caller(), get("a")).unwrap_err();
+    assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+    assert!(found(&engine, "one").is_empty());
+    let history = json!({"id": "a"});
+    let history = engine.history(&caller(), serde_json::from_value(history).unwrap()).unwrap();
+    assert_eq!(history.total, 2);
+    // It can be written whole again, and deleted.
+    assert_eq!(engine.upsert(&caller(), note("a", "", "three")).unwrap().version, Version(3));
+    assert_eq!(found(&engine, "three"), ["a"]);
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "b"})).unwrap()).unwrap();
+}
+
+#[test]
+fn versions_whose_content_is_gone_keep_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    in_blocks(dir.path());
+    OsDisk.remove_dir_all(&dir.path().join("local/app/blocks")).unwrap();
+    check_lost_content(dir.path());
+}
+
+#[test]
+fn a_damaged_block_does_not_keep_a_scope_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    in_blocks(dir.path());
+    let blocks = dir.path().join("local/app/blocks");
+    for entry in OsDisk.list(&blocks).unwrap() {
+        let path = blocks.join(&entry.name);
+        if path.extension().is_some_and(|extension| extension == "blk") {
+            let mut bytes = OsDisk.read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            OsDisk.durable_write(&path, &bytes).unwrap();
+        }
+    }
+    check_lost_content(dir.path());
+}

@@ -1,0 +1,112 @@
+//! What writes may change, and where.
+
+use super::listing::at;
+use super::*;
+use crate::api::SyncMergeRequest;
+use crate::item::{Counters, fixtures};
+
+fn committed(id: &str, text: &str) -> UpsertRequest {
+    UpsertRequest { scope: Scope::Committed, ..note(id, "t", text) }
+}
+
+fn local(id: &str, text: &str) -> UpsertRequest {
+    UpsertRequest { sensitivity: Some(Sensitivity::Team), ..note(id, "t", text) }
+}
+
+fn sync(engine: &Engine, caller: &Caller, force: bool) -> crate::api::SyncMergeResult {
+    let request: SyncMergeRequest = serde_json::from_value(json!({"force": force})).unwrap();
+    engine.sync_merge(caller, request).unwrap()
+}
+
+fn read_committed(engine: &Engine, id: &str) -> Item {
+    let request = GetRequest { scope: Some(Scope::Committed), ..get(id) };
+    engine.get(&caller(), request).unwrap()
+}
+
+#[test]
+fn syncing_writes_over_no_item_of_somebody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let own = |subject: &str| Caller { subject: subject.into(), own_only: true, ..caller() };
+    engine.upsert(&own("ann"), committed("x", "hers")).unwrap();
+    engine.upsert(&own("bob"), local("x", "his")).unwrap();
+    engine.upsert(&own("bob"), local("y", "his too")).unwrap();
+    for force in [false, true] {
+        let result = sync(&engine, &own("bob"), force);
+        assert_eq!(result.merged.len(), 1, "{result:?}");
+        assert_eq!(result.skipped[0].id.as_str(), "x");
+        assert_eq!(read_committed(&engine, "x").text, "hers");
+    }
+    assert_eq!(read_committed(&engine, "y").text, "his too");
+}
+
+#[test]
+fn syncing_keeps_the_counters_of_the_item_it_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), committed("x", "old")).unwrap();
+    engine.record_use(&caller(), item("x")).unwrap();
+    engine.upsert(&caller(), local("x", "new")).unwrap();
+    engine.upsert(&caller(), local("y", "only here")).unwrap();
+    let used = ItemRequest { scope: Some(Scope::Local), ..item("y") };
+    engine.record_use(&caller(), used).unwrap();
+    assert_eq!(sync(&engine, &caller(), false).merged.len(), 2);
+    let replaced = read_committed(&engine, "x");
+    assert_eq!((&*replaced.text, replaced.quality.counters.reuse_count), ("new", 1));
+    assert_eq!(read_committed(&engine, "y").quality.counters.reuse_count, 1);
+}
+
+#[test]
+fn changing_an_item_creates_no_scope() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let mistyped = Caller { project: Some(ProjectId::new("appp").unwrap()), ..caller() };
+    let delete = json!({"id": "a", "scope": "local"});
+    let deleted = engine.delete(&mistyped, serde_json::from_value(delete).unwrap());
+    assert!(matches!(deleted, Err(EngineError::NotFound { .. })));
+    let merge = json!({"sourceIds": ["a"], "scope": "local"});
+    let merged = engine.merge(&mistyped, serde_json::from_value(merge).unwrap());
+    assert!(matches!(merged, Err(EngineError::NotFound { .. })));
+    assert!(!dir.path().join("local").exists());
+}
+
+#[test]
+fn an_item_whose_life_is_over_does_not_hide_one_of_the_same_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let mut over = fixtures::note("x", "over", at(0));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    over.sensitivity = Sensitivity::Team;
+    engine.import(&caller(), Scope::Committed, [(over, Counters::default())]).unwrap();
+    engine.upsert(&caller(), note("x", "t", "alive")).unwrap();
+    assert_eq!(engine.get(&caller(), get("x")).unwrap().text, "alive");
+    let used = engine.record_use(&caller(), item("x")).unwrap();
+    assert_eq!(used.scope, Scope::Local);
+}
+
+#[test]
+fn the_scopes_of_a_project_need_a_project() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let nowhere = Caller { project: None, ..caller() };
+    let list = |scope| engine.list(&nowhere, ListRequest { scope, ..ListRequest::default() });
+    let error = list(ScopeSelector::Project).unwrap_err().to_string();
+    assert!(error.contains("pass project"), "{error}");
+    assert_eq!(list(ScopeSelector::All).unwrap().total, 0);
+}
+
+#[test]
+fn a_configuration_that_may_not_be_written_is_not_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), committed("x", "y")).unwrap();
+    engine.close().unwrap();
+    let options = Options { safe_mode: true, ..Options::default() };
+    let engine = Engine::open(Arc::new(OsDisk), dir.path(), options).unwrap();
+    let config = json!({"sharing": {"sensitivity": "private"}});
+    let config = crate::config::ScopeConfig::from_json(&config).unwrap();
+    assert!(engine.set_scope_config(&caller(), Scope::Committed, &config).is_err());
+    let current = engine.scope_config(&caller(), Scope::Committed).unwrap();
+    assert_eq!(current.sharing.sensitivity, Sensitivity::Team);
+    assert!(!dir.path().join("committed/app/config.json").exists());
+}
