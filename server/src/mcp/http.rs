@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 use crate::mcp::Shared;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
 use crate::mcp::handler::Handler;
-use crate::mcp::origin::{Origin, PROJECT_HEADER};
+use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
 use crate::mcp::sessions::Sessions;
 
 const MCP_PATH: &str = "/mcp";
@@ -115,8 +115,12 @@ impl Http {
 async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddress>().map(|address| address.0);
     let token = header(request.headers(), AUTHORIZATION.as_str());
-    let token = token.and_then(bearer_token).map(str::to_owned);
-    let credentials = Credentials { token: token.as_deref(), peer, transport: TransportKind::Http };
+    let token = token.and_then(bearer_token).map(Token::from);
+    let credentials = Credentials {
+        token: token.as_ref().map(Token::as_str),
+        peer,
+        transport: TransportKind::Http,
+    };
     let verdict = door.shared.authenticator.authenticate(credentials).await;
     let principal = match verdict {
         Ok(principal) => principal,
@@ -142,6 +146,7 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
         transport: TransportKind::Http,
         peer,
         project,
+        token,
     });
     next.run(request).await
 }

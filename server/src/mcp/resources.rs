@@ -327,6 +327,7 @@ mod tests {
 
     #[test]
     fn a_pack_address_becomes_the_arguments_of_the_tool() {
+            token: None,
         let Ok(Address::ContextPack { arguments }) =
             address("kb://context/pack?q=two%20words+more&k=5&scope=&snippetLanguages=rust,%20go")
         else {
