@@ -313,7 +313,26 @@ impl ServerHandler for Handler {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        Some(requested.clone())
+        let mut accepted = requested.clone();
+        if let Some(uris) = &mut accepted.resource_subscriptions {
+            let fixtures = self.shared.fixtures.as_ref();
+            // `listen` says why there are none.
+            if uris.len() > changes::MAX_WATCHES {
+                uris.clear();
+            }
+            uris.retain(|uri| {
+                resources::can_change(uri) || fixtures.is_some_and(|all| all.watch(uri).is_some())
+            });
+        }
+        Some(accepted)
+        let asked = context.requested().resource_subscriptions.as_ref().map_or(0, Vec::len);
+        if asked > changes::MAX_WATCHES {
+            let reason = format!(
+                "a subscription may name {} resources; this one named {asked}",
+                changes::MAX_WATCHES
+            );
+            return Err(ErrorData::invalid_params(reason, None));
+        }
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
@@ -323,7 +342,7 @@ impl ServerHandler for Handler {
             .into_iter()
             .filter_map(|uri| Some((uri.clone(), self.watch(&uri, &origin)?)))
             .collect();
-        changes::listen(&self.shared.changes, &context, origin.principal.expires, watches).await;
+        changes::listen(&self.shared, &context, &origin, watches).await;
         Ok(())
     }
 
@@ -340,13 +359,8 @@ impl ServerHandler for Handler {
                 None,
             ));
         };
-        let subscribed = self.session.subscribe(
-            &self.shared.changes,
-            &origin.principal,
-            &context.peer,
-            request.uri,
-            watch,
-        );
+        let subscribed =
+            self.session.subscribe(&self.shared, origin, &context.peer, request.uri, watch);
         if subscribed {
             Ok(())
         } else {

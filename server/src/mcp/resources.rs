@@ -247,6 +247,11 @@ async fn health(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, ErrorDat
     Ok(out)
 }
 
+/// Whether `uri` names something that changes with the memories.
+pub(crate) fn can_change(uri: &str) -> bool {
+    address(uri).is_ok_and(|address| address != Address::Health)
+}
+
 /// What has to change for `uri` to change, as far as `origin` may see it. `None` when it cannot
 /// be watched. `default_project` is the server's own, for connections that work in none.
 pub(crate) fn watch(
@@ -353,6 +358,8 @@ mod tests {
         assert_eq!(address("file:///etc/passwd"), Err(BadAddress::Unknown));
         assert!(matches!(address("kb://context/pack?k=x"), Err(BadAddress::Parameter { .. })));
         assert!(matches!(address("kb://item/a?zz=1"), Err(BadAddress::Parameter { .. })));
+        assert!(can_change("kb://item/a") && can_change("kb://project/info"));
+        assert!(!can_change("kb://health") && !can_change("kb://nothing"));
     }
 
     #[test]
