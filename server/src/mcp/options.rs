@@ -34,7 +34,8 @@ pub struct McpOptions {
     pub max_line_bytes: usize,
     /// Connections open at one time; more are refused.
     pub max_connections: usize,
-    /// Sessions of the 2025-11-25 protocol open at one time; more are refused.
+    /// Sessions of the 2025-11-25 protocol open at one time; one more closes the one unused for
+    /// longest, of whoever holds the most where that is over a quarter of all.
     pub max_sessions: usize,
     /// A session without traffic for so long is closed.
     pub session_idle: Duration,
