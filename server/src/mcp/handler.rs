@@ -27,7 +27,6 @@ use serde_json::{Map, Value, json};
 use crate::access::{Principal, Role};
 use crate::mcp::calls::{self, Control};
 use crate::mcp::changes::{self, Session};
-use crate::mcp::options::Toolset;
 use crate::mcp::origin::Origin;
 use crate::mcp::{Shared, prompts, resources};
 use crate::tools::{self, Tool};
@@ -92,13 +91,11 @@ fn advertised(tool: &'static Tool) -> Option<&'static McpTool> {
     ADVERTISED.iter().find(|shown| shown.name == tool.name)
 }
 
-fn is_listed(toolset: Toolset, principal: &Principal, tool: &Tool) -> bool {
+/// Whether `tools/list` shows `tool`: the small set to agents, everything to operators and
+/// monitors. What the caller's roles allow can be called whether it is listed or not.
+fn is_listed(principal: &Principal, tool: &Tool) -> bool {
     principal.has_any(tool.roles)
-        && match toolset {
-            Toolset::All => true,
-            Toolset::Core => tool.core,
-            Toolset::ByRole => tool.core || principal.has_any(&[Role::Operator, Role::Monitor]),
-        }
+        && (tool.core || principal.has_any(&[Role::Operator, Role::Monitor]))
 }
 
 /// Serves one request or one session.
@@ -208,10 +205,9 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         std::future::ready(()).await;
         let origin = Origin::of(&context.extensions)?;
-        let toolset = self.shared.options.toolset;
         let mut listed: Vec<McpTool> = tools::all()
             .iter()
-            .filter(|tool| is_listed(toolset, &origin.principal, tool))
+            .filter(|tool| is_listed(&origin.principal, tool))
             .filter_map(|tool| advertised(tool).cloned())
             .collect();
         if let Some(fixtures) = &self.shared.fixtures {
@@ -325,6 +321,10 @@ impl ServerHandler for Handler {
             });
         }
         Some(accepted)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let origin = Origin::of(&context.request_context().extensions)?.clone();
         let asked = context.requested().resource_subscriptions.as_ref().map_or(0, Vec::len);
         if asked > changes::MAX_WATCHES {
             let reason = format!(
@@ -333,10 +333,6 @@ impl ServerHandler for Handler {
             );
             return Err(ErrorData::invalid_params(reason, None));
         }
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let origin = Origin::of(&context.request_context().extensions)?.clone();
         let accepted = context.accepted().resource_subscriptions.clone().unwrap_or_default();
         let watches = accepted
             .into_iter()
@@ -441,27 +437,25 @@ mod tests {
         }
     }
 
-    fn listed(toolset: Toolset, roles: &[Role]) -> Vec<&'static str> {
+    fn listed(roles: &[Role]) -> Vec<&'static str> {
         let principal = holding(roles);
         tools::all()
             .iter()
-            .filter(|tool| is_listed(toolset, &principal, tool))
+            .filter(|tool| is_listed(&principal, tool))
             .map(|tool| tool.name)
             .collect()
     }
 
     #[test]
     fn agents_see_the_small_set_and_operators_see_theirs() {
-        let agent = listed(Toolset::ByRole, &[Role::Agent]);
+        let agent = listed(&[Role::Agent]);
         assert!(agent.contains(&"memory_query") && !agent.contains(&"memory_history"));
         assert!(!agent.iter().any(|name| name.starts_with("maintenance_")));
-        let operator = listed(Toolset::ByRole, &[Role::Operator]);
+        let operator = listed(&[Role::Operator]);
         assert!(operator.contains(&"maintenance_compact"));
         assert!(!operator.contains(&"memory_upsert"));
-        let admin = listed(Toolset::ByRole, &[Role::Admin]);
+        let admin = listed(&[Role::Admin]);
         assert_eq!(admin.len(), tools::all().len());
-        let core = listed(Toolset::Core, &[Role::Admin]);
-        assert_eq!(core, agent);
     }
 
     #[test]
@@ -474,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_monitor_changes_nothing() {
-        for name in listed(Toolset::All, &[Role::Monitor]) {
+        for name in listed(&[Role::Monitor]) {
             assert!(tools::find(name).unwrap().read_only, "{name}");
         }
     }

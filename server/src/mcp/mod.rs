@@ -40,7 +40,7 @@ use crate::mcp::changes::Changes;
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::gate::Gate;
 use crate::mcp::observe::Observe;
-pub use crate::mcp::options::{McpOptions, Toolset};
+pub use crate::mcp::options::McpOptions;
 pub use crate::mcp::origin::PROJECT_HEADER;
 pub use listener::serve_listener;
 pub use stdio::{serve_stdio, serve_stream};

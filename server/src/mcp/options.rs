@@ -4,19 +4,6 @@ use std::time::Duration;
 
 use llm_memory_engine::ids::ProjectId;
 
-/// Which tools `tools/list` shows. Every tool that the caller's roles allow can be called whether
-/// it is listed or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Toolset {
-    /// The small default set for agents; everything else to operators and administrators.
-    #[default]
-    ByRole,
-    /// The small default set for everybody.
-    Core,
-    /// Everything the caller's roles allow.
-    All,
-}
-
 /// Settings of the protocol layer. Sizes are bytes.
 #[derive(Debug, Clone)]
 pub struct McpOptions {
@@ -45,8 +32,6 @@ pub struct McpOptions {
     pub max_waiting_calls: usize,
     /// Project of calls that name none.
     pub default_project: Option<ProjectId>,
-    /// Tools listed.
-    pub toolset: Toolset,
     /// Serve the fixtures of the official conformance suite besides the real tools.
     pub conformance: bool,
     /// How long open requests may take to end after the stop signal.
@@ -69,7 +54,6 @@ impl Default for McpOptions {
             max_running_calls: 128,
             max_waiting_calls: 512,
             default_project: None,
-            toolset: Toolset::ByRole,
             conformance: false,
             drain: Duration::from_secs(10),
         }
