@@ -202,7 +202,7 @@ async fn tool(
     };
     calls::run(shared, origin, Control::of(context), tool, uri, arguments)
         .await
-        .map_err(Failure::into_error)
+        .map_err(Failure::into_resource_error)
 }
 
 async fn project_info(
@@ -327,12 +327,12 @@ mod tests {
             transport: TransportKind::Http,
             peer: None,
             project: Some(ProjectId::new("home").unwrap()),
+            token: None,
         }
     }
 
     #[test]
     fn a_pack_address_becomes_the_arguments_of_the_tool() {
-            token: None,
         let Ok(Address::ContextPack { arguments }) =
             address("kb://context/pack?q=two%20words+more&k=5&scope=&snippetLanguages=rust,%20go")
         else {
