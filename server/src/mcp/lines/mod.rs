@@ -3,7 +3,8 @@
 //! A connection that begins with `initialize` is a session of the 2025-11-25 protocol. Any other
 //! connection speaks 2026-07-28, and the metadata that revision wants with each request is filled
 //! in where it is missing, so that `echo '{"jsonrpc":"2.0","id":1,"method":"tools/list"}' | nc`
-//! is answered. [`super::auth`] says where a token goes.
+//! is answered. [`super::auth`] says where a token goes; the message that presents it may also, or
+//! only, name the project of the messages after it: `"params":{"token":"TOKEN","project":"NAME"}`.
 //!
 //! When things go wrong: a line that is too long is answered with an error and skipped, as is one
 //! that is not a message; a caller that is not let in is told so and hung up on, as is one who
