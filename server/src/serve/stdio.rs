@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Instruments, Signals, mcp_options, open_engine, run_files};
+use super::signals::Signals;
+use super::{Instruments, mcp_options, open_engine, run_files};
 use crate::answer::{Answer, Failure};
 use crate::config::{Config, Effective};
 use crate::mcp::auth::Open;
