@@ -123,10 +123,13 @@ pub(crate) fn open_engine(disk: &Arc<dyn Disk>, config: &Config) -> Result<Engin
         };
         Failure::failed(message)
     });
-    if let (Ok(engine), Some(redactor)) = (&opened, redactor) {
+    let engine = opened?;
+    // Whoever wrote them did not hold the folder any more.
+    run_files::remove(&**disk, &config.data_dir);
+    if let Some(redactor) = redactor {
         engine.set_redactor(redactor);
     }
-    opened
+    Ok(engine)
 }
 
 /// The patterns in the content of a pattern file, ready for use.
@@ -137,14 +140,18 @@ pub(crate) fn parse_patterns(bytes: &[u8]) -> Result<Redactor, String> {
 }
 
 fn in_use(root: &Path) -> String {
-    let holder = run_files::read(&OsDisk, root).map_or_else(
-        || "another process".to_owned(),
-        |(server, _)| format!("the server with process id {}", server.pid),
-    );
-    format!(
-        "{} is in use by {holder}: stop it, or serve another folder (--data-dir)",
-        root.display()
-    )
+    let (holder, remedy) = match run_files::read(&OsDisk, root) {
+        Some((server, _)) => (
+            format!("the server with process id {}", server.pid),
+            "stop it, or serve another folder (--data-dir)",
+        ),
+        None => (
+            "another process, which serves nobody else".to_owned(),
+            "wait until it ends, serve another folder (--data-dir), or let `llm-memory serve` \
+             have it: any number of `llm-memory stdio` bridge to that",
+        ),
+    };
+    format!("{} is in use by {holder}: {remedy}", root.display())
 }
 
 /// The protocol layer's options.
@@ -253,8 +260,8 @@ fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: instruments.board.started_at(),
         mcp: health::reachable(address(&listeners.mcp)?),
-        health: health::reachable(address(&listeners.health)?),
-        metrics: health::reachable(address(&listeners.metrics)?),
+        health: Some(health::reachable(address(&listeners.health)?)),
+        metrics: Some(health::reachable(address(&listeners.metrics)?)),
         safe_mode: config.safe_mode,
     };
     let health_thread = health::spawn(

@@ -221,7 +221,7 @@ impl Session<'_> {
 
     fn announce(&self) {
         let server = &self.server;
-        let show = |address: SocketAddr| address.to_string();
+        let show = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         tracing::info!(
             mcp = format!("http://{}/mcp", server.mcp),
             health = show(server.health),
