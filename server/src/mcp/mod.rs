@@ -22,6 +22,7 @@ mod handler;
 mod http;
 pub mod lines;
 mod listener;
+mod listing;
 pub mod observe;
 mod options;
 mod origin;
@@ -90,5 +91,10 @@ impl McpService {
             changes,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether no call is at work in the engine.
+    pub fn is_idle(&self) -> bool {
+        self.shared.gate.is_idle()
     }
 }
