@@ -81,9 +81,7 @@ impl Sessions {
             return None;
         }
         let mut held: HashMap<&Option<Owner>, usize> = HashMap::new();
-        for session in known.values() {
-            *held.entry(&session.owner).or_default() += 1;
-        }
+        known.values().for_each(|session| *held.entry(&session.owner).or_default() += 1);
         let most = held.into_iter().max_by_key(|(_, count)| *count);
         let greedy = most.filter(|(_, count)| *count > self.limit / 4).map(|(owner, _)| owner);
         known

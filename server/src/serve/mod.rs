@@ -188,7 +188,6 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
         default_project: config.default_project(),
         conformance: config.conformance,
         drain: config.grace(),
-        ..defaults
     }
 }
 

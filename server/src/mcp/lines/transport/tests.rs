@@ -80,7 +80,7 @@ impl Rig {
     }
 }
 
-fn list(id: usize) -> String {
+fn list(id: i64) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#)
 }
 
@@ -103,7 +103,7 @@ async fn a_cancelled_request_gives_its_place_back() {
         rig.write(&cancel.to_string()).await;
         assert!(matches!(
             rig.lines.receive().await,
-            Some(ClientJsonRpcMessage::Request(request)) if request.id == RequestId::Number(id as i64)
+            Some(ClientJsonRpcMessage::Request(request)) if request.id == RequestId::Number(id)
         ));
         let note = rig.lines.receive().await;
         assert!(matches!(note, Some(ClientJsonRpcMessage::Notification(_))));

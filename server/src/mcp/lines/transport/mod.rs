@@ -61,6 +61,17 @@ pub(crate) struct Ending {
     pub(crate) streams: CancellationToken,
 }
 
+/// What is still to come from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// More bytes, perhaps.
+    Open,
+    /// No bytes, but lines among those that were read.
+    Ended,
+    /// Nothing that would be taken.
+    Over,
+}
+
 /// One connection. rmcp drops the future of `receive` whenever something else happens and calls
 /// it again, so what must not be lost is kept here or written by a task of its own.
 pub(crate) struct Lines<R, W> {
@@ -78,10 +89,7 @@ pub(crate) struct Lines<R, W> {
     fill: bool,
     /// A request has been handed on; before that rmcp takes no notifications.
     started: bool,
-    /// The input has ended.
-    ended: bool,
-    /// Nothing more is taken from this connection.
-    over: bool,
+    input: Input,
     /// When answers under way are given up.
     answer_by: Option<Instant>,
     ending: Ending,
@@ -123,8 +131,7 @@ where
             introduce_by: Instant::now() + INTRODUCTION,
             fill: true,
             started: false,
-            ended: false,
-            over: false,
+            input: Input::Open,
             answer_by: None,
             ending,
             places: Arc::new(Places::new()),
@@ -143,7 +150,7 @@ where
             if let Some(line) = self.splitter.next_line() {
                 return Some(line);
             }
-            if self.ended {
+            if self.input != Input::Open {
                 return self.splitter.finish();
             }
             let mut chunk = [0_u8; READ_CHUNK];
@@ -156,7 +163,7 @@ where
                 read = self.reader.read(&mut chunk) => read,
             };
             match read {
-                Ok(0) | Err(_) => self.ended = true,
+                Ok(0) | Err(_) => self.input = Input::Ended,
                 Ok(count) => self.splitter.push(chunk.get(..count).unwrap_or_default()),
             }
         }
@@ -184,8 +191,10 @@ where
     async fn reply(&mut self, message: impl Serialize + Send + Sync + 'static) {
         let writer = Arc::clone(&self.writer);
         let written = tokio::spawn(async move { write_line(&writer, &message).await.is_ok() });
-        // The other end is gone: there is nobody to read for.
-        self.over |= !written.await.unwrap_or(false);
+        if !written.await.unwrap_or(false) {
+            // The other end is gone: there is nobody to read for.
+            self.input = Input::Over;
+        }
     }
 
     async fn reply_error(&mut self, id: Option<RequestId>, error: ErrorData) {
@@ -220,7 +229,9 @@ where
         let Source::Tcp { peer } = self.source else { return };
         self.shared.observer.denied(denied, TransportKind::Tcp, Some(peer));
         // Somebody else may have failed from the same address: who was let in may wait for that.
-        self.over |= !matches!(denied, Denied::LockedOut { .. }) || self.origin.is_none();
+        if !matches!(denied, Denied::LockedOut { .. }) || self.origin.is_none() {
+            self.input = Input::Over;
+        }
         self.reply_error(id, refusal(denied)).await;
     }
 
@@ -380,7 +391,7 @@ where
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        while !self.over {
+        while self.input != Input::Over {
             let line = if self.room().await { self.next_line().await } else { None };
             match line {
                 Some(line) => {
@@ -388,7 +399,7 @@ where
                         return Some(message);
                     }
                 }
-                None => self.over = true,
+                None => self.input = Input::Over,
             }
         }
         self.farewell().await;
