@@ -9,14 +9,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 use crate::metrics::{self, Metrics};
 use crate::status::{Board, Phase, Snapshot};
@@ -29,6 +35,12 @@ pub const MAX_ERROR_RATE: f64 = 0.05;
 const MIN_CALLS: u64 = 20;
 /// Age of the snapshot beyond which the store is taken to hang.
 const MAX_SNAPSHOT_AGE_SECONDS: f64 = 30.0;
+/// Connections of each listener served at one time; more wait.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may take, from its acceptance to the end of the answer.
+const CONNECTION: Duration = Duration::from_secs(10);
+/// How long answers may take to be read when the server ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How the server is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -71,17 +83,53 @@ pub fn spawn(
     })
 }
 
+/// Serves one request a connection, a bounded number at a time and each within its time: what is
+/// open to everybody must not be held by anybody.
 async fn serve(listener: TcpListener, routes: Router, cancel: CancellationToken) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let stop = cancel.clone();
-    let server =
-        axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await });
-    tokio::select! {
-        result = server => if let Err(error) = result {
-            tracing::error!(%error, "the health or metrics listener ended");
-        },
-        // A scraper that keeps its connection open does not keep the process.
-        () = async { cancel.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let open = TaskTracker::new();
+    loop {
+        let next = async {
+            // The place comes first: those who get none wait with the system, at no cost here.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            () = cancel.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                let answering = tokio::time::timeout(CONNECTION, answer(stream, routes.clone()));
+                open.spawn(async move {
+                    let _place = place;
+                    let _ = answering.await;
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, usually; accepting again at once would spin.
+                tracing::warn!(%error, "the health or metrics listener cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    open.close();
+    // Somebody who does not read does not keep the process.
+    let _ = tokio::time::timeout(FAREWELL, open.wait()).await;
+}
+
+async fn answer(stream: TcpStream, routes: Router) {
+    let service = hyper::service::service_fn(move |request: http::Request<_>| {
+        routes.clone().oneshot(request.map(Body::new))
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "health or metrics connection ended");
     }
 }
 
@@ -128,11 +176,14 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
     let calls = metrics.lately(metrics::window::LENGTH);
     let failing =
         calls.error_rate.filter(|rate| calls.calls >= MIN_CALLS && *rate > MAX_ERROR_RATE);
-    let mut reasons = reasons(&snapshot, now);
+    let phase = board.phase();
+    // Before readiness nobody has looked yet, however long the replay takes.
+    let waiting = if phase == Phase::Ready { board.uptime_seconds() } else { 0.0 };
+    let mut reasons = reasons(&snapshot, now, waiting);
     reasons.extend(failing.map(|rate| {
         format!("{:.1} % of {} calls failed in the last 5 minutes", rate * 100.0, calls.calls)
     }));
-    let status = match board.phase() {
+    let status = match phase {
         Phase::Starting => Status::Starting,
         Phase::Draining => Status::Draining,
         Phase::Ready if reasons.is_empty() => Status::Ok,
@@ -170,14 +221,13 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
     (status, body)
 }
 
-/// Everything in the snapshot that a person should look at.
-fn reasons(snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+/// Everything in the snapshot that a person should look at; `waiting` is for how many seconds
+/// there may have been none.
+fn reasons(snapshot: &Snapshot, now: Timestamp, waiting: f64) -> Vec<String> {
     let mut reasons = snapshot.problems.clone();
-    if let Some(at) = snapshot.at {
-        let age = at.days_since(now).abs() * 86_400.0;
-        if age > MAX_SNAPSHOT_AGE_SECONDS {
-            reasons.push(format!("the store has not answered for {age:.0} s"));
-        }
+    let age = snapshot.at.map_or(waiting, |at| at.days_since(now).abs() * 86_400.0);
+    if age > MAX_SNAPSHOT_AGE_SECONDS {
+        reasons.push(format!("the store has not answered for {age:.0} s"));
     }
     for scope in &snapshot.scopes {
         if let Some(reason) = &scope.read_only {
@@ -218,11 +268,9 @@ pub fn reachable(bound: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
     use llm_memory_disk::Space;
-    use tower::ServiceExt;
 
     use super::*;
     use crate::status::fixtures;
@@ -285,8 +333,17 @@ mod tests {
     fn a_snapshot_that_is_old_means_that_the_store_hangs() {
         let mut snapshot = fixtures::busy_snapshot();
         snapshot.at = Some(Timestamp::from_millis(0));
-        let found = reasons(&snapshot, Timestamp::from_millis(60_000));
+        let found = reasons(&snapshot, Timestamp::from_millis(60_000), 0.0);
         assert_eq!(found, ["the store has not answered for 60 s"]);
-        assert!(reasons(&snapshot, Timestamp::from_millis(10_000)).is_empty());
+        assert!(reasons(&snapshot, Timestamp::from_millis(10_000), 60.0).is_empty());
+    }
+
+    #[test]
+    fn a_store_that_never_answered_hangs_too() {
+        let mut snapshot = fixtures::busy_snapshot();
+        snapshot.at = None;
+        let found = reasons(&snapshot, Timestamp::from_millis(0), 60.0);
+        assert_eq!(found, ["the store has not answered for 60 s"]);
+        assert!(reasons(&snapshot, Timestamp::from_millis(0), 10.0).is_empty());
     }
 }

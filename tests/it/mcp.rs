@@ -279,3 +279,216 @@ fn a_watched_item_is_reported_over_a_tcp_session() {
     assert_eq!(told["method"], "notifications/resources/updated");
     assert_eq!(told["params"]["uri"], "kb://item/watched");
 }
+
+#[test]
+fn cancelled_subscriptions_make_room_for_others() {
+    let server = server();
+    let mut text = String::new();
+    for id in 0..20 {
+        let listen = json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen",
+            "params": {"notifications": {"resourceSubscriptions": ["kb://item/a"]}}});
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": {"requestId": id}});
+        text += &format!("{listen}\n{cancel}\n");
+    }
+    let last = r#"{"jsonrpc":"2.0","id":"last","method":"tools/list"}"#;
+    let answers = lines(&nc(address(&server), &format!("{text}{last}\n")));
+    assert!(answers.iter().all(|answer| answer.get("error").is_none()), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer["id"] == "last"));
+}
+
+#[test]
+fn a_subscription_is_told_what_it_does_not_watch() {
+    let server = server();
+    let mut stream = BufReader::new(connect(address(&server)));
+    let mut listen = |id: u64, uris: Vec<String>| {
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen",
+            "params": {"notifications": {"resourceSubscriptions": uris}}});
+        stream.get_mut().write_all(format!("{request}\n").as_bytes()).unwrap();
+    };
+    listen(1, ["kb://item/a", "kb://nothing", "kb://health"].map(str::to_owned).into());
+    listen(2, (0..257).map(|number| format!("kb://item/{number}")).collect());
+    let mut next = || {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    let (mut accepted, mut refused) = (Vec::new(), None);
+    while refused.is_none() || accepted.is_empty() {
+        let message = next();
+        refused = refused.or_else(|| message["error"]["message"].as_str().map(str::to_owned));
+        accepted.extend(message["params"]["notifications"].get("resourceSubscriptions").cloned());
+    }
+    assert_eq!(accepted, [json!(["kb://item/a"])]);
+    assert!(refused.unwrap().contains("256 resources"));
+}
+
+#[test]
+fn a_revoked_token_is_worth_nothing_on_an_open_connection() {
+    let (server, folder) = guarded();
+    let mut stream = BufReader::new(connect(address(&server)));
+    let mut ask = |line: &str| {
+        stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_line(&mut answer).unwrap();
+        answer
+    };
+    let auth = json!({"jsonrpc": "2.0", "id": 0, "method": "auth",
+        "params": {"token": token("alice")}});
+    assert!(ask(&auth.to_string()).contains("result"));
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    assert!(ask(list).contains("result"));
+    std::fs::write(folder.path().join("tokens.json"), "[]").unwrap();
+    // The server looks at the file every so often; until then the token is good.
+    let refused = loop {
+        let answer = ask(list);
+        if !answer.contains("result") {
+            break answer;
+        }
+    };
+    assert_eq!(lines(&refused)[0]["error"]["data"]["status"], 401, "{refused}");
+    assert_eq!(ask_nothing(stream), "");
+}
+
+/// What comes before the server hangs up.
+fn ask_nothing(mut stream: BufReader<TcpStream>) -> String {
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn what_is_neither_http_nor_json_is_hung_up_on() {
+    let server = server();
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let mut stream = connect(address(&server));
+    stream.write_all(format!("\x16\x03\x01\n{list}\n").as_bytes()).unwrap();
+    let mut heard = Vec::new();
+    // Closing with bytes unread may reset the connection.
+    let _ = stream.read_to_end(&mut heard);
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+#[test]
+fn refusals_over_http_name_what_would_let_the_request_in() {
+    let server = server();
+    let to = address(&server);
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+    let (status, _, body) = post(to, "Host: evil.example", list);
+    assert_eq!(status, 403);
+    assert!(body.contains("--allowed-hosts, LLM_MEMORY_ALLOWED_HOSTS"), "{body}");
+    let (_, _, body) = post(to, &format!("Host: {to}\r\nOrigin: https://evil.example"), list);
+    assert!(body.contains("--allowed-origins, LLM_MEMORY_ALLOWED_ORIGINS"), "{body}");
+    let headers = format!("Host: {to}\r\nllm-memory-project: caf\u{e9}");
+    let (status, _, body) = post(to, &headers, INITIALIZE);
+    assert_eq!(status, 400);
+    assert!(body.contains("llm-memory-project"), "{body}");
+}
+
+#[test]
+fn a_missing_item_has_the_code_of_its_revision() {
+    let server = server();
+    let read =
+        r#"{"jsonrpc":"2.0","id":2,"method":"resources/read","params":{"uri":"kb://item/none"}}"#;
+    let code = |text: &str| {
+        let answers = lines(&nc(address(&server), text));
+        answers.iter().find_map(|answer| answer["error"]["code"].as_i64())
+    };
+    assert_eq!(code(read), Some(-32602));
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    assert_eq!(code(&format!("{INITIALIZE}\n{initialized}\n{read}\n")), Some(-32002));
+}
+
+/// `llm-memory stdio` over a data folder, working in `project`.
+struct StdioProcess {
+    child: std::process::Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl StdioProcess {
+    fn start(data: &std::path::Path, project: &str) -> Self {
+        use std::process::{Command, Stdio};
+        let mut command = Command::new(llm_memory_tests::server::server_binary().unwrap());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("LLM_MEMORY_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .arg("stdio")
+            .env("LLM_MEMORY_DATA_DIR", data)
+            .env("LLM_MEMORY_PROJECT", project)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    fn send(&mut self, tool: &str, arguments: &Value) {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": tool, "arguments": arguments}});
+        writeln!(self.child.stdin.as_ref().unwrap(), "{request}").unwrap();
+    }
+
+    fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+        self.send(tool, arguments);
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        answer["result"]["structuredContent"].clone()
+    }
+
+    /// Closes its input; what it still answers.
+    fn end(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut rest = String::new();
+        self.answers.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        rest
+    }
+}
+
+fn note(id: &str) -> Value {
+    json!({"id": id, "type": "note", "scope": "local", "title": id})
+}
+
+#[test]
+fn clients_that_start_their_own_server_share_one_folder_and_keep_their_projects() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = StdioProcess::start(folder.path(), "one");
+    assert_eq!(first.call("memory_upsert", &note("a"))["id"], "a");
+    let mut second = StdioProcess::start(folder.path(), "two");
+    assert_eq!(second.call("memory_upsert", &note("b"))["id"], "b");
+    assert_eq!(second.call("memory_list", &json!({"scope": "local"}))["total"], 1);
+    let of_two = json!({"scope": "local", "project": "two"});
+    assert_eq!(first.call("memory_list", &of_two)["total"], 1);
+    second.end();
+    first.end();
+    assert!(!folder.path().join("run/server.json").exists());
+}
+
+#[test]
+fn a_bridge_works_in_its_own_project_on_a_server_of_another() {
+    let server = server();
+    let mut bridge = StdioProcess::start(server.data_dir(), "elsewhere");
+    bridge.call("memory_upsert", &note("a"));
+    bridge.end();
+    let mut client = server.client(Wire::Lines).unwrap();
+    let total = |client: &mut llm_memory_tests::client::Client, project: &str| {
+        let arguments = json!({"scope": "local", "project": project});
+        client.call("memory_list", &arguments).unwrap()["total"].clone()
+    };
+    assert_eq!(total(&mut client, "elsewhere"), 1);
+    assert_eq!(total(&mut client, "home"), 0);
+}
+
+#[test]
+fn what_was_asked_before_the_end_of_the_input_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = StdioProcess::start(folder.path(), "one");
+    process.send("memory_upsert", &note("a"));
+    let answers = lines(&process.end());
+    assert_eq!(answers[0]["result"]["structuredContent"]["id"], "a");
+}

@@ -33,9 +33,9 @@ fn ports(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     for (index, address) in listeners::addresses(config).into_iter().enumerate() {
         let Err(error) = listeners::one(address, index) else { continue };
         let ours = running.as_ref().is_some_and(|server| {
-            [server.mcp, server.health, server.metrics]
+            [Some(server.mcp), server.health, server.metrics]
                 .get(index)
-                .is_some_and(|held| held.port() == address.port())
+                .is_some_and(|held| held.is_some_and(|held| held.port() == address.port()))
         });
         findings.push(match &running {
             Some(server) if ours => Finding::ok(

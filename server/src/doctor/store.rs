@@ -60,13 +60,13 @@ pub(super) fn check(disk: &Arc<dyn Disk>, config: &Config) -> Vec<Finding> {
 
 fn in_use(disk: &dyn Disk, config: &Config) -> Finding {
     match run_files::read(disk, &config.data_dir) {
-        Some((server, _)) => Finding::ok(
-            CHECK,
-            format!(
-                "held by the server with process id {}; http://{}/health says how it is",
-                server.pid, server.health
-            ),
-        ),
+        Some((server, _)) => {
+            let ask = server.health.map_or_else(String::new, |address| {
+                format!("; http://{address}/health says how it is")
+            });
+            let pid = server.pid;
+            Finding::ok(CHECK, format!("held by the server with process id {pid}{ask}"))
+        }
         None => Finding::ok(CHECK, "held by another process"),
     }
 }

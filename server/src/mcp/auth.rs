@@ -139,8 +139,8 @@ pub struct ProtectedResource {
 /// The answer to [`Authenticate::authenticate`].
 pub type Verdict<'a> = Pin<Box<dyn Future<Output = Result<Principal, Denied>> + Send + 'a>>;
 
-/// Decides who a caller is. Called for every HTTP request and whenever a TCP connection shows a
-/// credential, so it must be quick; it may wait for the network, hence the future.
+/// Decides who a caller is. Called for every HTTP request and for every message over TCP, so it
+/// must be quick; it may wait for the network, hence the future.
 pub trait Authenticate: Send + Sync + 'static {
     /// The principal behind `credentials`, or why there is none.
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Verdict<'a>;

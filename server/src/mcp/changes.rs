@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-use llm_memory_engine::ids::{ItemId, ProjectId, Scope, TenantId, Timestamp};
+use llm_memory_engine::ids::{ItemId, ProjectId, Scope, TenantId};
 use llm_memory_engine::store::{ChangeEvent, ChangeListener};
 use parking_lot::Mutex;
 use rmcp::RoleServer;
@@ -21,12 +21,14 @@ use rmcp::service::{Peer, SubscriptionContext};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::access::Principal;
+use crate::mcp::Shared;
+use crate::mcp::auth::Authenticate;
+use crate::mcp::origin::Origin;
 
 /// Notices that a watcher may be behind before it is told that everything changed.
 const CAPACITY: usize = 1024;
-/// Resources that one session may watch.
-const MAX_WATCHES: usize = 256;
+/// Resources that one session or subscription may watch.
+pub(crate) const MAX_WATCHES: usize = 256;
 
 /// Something that watchers may want to know.
 #[derive(Debug, Clone)]
@@ -143,9 +145,16 @@ fn touched<'a>(
         .collect()
 }
 
+/// A watch, and who asked for it: a session may outlive the token that it began with.
+#[derive(Debug, Clone)]
+struct Watched {
+    watch: Watch,
+    origin: Origin,
+}
+
 /// State of one session of the 2025-11-25 protocol, or of one connection.
 pub(crate) struct Session {
-    watches: Mutex<BTreeMap<String, Watch>>,
+    watches: Mutex<BTreeMap<String, Watched>>,
     /// Set once the task that notifies runs; ends it when the session goes.
     pump: Mutex<Option<DropGuard>>,
     level: Mutex<Option<LoggingLevel>>,
@@ -168,11 +177,11 @@ impl Session {
         *self.level.lock()
     }
 
-    /// Watches `uri` for `peer`; false when the session watches too much already.
+    /// Watches `uri` for `origin` behind `peer`; false when the session watches too much already.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
-        changes: &Changes,
-        principal: &Principal,
+        shared: &Shared,
+        origin: &Origin,
         peer: &Peer<RoleServer>,
         uri: String,
         watch: Watch,
@@ -182,7 +191,7 @@ impl Session {
             if watches.len() >= MAX_WATCHES && !watches.contains_key(&uri) {
                 return false;
             }
-            watches.insert(uri, watch);
+            watches.insert(uri, Watched { watch, origin: origin.clone() });
         }
         let mut pump = self.pump.lock();
         if pump.is_none() {
@@ -190,9 +199,9 @@ impl Session {
             *pump = Some(stop.clone().drop_guard());
             let task = notify(
                 Arc::downgrade(self),
-                changes.watch(),
+                shared.changes.watch(),
                 peer.clone(),
-                principal.expires,
+                Arc::clone(&shared.authenticator),
                 stop,
             );
             tokio::spawn(task);
@@ -200,20 +209,34 @@ impl Session {
         true
     }
 
+    /// The watches that `batch` touched, by URI.
+    fn touched(&self, batch: &Batch) -> Vec<(String, Origin)> {
+        let watches = self.watches.lock();
+        let seen = watches.iter().map(|(uri, watched)| (uri, &watched.watch));
+        touched(batch, seen)
+            .into_iter()
+            .filter_map(|uri| Some((uri.to_owned(), watches.get(uri)?.origin.clone())))
+            .collect()
+    }
+
+    /// Ends the watch of `uri`, unless it has meanwhile been asked for with another token.
+    fn forget(&self, uri: &str, origin: &Origin) {
+        let mut watches = self.watches.lock();
+        if watches.get(uri).is_some_and(|watched| watched.origin.token == origin.token) {
+            watches.remove(uri);
+        }
+    }
+
     pub(crate) fn unsubscribe(&self, uri: &str) {
         self.watches.lock().remove(uri);
     }
-}
-
-fn expired(expires: Option<Timestamp>) -> bool {
-    expires.is_some_and(|end| end <= Timestamp::now())
 }
 
 async fn notify(
     session: Weak<Session>,
     mut inbox: Inbox,
     peer: Peer<RoleServer>,
-    expires: Option<Timestamp>,
+    authenticator: Arc<dyn Authenticate>,
     stop: CancellationToken,
 ) {
     loop {
@@ -221,16 +244,16 @@ async fn notify(
             batch = inbox.next() => batch,
             () = stop.cancelled() => return,
         };
-        let (Some(batch), Some(session)) = (batch, session.upgrade()) else { return };
-        if expired(expires) {
+        let Some(batch) = batch else { return };
+        let Some(changed) = session.upgrade().map(|session| session.touched(&batch)) else {
             return;
-        }
-        let changed: Vec<String> = {
-            let watches = session.watches.lock();
-            touched(&batch, watches.iter()).into_iter().map(str::to_owned).collect()
         };
-        drop(session);
-        for uri in changed {
+        for (uri, origin) in changed {
+            if !origin.holds(&*authenticator).await {
+                let Some(session) = session.upgrade() else { return };
+                session.forget(&uri, &origin);
+                continue;
+            }
             let note = ResourceUpdatedNotificationParam::new(uri);
             if peer.notify_resource_updated(note).await.is_err() {
                 return;
@@ -249,14 +272,14 @@ async fn notify(
     }
 }
 
-/// Serves one `subscriptions/listen` until the client ends it.
+/// Serves one `subscriptions/listen` until the client ends it or is not let in any more.
 pub(crate) async fn listen(
-    changes: &Changes,
+    shared: &Shared,
     context: &SubscriptionContext,
-    expires: Option<Timestamp>,
+    origin: &Origin,
     watches: BTreeMap<String, Watch>,
 ) {
-    let mut inbox = changes.watch();
+    let mut inbox = shared.changes.watch();
     let sink = context.sink();
     loop {
         let batch = tokio::select! {
@@ -264,10 +287,11 @@ pub(crate) async fn listen(
             () = context.cancelled() => return,
         };
         let Some(batch) = batch else { return };
-        if expired(expires) {
+        let changed = touched(&batch, watches.iter());
+        if !changed.is_empty() && !origin.holds(&*shared.authenticator).await {
             return;
         }
-        for uri in touched(&batch, watches.iter()) {
+        for uri in changed {
             if sink.notify_resource_updated(uri).await.is_err() {
                 return;
             }

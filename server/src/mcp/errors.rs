@@ -108,7 +108,18 @@ impl Failure {
         CallToolResult::error(vec![ContentBlock::text(text)]).with_meta(Some(meta))
     }
 
-    /// As the answer to something that has no error form of its own: a resource, a prompt.
+    /// As the answer to reading a resource. Newer sessions get the code of their revision from
+    /// rmcp.
+    pub(crate) fn into_resource_error(self) -> ErrorData {
+        let missing = self.code() == "not_found";
+        let mut error = self.into_error();
+        if missing {
+            error.code = ErrorCode::RESOURCE_NOT_FOUND;
+        }
+        error
+    }
+
+    /// As the answer to something that has no error form of its own, such as a prompt.
     pub(crate) fn into_error(self) -> ErrorData {
         let code = match self.code() {
             "invalid_argument" | "not_found" => ErrorCode::INVALID_PARAMS,

@@ -61,6 +61,11 @@ impl Gate {
         let _ = self.running.acquire_many(all).await;
     }
 
+    /// Whether no call runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.available_permits() >= self.max_running
+    }
+
     /// Calls that wait.
     #[cfg(test)]
     fn waiting(&self) -> usize {
@@ -96,6 +101,7 @@ mod tests {
         assert!(poll_once(second.as_mut()).is_pending());
         let Poll::Ready(Err(busy)) = poll_once(pin!(gate.enter())) else { panic!("must refuse") };
         assert_eq!(busy.waiting, 1);
+        assert!(!gate.is_idle());
         drop(first);
         assert!(matches!(poll_once(second.as_mut()), Poll::Ready(Ok(_))));
     }

@@ -9,7 +9,7 @@
 )]
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
@@ -18,19 +18,18 @@ use rmcp::model::{
     LoggingMessageNotificationParam, PaginatedRequestParams, ProtocolVersion,
     ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
     SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool as McpTool,
-    ToolAnnotations, UnsubscribeRequestParams,
+    UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::access::{Principal, Role};
 use crate::mcp::calls::{self, Control};
 use crate::mcp::changes::{self, Session};
-use crate::mcp::options::Toolset;
+use crate::mcp::listing::{advertised, is_listed};
 use crate::mcp::origin::Origin;
 use crate::mcp::{Shared, prompts, resources};
-use crate::tools::{self, Tool};
+use crate::tools;
 
 /// Lists change only with the server's version and the caller's token.
 pub(crate) const LIST_TTL_MS: u64 = 60_000;
@@ -42,64 +41,6 @@ const INSTRUCTIONS: &str = "A lasting memory, shared between sessions and agents
     one thought an item. Say memory_use or memory_feedback when an item helped or misled. Scopes: \
     local is this project's own, committed is shared by its team, global is for everything; \
     project means committed and local.";
-
-/// The table as the protocol shows it.
-static ADVERTISED: LazyLock<Vec<McpTool>> =
-    LazyLock::new(|| tools::all().iter().map(advertise).collect());
-
-fn advertise(tool: &Tool) -> McpTool {
-    let annotations = ToolAnnotations::from_raw(
-        Some(tool.title.to_owned()),
-        Some(tool.read_only),
-        Some(tool.destructive),
-        Some(tool.idempotent),
-        Some(false),
-    );
-    let mut shown = McpTool::new(tool.name, tool.description, Arc::new((tool.input_schema)()));
-    shown.title = Some(tool.title.to_owned());
-    shown.output_schema = Some(Arc::new(without_descriptions((tool.output_schema)())));
-    shown.annotations = Some(annotations);
-    shown
-}
-
-/// Results explain themselves by their member names; prose about them would fill the context of
-/// every agent that lists the tools. The reference pages have it.
-fn without_descriptions(mut schema: Map<String, Value>) -> Map<String, Value> {
-    // A member called `description` is an object here, not a text.
-    if schema.get("description").is_some_and(Value::is_string) {
-        schema.remove("description");
-    }
-    schema
-        .into_iter()
-        .map(|(key, value)| {
-            let value = match value {
-                Value::Object(inner) => Value::Object(without_descriptions(inner)),
-                Value::Array(values) => values
-                    .into_iter()
-                    .map(|value| match value {
-                        Value::Object(inner) => Value::Object(without_descriptions(inner)),
-                        other => other,
-                    })
-                    .collect(),
-                other => other,
-            };
-            (key, value)
-        })
-        .collect()
-}
-
-fn advertised(tool: &'static Tool) -> Option<&'static McpTool> {
-    ADVERTISED.iter().find(|shown| shown.name == tool.name)
-}
-
-fn is_listed(toolset: Toolset, principal: &Principal, tool: &Tool) -> bool {
-    principal.has_any(tool.roles)
-        && match toolset {
-            Toolset::All => true,
-            Toolset::Core => tool.core,
-            Toolset::ByRole => tool.core || principal.has_any(&[Role::Operator, Role::Monitor]),
-        }
-}
 
 /// Serves one request or one session.
 #[derive(Clone)]
@@ -208,10 +149,9 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         std::future::ready(()).await;
         let origin = Origin::of(&context.extensions)?;
-        let toolset = self.shared.options.toolset;
         let mut listed: Vec<McpTool> = tools::all()
             .iter()
-            .filter(|tool| is_listed(toolset, &origin.principal, tool))
+            .filter(|tool| is_listed(&origin.principal, tool))
             .filter_map(|tool| advertised(tool).cloned())
             .collect();
         if let Some(fixtures) = &self.shared.fixtures {
@@ -313,17 +253,36 @@ impl ServerHandler for Handler {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        Some(requested.clone())
+        let mut accepted = requested.clone();
+        if let Some(uris) = &mut accepted.resource_subscriptions {
+            let fixtures = self.shared.fixtures.as_ref();
+            // `listen` says why there are none.
+            if uris.len() > changes::MAX_WATCHES {
+                uris.clear();
+            }
+            uris.retain(|uri| {
+                resources::can_change(uri) || fixtures.is_some_and(|all| all.watch(uri).is_some())
+            });
+        }
+        Some(accepted)
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let origin = Origin::of(&context.request_context().extensions)?.clone();
+        let asked = context.requested().resource_subscriptions.as_ref().map_or(0, Vec::len);
+        if asked > changes::MAX_WATCHES {
+            let reason = format!(
+                "a subscription may name {} resources; this one named {asked}",
+                changes::MAX_WATCHES
+            );
+            return Err(ErrorData::invalid_params(reason, None));
+        }
         let accepted = context.accepted().resource_subscriptions.clone().unwrap_or_default();
         let watches = accepted
             .into_iter()
             .filter_map(|uri| Some((uri.clone(), self.watch(&uri, &origin)?)))
             .collect();
-        changes::listen(&self.shared.changes, &context, origin.principal.expires, watches).await;
+        changes::listen(&self.shared, &context, &origin, watches).await;
         Ok(())
     }
 
@@ -340,13 +299,8 @@ impl ServerHandler for Handler {
                 None,
             ));
         };
-        let subscribed = self.session.subscribe(
-            &self.shared.changes,
-            &origin.principal,
-            &context.peer,
-            request.uri,
-            watch,
-        );
+        let subscribed =
+            self.session.subscribe(&self.shared, origin, &context.peer, request.uri, watch);
         if subscribed {
             Ok(())
         } else {
@@ -411,68 +365,5 @@ impl ServerHandler for Handler {
         std::future::ready(()).await;
         self.session.set_level(request.level);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn holding(roles: &[Role]) -> Principal {
-        Principal {
-            roles: roles.iter().copied().collect::<BTreeSet<_>>(),
-            ..Principal::local_owner()
-        }
-    }
-
-    fn listed(toolset: Toolset, roles: &[Role]) -> Vec<&'static str> {
-        let principal = holding(roles);
-        tools::all()
-            .iter()
-            .filter(|tool| is_listed(toolset, &principal, tool))
-            .map(|tool| tool.name)
-            .collect()
-    }
-
-    #[test]
-    fn agents_see_the_small_set_and_operators_see_theirs() {
-        let agent = listed(Toolset::ByRole, &[Role::Agent]);
-        assert!(agent.contains(&"memory_query") && !agent.contains(&"memory_history"));
-        assert!(!agent.iter().any(|name| name.starts_with("maintenance_")));
-        let operator = listed(Toolset::ByRole, &[Role::Operator]);
-        assert!(operator.contains(&"maintenance_compact"));
-        assert!(!operator.contains(&"memory_upsert"));
-        let admin = listed(Toolset::ByRole, &[Role::Admin]);
-        assert_eq!(admin.len(), tools::all().len());
-        let core = listed(Toolset::Core, &[Role::Admin]);
-        assert_eq!(core, agent);
-    }
-
-    #[test]
-    fn the_small_set_fits_a_small_context() {
-        let core: Vec<&McpTool> =
-            tools::all().iter().filter(|tool| tool.core).filter_map(advertised).collect();
-        let bytes = serde_json::to_vec(&core).unwrap().len();
-        assert!(bytes < 48_000, "{bytes} bytes for {} tools", core.len());
-    }
-
-    #[test]
-    fn a_monitor_changes_nothing() {
-        for name in listed(Toolset::All, &[Role::Monitor]) {
-            assert!(tools::find(name).unwrap().read_only, "{name}");
-        }
-    }
-
-    #[test]
-    fn every_tool_is_advertised_with_all_its_hints() {
-        for tool in tools::all() {
-            let shown = advertised(tool).unwrap();
-            let hints = shown.annotations.as_ref().unwrap();
-            assert!(hints.read_only_hint.is_some() && hints.destructive_hint.is_some());
-            assert!(hints.idempotent_hint.is_some() && hints.open_world_hint == Some(false));
-            assert!(shown.output_schema.is_some() && shown.title.is_some());
-        }
     }
 }

@@ -22,10 +22,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::config::settings;
 use crate::mcp::Shared;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
 use crate::mcp::handler::Handler;
-use crate::mcp::origin::{Origin, PROJECT_HEADER};
+use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
 use crate::mcp::sessions::Sessions;
 
 const MCP_PATH: &str = "/mcp";
@@ -33,6 +34,9 @@ const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 const SESSION_HEADER: &str = "mcp-session-id";
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest text of a refusal by rmcp.
+const REFUSAL_BYTES: usize = 4096;
 
 /// The HTTP side of the port.
 #[derive(Clone)]
@@ -115,8 +119,12 @@ impl Http {
 async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddress>().map(|address| address.0);
     let token = header(request.headers(), AUTHORIZATION.as_str());
-    let token = token.and_then(bearer_token).map(str::to_owned);
-    let credentials = Credentials { token: token.as_deref(), peer, transport: TransportKind::Http };
+    let token = token.and_then(bearer_token).map(Token::from);
+    let credentials = Credentials {
+        token: token.as_ref().map(Token::as_str),
+        peer,
+        transport: TransportKind::Http,
+    };
     let verdict = door.shared.authenticator.authenticate(credentials).await;
     let principal = match verdict {
         Ok(principal) => principal,
@@ -126,10 +134,10 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
         }
     };
     let headers = request.headers();
-    let project = match header(headers, PROJECT_HEADER).map(ProjectId::from_str).transpose() {
+    let project = match project(headers) {
         Ok(project) => project,
-        Err(error) => {
-            let text = format!("{PROJECT_HEADER} header: {}", error.reason);
+        Err(reason) => {
+            let text = format!("{PROJECT_HEADER} header: {reason}");
             return (StatusCode::BAD_REQUEST, text).into_response();
         }
     };
@@ -142,8 +150,35 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
         transport: TransportKind::Http,
         peer,
         project,
+        token,
     });
-    next.run(request).await
+    let response = next.run(request).await;
+    // rmcp's only refusal with this status.
+    if response.status() == StatusCode::FORBIDDEN {
+        return with_remedy(response).await;
+    }
+    response
+}
+
+/// The project that the request works in.
+fn project(headers: &HeaderMap) -> Result<Option<ProjectId>, String> {
+    let Some(value) = headers.get(PROJECT_HEADER) else { return Ok(None) };
+    let name = value.to_str().map_err(|_error| "must be printable ASCII".to_owned())?;
+    ProjectId::from_str(name).map(Some).map_err(|error| error.reason)
+}
+
+/// Says what would let a request in that rmcp refused for its `Host` or `Origin` header.
+async fn with_remedy(response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let Ok(reason) = axum::body::to_bytes(body, REFUSAL_BYTES).await else {
+        return parts.status.into_response();
+    };
+    let reason = String::from_utf8_lossy(&reason);
+    let key = if reason.contains("Host") { "listen.allowedHosts" } else { "listen.allowedOrigins" };
+    let how = settings::by_key(key).map_or_else(String::new, |setting| {
+        format!(": to allow it, name it in {key} (--{}, {})", setting.flag, setting.env.name)
+    });
+    (parts.status, format!("{reason}{how}\n")).into_response()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,5 +1,6 @@
 //! One port, two protocols: the first byte of a connection decides. HTTP requests begin with a
-//! letter; JSON lines begin with a brace (or with white space or a byte-order mark before it).
+//! letter; JSON lines begin with a brace (or with white space or a byte-order mark before it);
+//! anything else is hung up on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,8 +29,15 @@ enum Spoken {
     Lines,
 }
 
-const fn spoken(first: u8) -> Spoken {
-    if first.is_ascii_alphabetic() { Spoken::Http } else { Spoken::Lines }
+/// `None` for bytes that begin neither: read as lines, a TLS or binary greeting could carry one
+/// that its sender never meant.
+const fn spoken(first: u8) -> Option<Spoken> {
+    match first {
+        b'a'..=b'z' | b'A'..=b'Z' => Some(Spoken::Http),
+        // The last is the first of a byte-order mark.
+        b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n' | 0xEF => Some(Spoken::Lines),
+        _ => None,
+    }
 }
 
 /// Serves connections of `listener` until `cancel`, then drains: no new connections, open
@@ -154,14 +162,15 @@ impl Connection {
         // Replies are small and somebody waits for each.
         let _ = stream.set_nodelay(true);
         match spoken(first[0]) {
-            Spoken::Http => {
+            Some(Spoken::Http) => {
                 let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
                 self.http.serve(stream, peer, &self.cancel).await;
             }
-            Spoken::Lines => {
+            Some(Spoken::Lines) => {
                 let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
                 lines::serve_tcp(&self.shared, stream, peer, &self.cancel, &self.streams).await;
             }
+            None => tracing::debug!(%peer, "connection speaks neither HTTP nor JSON lines"),
         }
     }
 }
@@ -173,10 +182,14 @@ mod tests {
     #[test]
     fn the_first_byte_tells_http_from_json() {
         for request in ["GET / HTTP/1.1", "POST /mcp HTTP/1.1", "OPTIONS *", "PRI * HTTP/2.0"] {
-            assert_eq!(spoken(request.as_bytes()[0]), Spoken::Http);
+            assert_eq!(spoken(request.as_bytes()[0]), Some(Spoken::Http));
         }
         for line in ["{\"jsonrpc\"", " {", "\n{", "[", "\u{feff}{"] {
-            assert_eq!(spoken(line.as_bytes()[0]), Spoken::Lines);
+            assert_eq!(spoken(line.as_bytes()[0]), Some(Spoken::Lines));
+        }
+        // A TLS handshake, a number, a string, nothing.
+        for other in [0x16, b'7', b'"', 0] {
+            assert_eq!(spoken(other), None);
         }
     }
 }

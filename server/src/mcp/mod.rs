@@ -22,6 +22,7 @@ mod handler;
 mod http;
 pub mod lines;
 mod listener;
+mod listing;
 pub mod observe;
 mod options;
 mod origin;
@@ -40,7 +41,7 @@ use crate::mcp::changes::Changes;
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::gate::Gate;
 use crate::mcp::observe::Observe;
-pub use crate::mcp::options::{McpOptions, Toolset};
+pub use crate::mcp::options::McpOptions;
 pub use crate::mcp::origin::PROJECT_HEADER;
 pub use listener::serve_listener;
 pub use stdio::{serve_stdio, serve_stream};
@@ -90,5 +91,10 @@ impl McpService {
             changes,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether no call is at work in the engine.
+    pub fn is_idle(&self) -> bool {
+        self.shared.gate.is_idle()
     }
 }

@@ -4,19 +4,6 @@ use std::time::Duration;
 
 use llm_memory_engine::ids::ProjectId;
 
-/// Which tools `tools/list` shows. Every tool that the caller's roles allow can be called whether
-/// it is listed or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Toolset {
-    /// The small default set for agents; everything else to operators and administrators.
-    #[default]
-    ByRole,
-    /// The small default set for everybody.
-    Core,
-    /// Everything the caller's roles allow.
-    All,
-}
-
 /// Settings of the protocol layer. Sizes are bytes.
 #[derive(Debug, Clone)]
 pub struct McpOptions {
@@ -34,7 +21,8 @@ pub struct McpOptions {
     pub max_line_bytes: usize,
     /// Connections open at one time; more are refused.
     pub max_connections: usize,
-    /// Sessions of the 2025-11-25 protocol open at one time; more are refused.
+    /// Sessions of the 2025-11-25 protocol open at one time; one more closes the one unused for
+    /// longest, of whoever holds the most where that is over a quarter of all.
     pub max_sessions: usize,
     /// A session without traffic for so long is closed.
     pub session_idle: Duration,
@@ -44,8 +32,6 @@ pub struct McpOptions {
     pub max_waiting_calls: usize,
     /// Project of calls that name none.
     pub default_project: Option<ProjectId>,
-    /// Tools listed.
-    pub toolset: Toolset,
     /// Serve the fixtures of the official conformance suite besides the real tools.
     pub conformance: bool,
     /// How long open requests may take to end after the stop signal.
@@ -68,7 +54,6 @@ impl Default for McpOptions {
             max_running_calls: 128,
             max_waiting_calls: 512,
             default_project: None,
-            toolset: Toolset::ByRole,
             conformance: false,
             drain: Duration::from_secs(10),
         }

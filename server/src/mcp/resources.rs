@@ -203,7 +203,7 @@ async fn tool(
     };
     calls::run(shared, origin, Control::of(context), tool, uri, arguments)
         .await
-        .map_err(Failure::into_error)
+        .map_err(Failure::into_resource_error)
 }
 
 async fn project_info(
@@ -247,6 +247,11 @@ async fn health(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, ErrorDat
         }
     }
     Ok(out)
+}
+
+/// Whether `uri` names something that changes with the memories.
+pub(crate) fn can_change(uri: &str) -> bool {
+    address(uri).is_ok_and(|address| address != Address::Health)
 }
 
 /// What has to change for `uri` to change, as far as `origin` may see it. `None` when it cannot
@@ -324,6 +329,7 @@ mod tests {
             transport: TransportKind::Http,
             peer: None,
             project: Some(ProjectId::new("home").unwrap()),
+            token: None,
         }
     }
 
@@ -354,6 +360,8 @@ mod tests {
         assert_eq!(address("file:///etc/passwd"), Err(BadAddress::Unknown));
         assert!(matches!(address("kb://context/pack?k=x"), Err(BadAddress::Parameter { .. })));
         assert!(matches!(address("kb://item/a?zz=1"), Err(BadAddress::Parameter { .. })));
+        assert!(can_change("kb://item/a") && can_change("kb://project/info"));
+        assert!(!can_change("kb://health") && !can_change("kb://nothing"));
     }
 
     #[test]

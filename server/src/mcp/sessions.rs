@@ -1,9 +1,9 @@
 //! Sessions of the 2025-11-25 protocol: rmcp's local sessions, bounded in number and bound to
 //! whoever opened them.
 //!
-//! At the limit the session unused for longest is closed to make room; its client gets 404 and
-//! begins a new one, as the protocol has it. So clients that never end their sessions cost
-//! nothing but their own place.
+//! At the limit the session unused for longest is closed to make room, of whoever holds the most;
+//! its client gets 404 and begins a new one, as the protocol has it. So clients that never end
+//! their sessions cost nothing but their own place.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::access::Principal;
 use crate::mcp::origin::Origin;
 
 /// Who may use a session: the subject and tenant that opened it, whatever token they show.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Owner {
     subject: String,
     tenant: Option<String>,
@@ -72,12 +72,23 @@ impl Sessions {
         }
     }
 
-    fn oldest_beyond_limit(&self) -> Option<SessionId> {
+    /// The session to close before one more is opened: the one unused for longest, of whoever
+    /// holds the most where that is over a quarter of all, so that one caller who opens session
+    /// after session closes their own.
+    fn beyond_limit(&self) -> Option<SessionId> {
         let known = self.known.lock();
         if known.len() < self.limit {
             return None;
         }
-        known.iter().min_by_key(|(_, known)| known.used).map(|(id, _)| id.clone())
+        let mut held: HashMap<&Option<Owner>, usize> = HashMap::new();
+        known.values().for_each(|session| *held.entry(&session.owner).or_default() += 1);
+        let most = held.into_iter().max_by_key(|(_, count)| *count);
+        let greedy = most.filter(|(_, count)| *count > self.limit / 4).map(|(owner, _)| owner);
+        known
+            .iter()
+            .filter(|(_, session)| greedy.is_none_or(|owner| session.owner == *owner))
+            .min_by_key(|(_, session)| session.used)
+            .map(|(id, _)| id.clone())
     }
 }
 
@@ -86,7 +97,7 @@ impl SessionManager for Sessions {
     type Transport = <LocalSessionManager as SessionManager>::Transport;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
-        if let Some(oldest) = self.oldest_beyond_limit() {
+        if let Some(oldest) = self.beyond_limit() {
             tracing::info!(session = %oldest, "closing the session unused for longest");
             self.close_session(&oldest).await?;
         }
@@ -174,6 +185,22 @@ mod tests {
         assert!(sessions.may_use(&id, &named("a")));
         assert!(!sessions.may_use(&id, &named("b")));
         assert!(sessions.may_use("unknown", &named("b")));
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_the_most_sessions_makes_room() {
+        let sessions = Sessions::new(8, Duration::from_secs(60));
+        let mut opened = Vec::new();
+        for owner in ["a", "b", "b", "b", "c", "c", "d", "e"] {
+            let (id, transport) = sessions.create_session().await.unwrap();
+            sessions.known.lock().get_mut(&id).unwrap().owner = Some(Owner::of(&named(owner)));
+            opened.push((id, transport));
+        }
+        let (_newest, _transport) = sessions.create_session().await.unwrap();
+        let known = sessions.known.lock();
+        assert!(known.contains_key(&opened[0].0), "unused for longest, but its owner's only one");
+        assert!(!known.contains_key(&opened[1].0));
+        assert_eq!(known.len(), 8);
     }
 
     #[tokio::test]

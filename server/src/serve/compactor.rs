@@ -20,7 +20,8 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Journal bytes of each scope after its last compaction.
 type After = BTreeMap<String, u64>;
 
-/// Looks every minute whether a scope needs compaction, until `cancel`.
+/// Looks every minute whether a scope needs compaction, until `cancel`; one that has begun by
+/// then is waited for.
 pub(super) async fn run(
     engine: Arc<Engine>,
     board: Arc<Board>,
@@ -30,6 +31,8 @@ pub(super) async fn run(
     let mut after = After::new();
     loop {
         tokio::select! {
+            // Both may be due: none begins while the server drains.
+            biased;
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }

@@ -1,7 +1,7 @@
 //! `llm-memory serve`: one process over one data folder.
 //!
 //! ```text
-//! ports -> tokens -> logs -> health thread -> store (replay) -> run files -> MCP, ready
+//! ports -> tokens -> logs -> health thread -> store (replay) -> MCP, ready -> run files
 //! SIGTERM/SIGINT: not ready -> no new calls, running ones get their time -> store closed -> exit 0
 //! SIGHUP: configuration, tokens and patterns read again
 //! ```
@@ -11,53 +11,47 @@
 
 pub mod admission;
 mod compactor;
+mod drain;
 pub mod listeners;
 pub mod reload;
 pub mod run_files;
 mod sampler;
+mod session;
+mod signals;
 pub mod signing_key;
 pub mod stdio;
 pub mod watch;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::ids::Digest;
 use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 use llm_memory_engine::{Engine, EngineError};
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Failure};
 use crate::audit::{Audit, Entry, Kind};
-use crate::auth::{Authenticator, own_admin, token_file};
+use crate::auth::{own_admin, token_file};
 use crate::config::{Config, Effective, Sources};
 use crate::doctor::{self, Finding};
 use crate::exit::Exit;
 use crate::health;
-use crate::mcp::{McpOptions, McpService, serve_listener};
+use crate::mcp::McpOptions;
 use crate::metered_disk::MeteredDisk;
 use crate::metrics::Metrics;
-use crate::metrics::history::History;
 use crate::observer::Recorder;
-use crate::status::{Board, Phase};
+use crate::status::Board;
 use crate::telemetry::Telemetry;
 use crate::verified::Verified;
 use admission::TokensRead;
 use listeners::Listeners;
-use reload::Reloader;
-use run_files::{RunFiles, ServerFile};
-use sampler::Sampler;
-use watch::WatchedFile;
+use run_files::ServerFile;
+use session::Session;
 
-/// How often watched files are looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// How long the runtime may take to end after everything has been closed.
 const RUNTIME_END: Duration = Duration::from_secs(5);
 
@@ -140,6 +134,8 @@ fn open_with_patterns(
         };
         Failure::failed(message)
     })?;
+    // Whoever wrote them did not hold the folder any more.
+    run_files::remove(&**disk, &config.data_dir);
     let digest = patterns.map(|(redactor, digest)| {
         engine.set_redactor(redactor);
         digest
@@ -155,14 +151,18 @@ pub(crate) fn parse_patterns(bytes: &[u8]) -> Result<Redactor, String> {
 }
 
 fn in_use(root: &Path) -> String {
-    let holder = run_files::read(&OsDisk, root).map_or_else(
-        || "another process".to_owned(),
-        |(server, _)| format!("the server with process id {}", server.pid),
-    );
-    format!(
-        "{} is in use by {holder}: stop it, or serve another folder (--data-dir)",
-        root.display()
-    )
+    let (holder, remedy) = match run_files::read(&OsDisk, root) {
+        Some((server, _)) => (
+            format!("the server with process id {}", server.pid),
+            "stop it, or serve another folder (--data-dir)",
+        ),
+        None => (
+            "another process, which serves nobody else".to_owned(),
+            "wait until it ends, serve another folder (--data-dir), or let `llm-memory serve` \
+             have it: any number of `llm-memory stdio` bridge to that",
+        ),
+    };
+    format!("{} is in use by {holder}: {remedy}", root.display())
 }
 
 /// The protocol layer's options.
@@ -199,7 +199,6 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
         default_project: config.default_project(),
         conformance: config.conformance,
         drain: config.grace(),
-        ..defaults
     }
 }
 
@@ -271,8 +270,8 @@ fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: instruments.board.started_at(),
         mcp: health::reachable(address(&listeners.mcp)?),
-        health: health::reachable(address(&listeners.health)?),
-        metrics: health::reachable(address(&listeners.metrics)?),
+        health: Some(health::reachable(address(&listeners.health)?)),
+        metrics: Some(health::reachable(address(&listeners.metrics)?)),
         safe_mode: config.safe_mode,
     };
     let health_thread = health::spawn(
@@ -296,281 +295,6 @@ fn serve(
     runtime.shutdown_timeout(RUNTIME_END);
     drop(health_thread.join());
     outcome
-}
-
-/// One run of the server, after the ports are taken.
-struct Session<'a> {
-    effective: Effective,
-    sources: Sources,
-    auth: Arc<Authenticator>,
-    /// Hash of the token file that is in force.
-    tokens_read: Option<Digest>,
-    server: ServerFile,
-    admin_token: String,
-    instruments: &'a Instruments,
-}
-
-impl Session<'_> {
-    async fn run(
-        self,
-        listener: std::net::TcpListener,
-        stop: CancellationToken,
-    ) -> Result<(), Failure> {
-        let mut signals = Signals::new().map_err(Failure::failed)?;
-        let config = self.effective.config.clone();
-        tracing::info!(
-            version = self.server.version,
-            data_dir = %config.data_dir.display(),
-            safe_mode = config.safe_mode,
-            "starting"
-        );
-        let engine = self.open(&config, &mut signals).await?;
-        let Some((engine, patterns_read)) = engine else { return Ok(()) };
-        let reloader = self.reloader(&engine, patterns_read);
-        let files = RunFiles::write(
-            Arc::clone(&self.instruments.disk),
-            &config.data_dir,
-            &self.server,
-            &self.admin_token,
-        )
-        .map_err(Failure::failed)?;
-        let served = self.serve(&engine, &reloader, listener, &mut signals, stop).await;
-        drop(files);
-        let closed = tokio::task::spawn_blocking(move || engine.close()).await;
-        match closed {
-            Ok(Ok(())) => tracing::info!("stopped"),
-            Ok(Err(error)) => {
-                return Err(Failure::failed(format!("cannot close the store: {error}")));
-            }
-            Err(error) => return Err(Failure::failed(format!("cannot close the store: {error}"))),
-        }
-        self.instruments.audit.record(&Entry::new(Kind::Stop, "ok"));
-        served
-    }
-
-    /// Opens the store on a thread of its own, which a replay may keep busy for a while. `None`
-    /// when the server was told to stop meanwhile.
-    async fn open(
-        &self,
-        config: &Config,
-        signals: &mut Signals,
-    ) -> Result<Option<(Arc<Engine>, Option<Digest>)>, Failure> {
-        let (disk, owned) = (Arc::clone(&self.instruments.disk), config.clone());
-        let mut opening = tokio::task::spawn_blocking(move || open_with_patterns(&disk, &owned));
-        let mut stopping = false;
-        let opened = loop {
-            tokio::select! {
-                opened = &mut opening => break opened,
-                event = signals.next() => match event {
-                    Event::Stop => stopping = true,
-                    // There is nothing to reload yet; the serving loop makes up for it.
-                    Event::Reload => signals.missed_reload = true,
-                },
-            }
-        };
-        let (engine, patterns_read) = opened.map_err(Failure::failed)??;
-        if stopping {
-            tokio::task::spawn_blocking(move || engine.close())
-                .await
-                .map_err(Failure::failed)?
-                .map_err(Failure::failed)?;
-            return Ok(None);
-        }
-        Ok(Some((Arc::new(engine), patterns_read)))
-    }
-
-    fn reloader(&self, engine: &Arc<Engine>, patterns_read: Option<Digest>) -> Arc<Reloader> {
-        let config = &self.effective.config;
-        let disk = &self.instruments.disk;
-        let auth = Arc::clone(&self.auth);
-        let tokens = WatchedFile::new(
-            Arc::clone(disk),
-            config.auth.tokens_file.clone(),
-            "tokens",
-            self.tokens_read,
-            Box::new(move |bytes| {
-                let entries = token_file::parse(bytes).map_err(|error| error.to_string())?;
-                let count = entries.len();
-                auth.replace(entries);
-                Ok(format!("{count} in force"))
-            }),
-        );
-        let mut files = vec![tokens];
-        if let Some(path) = &config.redaction.patterns_file {
-            let engine = Arc::clone(engine);
-            files.push(WatchedFile::new(
-                Arc::clone(disk),
-                path.clone(),
-                "secret patterns",
-                patterns_read,
-                Box::new(move |bytes| {
-                    engine.set_redactor(parse_patterns(bytes)?);
-                    Ok("in force for what is written from now on".to_owned())
-                }),
-            ));
-        }
-        Arc::new(Reloader {
-            disk: Arc::clone(disk),
-            sources: self.sources.clone(),
-            config: Arc::new(ArcSwap::from_pointee(config.clone())),
-            effective: Mutex::new(self.effective.clone()),
-            auth: Arc::clone(&self.auth),
-            telemetry: Arc::clone(&self.instruments.telemetry),
-            recorder: Arc::clone(&self.instruments.recorder),
-            audit: self.instruments.audit.clone(),
-            files: Mutex::new(files),
-            engine: Arc::clone(engine),
-        })
-    }
-
-    /// From readiness to the end of the last call.
-    async fn serve(
-        &self,
-        engine: &Arc<Engine>,
-        reloader: &Arc<Reloader>,
-        listener: std::net::TcpListener,
-        signals: &mut Signals,
-        stop: CancellationToken,
-    ) -> Result<(), Failure> {
-        let config = &self.effective.config;
-        let service = McpService::new(
-            Arc::clone(engine),
-            Arc::clone(&self.auth) as _,
-            Arc::clone(&self.instruments.recorder) as _,
-            mcp_options(config, self.auth.is_open()),
-        );
-        listener.set_nonblocking(true).map_err(Failure::failed)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
-        let background = stop.child_token();
-        tokio::spawn(self.sampler(engine)?.run(background.clone()));
-        if !config.safe_mode {
-            tokio::spawn(compactor::run(
-                Arc::clone(engine),
-                Arc::clone(&self.instruments.board),
-                Arc::clone(&reloader.config),
-                background.clone(),
-            ));
-        }
-        let drain = CancellationToken::new();
-        let mut serving = tokio::spawn(serve_listener(listener, service, drain.clone()));
-        self.instruments.board.set_phase(Phase::Ready);
-        self.announce();
-        if signals.missed_reload {
-            blocking(reloader, Reloader::reload).await;
-        }
-        let mut watch = tokio::time::interval(WATCH_EVERY);
-        let ended_early = loop {
-            tokio::select! {
-                event = signals.next() => match event {
-                    Event::Stop => break None,
-                    Event::Reload => blocking(reloader, Reloader::reload).await,
-                },
-                _ = watch.tick() => blocking(reloader, Reloader::look_at_files).await,
-                ended = &mut serving => break Some(ended),
-            }
-        };
-        self.instruments.board.set_phase(Phase::Draining);
-        if let Some(ended) = ended_early {
-            background.cancel();
-            return Err(Failure::failed(format!("the MCP listener ended: {ended:?}")));
-        }
-        let grace = reloader.config.load().grace();
-        tracing::info!(grace_seconds = grace.as_secs(), "draining");
-        drain.cancel();
-        // The listener ends by itself within its own time; the margin is for a stuck one.
-        if tokio::time::timeout(grace + RUNTIME_END, &mut serving).await.is_err() {
-            tracing::warn!("calls still running after the grace period are abandoned");
-            serving.abort();
-        }
-        background.cancel();
-        Ok(())
-    }
-
-    fn sampler(&self, engine: &Arc<Engine>) -> Result<Arc<Sampler>, Failure> {
-        let config = &self.effective.config;
-        let instruments = self.instruments;
-        let history = if config.safe_mode {
-            None
-        } else {
-            let opened = History::open(Arc::clone(&instruments.disk), &config.data_dir);
-            Some(opened.map_err(Failure::failed)?)
-        };
-        Ok(Arc::new(Sampler {
-            engine: Arc::clone(engine),
-            disk: Arc::clone(&instruments.disk),
-            root: config.data_dir.clone(),
-            board: Arc::clone(&instruments.board),
-            metrics: Arc::clone(&instruments.metrics),
-            auth: Arc::clone(&self.auth),
-            audit: instruments.audit.clone(),
-            telemetry: Arc::clone(&instruments.telemetry),
-            verified: Arc::clone(&instruments.verified),
-            history,
-        }))
-    }
-
-    fn announce(&self) {
-        let server = &self.server;
-        let show = |address: SocketAddr| address.to_string();
-        tracing::info!(
-            mcp = format!("http://{}/mcp", server.mcp),
-            health = show(server.health),
-            metrics = show(server.metrics),
-            tokens = self.auth.len(),
-            "ready"
-        );
-        if self.auth.is_open() && !self.effective.config.listen.address.is_loopback() {
-            tracing::warn!("everybody who reaches this server can read and change everything");
-        }
-        self.instruments.audit.record(&Entry::new(Kind::Start, "ok"));
-    }
-}
-
-/// Runs work that touches the disk away from the threads that answer.
-async fn blocking(reloader: &Arc<Reloader>, work: fn(&Reloader)) {
-    let reloader = Arc::clone(reloader);
-    if let Err(error) = tokio::task::spawn_blocking(move || work(&reloader)).await {
-        tracing::error!(%error, "config.reload: ended early");
-    }
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Stop,
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    /// A reload was asked for before there was anything to reload.
-    missed_reload: bool,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            missed_reload: false,
-        })
-    }
-
-    /// Waits for a signal that ends the process; others pass.
-    async fn stopped(&mut self) {
-        while self.next().await != Event::Stop {}
-    }
-
-    async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.terminate.recv() => Event::Stop,
-            _ = self.interrupt.recv() => Event::Stop,
-            _ = self.hang_up.recv() => Event::Reload,
-        }
-    }
 }
 
 #[cfg(test)]

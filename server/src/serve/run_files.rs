@@ -1,6 +1,6 @@
 //! `run/server.json` and `run/admin.token`: how the command line finds and enters the server that
-//! holds the data folder. They exist from readiness to the end; after a crash they are left over,
-//! which is why readers look at the lock first.
+//! holds the data folder. They exist from readiness to the end; after a crash they are left over
+//! until the next process takes the folder, which is why readers look at the lock first.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,12 @@ pub struct ServerFile {
     pub started_at: Timestamp,
     /// Where MCP is served, as HTTP at `/mcp` and as JSON lines.
     pub mcp: SocketAddr,
-    /// Where health is served.
-    pub health: SocketAddr,
+    /// Where health is served; nowhere by a process that serves its own client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<SocketAddr>,
     /// Where metrics are served.
-    pub metrics: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// Whether it serves reads only.
     pub safe_mode: bool,
 }
@@ -39,7 +41,7 @@ pub struct ServerFile {
 #[derive(Debug)]
 pub struct RunFiles {
     disk: Arc<dyn Disk>,
-    folder: PathBuf,
+    root: PathBuf,
 }
 
 impl RunFiles {
@@ -56,18 +58,25 @@ impl RunFiles {
         disk.durable_write_private(&folder.join(TOKEN), format!("{token}\n").as_bytes())?;
         let bytes = serde_json::to_vec_pretty(server).unwrap_or_default();
         disk.durable_write(&folder.join(SERVER), &bytes)?;
-        Ok(Self { disk, folder })
+        Ok(Self { disk, root: root.to_path_buf() })
     }
 }
 
 impl Drop for RunFiles {
     fn drop(&mut self) {
-        for name in [SERVER, TOKEN] {
-            if let Err(error) = self.disk.remove_file(&self.folder.join(name))
-                && !error.is_not_found()
-            {
-                tracing::warn!(%error, "cannot remove a file of the running server");
-            }
+        remove(&*self.disk, &self.root);
+    }
+}
+
+/// Removes both files: those of this process at its end, those that a crash left over as soon as
+/// this process holds the folder.
+pub(super) fn remove(disk: &dyn Disk, root: &Path) {
+    let folder = root.join(FOLDER);
+    for name in [SERVER, TOKEN] {
+        if let Err(error) = disk.remove_file(&folder.join(name))
+            && !error.is_not_found()
+        {
+            tracing::warn!(%error, "cannot remove a file of the running server");
         }
     }
 }
@@ -95,8 +104,8 @@ mod tests {
             version: "1".to_owned(),
             started_at: Timestamp::from_millis(0),
             mcp: address,
-            health: address,
-            metrics: address,
+            health: Some(address),
+            metrics: None,
             safe_mode: false,
         };
         let files = RunFiles::write(Arc::new(OsDisk), folder.path(), &server, "secret").unwrap();

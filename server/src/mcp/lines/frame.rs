@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use llm_memory_engine::ids::ProjectId;
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId};
 use serde_json::{Map, Value, json};
 
 /// Key of `params._meta` that may carry a bearer token.
 const AUTHORIZATION: &str = "authorization";
-/// Method of the message that only presents a token.
+/// Method of the message that only presents a token, a project, or both.
 const AUTH_METHOD: &str = "auth";
 /// What fills in for clients that send no metadata.
 const PROTOCOL_VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -32,6 +33,16 @@ impl Splitter {
     /// A splitter for lines of up to `max` bytes.
     pub fn new(max: usize) -> Self {
         Self { buffer: Vec::new(), scanned: 0, max, discarding: false }
+    }
+
+    /// Longest line, bytes.
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Takes lines of up to `max` bytes from now on.
+    pub const fn set_max(&mut self, max: usize) {
+        self.max = max;
     }
 
     /// Takes bytes as they arrived.
@@ -99,10 +110,12 @@ impl Splitter {
 pub enum Frame {
     /// Nothing: an empty line.
     Empty,
-    /// Only a token.
+    /// Only who calls, and where they work.
     Auth {
-        /// The token.
-        token: String,
+        /// The token; may be left out where none is needed.
+        token: Option<String>,
+        /// Project of the messages that follow.
+        project: Option<ProjectId>,
         /// Present when the client wants an answer.
         id: Option<RequestId>,
     },
@@ -168,15 +181,7 @@ pub fn parse(line: &[u8], fill: bool) -> Result<Frame, FrameError> {
         return Err(invalid(None, "id must be a string or a whole number"));
     }
     if method.as_deref() == Some(AUTH_METHOD) {
-        let token = object
-            .get("params")
-            .and_then(|params| params.get("token"))
-            .and_then(Value::as_str)
-            .map(bare_token);
-        return match token {
-            Some(token) => Ok(Frame::Auth { token, id }),
-            None => Err(invalid(id, "auth needs params.token")),
-        };
+        return auth(&object, id);
     }
     if object.get("params").is_some_and(Value::is_null) {
         object.remove("params");
@@ -204,6 +209,26 @@ pub fn parse(line: &[u8], fill: bool) -> Result<Frame, FrameError> {
             None => invalid(id, "neither a request nor an answer to one"),
         }),
     }
+}
+
+/// Reads the message that only presents a token, a project, or both.
+fn auth(object: &Map<String, Value>, id: Option<RequestId>) -> Result<Frame, FrameError> {
+    let param = |name: &str| {
+        let params = object.get("params")?;
+        params.get(name).and_then(Value::as_str)
+    };
+    let token = param("token").map(bare_token);
+    let project = match param("project").map(str::parse::<ProjectId>).transpose() {
+        Ok(project) => project,
+        Err(error) => {
+            let reason = format!("params.project: {}", error.reason);
+            return Err(FrameError { id, error: ErrorData::invalid_params(reason, None) });
+        }
+    };
+    if token.is_none() && project.is_none() {
+        return Err(invalid(id, "auth needs params.token, params.project or both"));
+    }
+    Ok(Frame::Auth { token, project, id })
 }
 
 fn invalid(id: Option<RequestId>, reason: &'static str) -> FrameError {
@@ -288,11 +313,23 @@ mod tests {
     }
 
     #[test]
-    fn the_auth_message_carries_only_a_token() {
-        let line = r#"{"jsonrpc":"2.0","method":"auth","params":{"token":"abc"}}"#;
-        let Frame::Auth { token, id } = parse(line.as_bytes(), true).unwrap() else { panic!() };
-        assert_eq!((token.as_str(), id), ("abc", None));
-        assert!(parse(br#"{"jsonrpc":"2.0","method":"auth"}"#, true).is_err());
+    fn the_auth_message_carries_a_token_a_project_or_both() {
+        let read = |params: &str| {
+            let line = format!(r#"{{"jsonrpc":"2.0","method":"auth","params":{params}}}"#);
+            match parse(line.as_bytes(), true) {
+                Ok(Frame::Auth { token, project, id: None }) => {
+                    Ok((token, project.map(|project| project.as_str().to_owned())))
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.error.code),
+            }
+        };
+        let (token, project) = (Some("abc".to_owned()), Some("home".to_owned()));
+        assert_eq!(read(r#"{"token":"Bearer abc"}"#), Ok((token.clone(), None)));
+        assert_eq!(read(r#"{"project":"home"}"#), Ok((None, project.clone())));
+        assert_eq!(read(r#"{"token":"abc","project":"home"}"#), Ok((token, project)));
+        assert_eq!(read("{}"), Err(ErrorCode::INVALID_REQUEST));
+        assert_eq!(read(r#"{"project":""}"#), Err(ErrorCode::INVALID_PARAMS));
     }
 
     #[test]

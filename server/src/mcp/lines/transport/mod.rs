@@ -1,0 +1,420 @@
+//! rmcp's transport over lines: framing, authentication, and the limit on requests in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llm_memory_engine::ids::ProjectId;
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData,
+    GetExtensions as _, JsonRpcError, RequestId, ServerJsonRpcMessage,
+};
+use rmcp::transport::Transport;
+use serde::Serialize;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{Frame, FrameError, Splitter, TooLong, parse};
+use super::places::{Kind, Places};
+use crate::access::Principal;
+use crate::mcp::Shared;
+use crate::mcp::auth::{Credentials, Denied, TransportKind};
+use crate::mcp::origin::{Origin, Token};
+
+/// How long a client may leave an answer unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a stranger may take to say who they are.
+const INTRODUCTION: Duration = Duration::from_secs(60);
+/// Longest line of a stranger.
+const STRANGERS_LINE: usize = 64 << 10;
+const READ_CHUNK: usize = 16 * 1024;
+/// JSON-RPC code of a refused caller; `data.status` holds what HTTP would have said.
+pub(super) const UNAUTHORIZED: ErrorCode = ErrorCode(-32030);
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A TCP client, to be authenticated.
+    Tcp {
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// The process that started this one.
+    Stdio {
+        /// Who that is.
+        principal: Arc<Principal>,
+        /// Project it works in.
+        project: Option<ProjectId>,
+    },
+}
+
+/// When a connection ends, and what ends with it.
+pub(crate) struct Ending {
+    /// Told from outside: nothing more is read.
+    pub(crate) cancel: CancellationToken,
+    /// Told from here, once every call has been answered: subscriptions end.
+    pub(crate) streams: CancellationToken,
+}
+
+/// What is still to come from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// More bytes, perhaps.
+    Open,
+    /// No bytes, but lines among those that were read.
+    Ended,
+    /// Nothing that would be taken.
+    Over,
+}
+
+/// One connection. rmcp drops the future of `receive` whenever something else happens and calls
+/// it again, so what must not be lost is kept here or written by a task of its own.
+pub(crate) struct Lines<R, W> {
+    shared: Arc<Shared>,
+    reader: R,
+    writer: Arc<AsyncMutex<Option<W>>>,
+    splitter: Splitter,
+    source: Source,
+    origin: Option<Origin>,
+    /// Project that the client named for all its messages.
+    project: Option<ProjectId>,
+    /// When a client without an origin is hung up on.
+    introduce_by: Instant,
+    /// Whether requests get metadata: until an `initialize` begins a session.
+    fill: bool,
+    /// A request has been handed on; before that rmcp takes no notifications.
+    started: bool,
+    input: Input,
+    /// When answers under way are given up.
+    answer_by: Option<Instant>,
+    ending: Ending,
+    places: Arc<Places>,
+}
+
+impl<R, W> Lines<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        reader: R,
+        writer: W,
+        source: Source,
+        ending: Ending,
+    ) -> Self {
+        let origin = match &source {
+            Source::Tcp { .. } => None,
+            Source::Stdio { principal, project } => Some(Origin {
+                principal: Arc::clone(principal),
+                transport: TransportKind::Stdio,
+                peer: None,
+                project: project.clone(),
+                token: None,
+            }),
+        };
+        let longest = shared.options.max_line_bytes;
+        let longest = if origin.is_none() { longest.min(STRANGERS_LINE) } else { longest };
+        Self {
+            splitter: Splitter::new(longest),
+            shared,
+            reader,
+            writer: Arc::new(AsyncMutex::new(Some(writer))),
+            source,
+            origin,
+            project: None,
+            introduce_by: Instant::now() + INTRODUCTION,
+            fill: true,
+            started: false,
+            input: Input::Open,
+            answer_by: None,
+            ending,
+            places: Arc::new(Places::new()),
+        }
+    }
+
+    /// Lets the client in without a token, where none is needed.
+    pub(crate) async fn knock(&mut self) {
+        let _ = self.authenticate(None).await;
+    }
+
+    /// The next line; `None` when there are no more. Cancel-safe: what was read stays in the
+    /// splitter.
+    async fn next_line(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
+        loop {
+            if let Some(line) = self.splitter.next_line() {
+                return Some(line);
+            }
+            if self.input != Input::Open {
+                return self.splitter.finish();
+            }
+            let mut chunk = [0_u8; READ_CHUNK];
+            let read = tokio::select! {
+                biased;
+                () = self.ending.cancel.cancelled() => return None,
+                () = tokio::time::sleep_until(self.introduce_by), if self.origin.is_none() => {
+                    return None;
+                }
+                read = self.reader.read(&mut chunk) => read,
+            };
+            match read {
+                Ok(0) | Err(_) => self.input = Input::Ended,
+                Ok(count) => self.splitter.push(chunk.get(..count).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Waits until one more request may be read; false when none will be.
+    async fn room(&mut self) -> bool {
+        tokio::select! {
+            () = self.places.room() => true,
+            () = self.ending.cancel.cancelled() => false,
+        }
+    }
+
+    /// Waits until what was asked has been answered, for as long as a stop may take.
+    async fn farewell(&mut self) {
+        let grace = self.shared.options.drain;
+        let until = *self.answer_by.get_or_insert_with(|| Instant::now() + grace);
+        if tokio::time::timeout_at(until, self.places.answered()).await.is_err() {
+            tracing::warn!("some calls of a connection did not end in time");
+        }
+        self.ending.streams.cancel();
+    }
+
+    /// Writes a message of our own. Whether or not anybody waits for that, it is written whole.
+    async fn reply(&mut self, message: impl Serialize + Send + Sync + 'static) {
+        let writer = Arc::clone(&self.writer);
+        let written = tokio::spawn(async move { write_line(&writer, &message).await.is_ok() });
+        if !written.await.unwrap_or(false) {
+            // The other end is gone: there is nobody to read for.
+            self.input = Input::Over;
+        }
+    }
+
+    async fn reply_error(&mut self, id: Option<RequestId>, error: ErrorData) {
+        self.reply(JsonRpcError::new(id, error)).await;
+    }
+
+    /// Finds out who calls, by the token shown or the one shown before. Asked for every message,
+    /// so that a token that has expired or was revoked ends with the message before.
+    async fn authenticate(&mut self, shown: Option<&str>) -> Result<(), Denied> {
+        let Source::Tcp { peer } = self.source else { return Ok(()) };
+        let before = || self.origin.as_ref().and_then(|origin| origin.token.clone());
+        let token = shown.map(Token::from).or_else(before);
+        let credentials = Credentials {
+            token: token.as_ref().map(Token::as_str),
+            peer: Some(peer),
+            transport: TransportKind::Tcp,
+        };
+        let principal = self.shared.authenticator.authenticate(credentials).await?;
+        self.splitter.set_max(self.shared.options.max_line_bytes);
+        self.origin = Some(Origin {
+            principal: Arc::new(principal),
+            transport: TransportKind::Tcp,
+            peer: Some(peer),
+            project: self.project.clone(),
+            token,
+        });
+        Ok(())
+    }
+
+    /// Answers a caller who is not let in, and hangs up.
+    async fn refuse(&mut self, denied: &Denied, id: Option<RequestId>) {
+        let Source::Tcp { peer } = self.source else { return };
+        self.shared.observer.denied(denied, TransportKind::Tcp, Some(peer));
+        // Somebody else may have failed from the same address: who was let in may wait for that.
+        if !matches!(denied, Denied::LockedOut { .. }) || self.origin.is_none() {
+            self.input = Input::Over;
+        }
+        self.reply_error(id, refusal(denied)).await;
+    }
+
+    /// Takes one line; the message in it, when there is one to hand on.
+    async fn take(&mut self, line: Result<Vec<u8>, TooLong>) -> Option<ClientJsonRpcMessage> {
+        let Ok(line) = line else {
+            let limit = self.splitter.max();
+            let when = if self.origin.is_none() { " before a token was shown" } else { "" };
+            let reason = format!("a message may have {limit} bytes{when}; this one was longer");
+            self.reply_error(None, ErrorData::new(ErrorCode::INVALID_REQUEST, reason, None)).await;
+            return None;
+        };
+        match parse(&line, self.fill) {
+            Ok(Frame::Empty) => None,
+            Ok(Frame::Auth { token, project, id }) => {
+                if project.is_some() {
+                    self.project = project;
+                }
+                match (self.authenticate(token.as_deref()).await, id) {
+                    (Err(denied), id) => self.refuse(&denied, id).await,
+                    (Ok(()), Some(id)) => {
+                        self.reply(json!({"jsonrpc": "2.0", "id": id, "result": {}})).await;
+                    }
+                    (Ok(()), None) => {}
+                }
+                None
+            }
+            Ok(Frame::Message { message, token }) => self.hand_on(*message, token).await,
+            Err(FrameError { id, error }) => {
+                self.reply_error(id, error).await;
+                None
+            }
+        }
+    }
+
+    async fn hand_on(
+        &mut self,
+        mut message: ClientJsonRpcMessage,
+        token: Option<String>,
+    ) -> Option<ClientJsonRpcMessage> {
+        let id = match &message {
+            ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
+            _ => None,
+        };
+        if let Err(denied) = self.authenticate(token.as_deref()).await {
+            self.refuse(&denied, id).await;
+            return None;
+        }
+        if !self.started && id.is_none() {
+            return None;
+        }
+        match self.admit(&mut message) {
+            Ok(()) => Some(message),
+            Err(reason) => {
+                let error = ErrorData::new(ErrorCode::INVALID_REQUEST, reason, None);
+                self.reply_error(id, error).await;
+                None
+            }
+        }
+    }
+
+    /// Marks `message` with its origin and gives it its place; says why when there is none.
+    fn admit(&mut self, message: &mut ClientJsonRpcMessage) -> Result<(), &'static str> {
+        let origin = self.origin.clone();
+        match message {
+            ClientJsonRpcMessage::Request(request) => {
+                let kind = match &request.request {
+                    ClientRequest::SubscriptionsListenRequest(_) => Kind::Subscription,
+                    _ => Kind::Call,
+                };
+                self.places.hold(&request.id, kind)?;
+                if matches!(request.request, ClientRequest::InitializeRequest(_)) {
+                    self.fill = false;
+                }
+                if let Some(origin) = origin {
+                    request.request.extensions_mut().insert(origin);
+                }
+                self.started = true;
+            }
+            ClientJsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) =
+                    &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    // rmcp sends no answer to a request that was cancelled.
+                    self.places.release(id);
+                }
+                if let Some(origin) = origin {
+                    notification.notification.extensions_mut().insert(origin);
+                }
+            }
+            ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn refusal(denied: &Denied) -> ErrorData {
+    let mut data = json!({"status": denied.status()});
+    if let (Denied::LockedOut { retry_after }, Some(data)) = (denied, data.as_object_mut()) {
+        let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        data.insert("retryAfterMs".to_owned(), millis.into());
+    }
+    ErrorData::new(UNAUTHORIZED, denied.to_string(), Some(data))
+}
+
+async fn write_line<W: AsyncWrite + Unpin>(
+    writer: &AsyncMutex<Option<W>>,
+    message: &impl Serialize,
+) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(message)?;
+    bytes.push(b'\n');
+    let mut guard = writer.lock().await;
+    let Some(open) = guard.as_mut() else {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"));
+    };
+    let written = tokio::time::timeout(WRITE_TIMEOUT, async {
+        open.write_all(&bytes).await?;
+        open.flush().await
+    })
+    .await
+    .unwrap_or_else(|_elapsed| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers"))
+    });
+    if written.is_err() {
+        // A partly written line cannot be taken back; nothing more may follow it.
+        *guard = None;
+    }
+    written
+}
+
+impl<R, W> Transport<RoleServer> for Lines<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        item: ServerJsonRpcMessage,
+    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        let answered = match &item {
+            ServerJsonRpcMessage::Response(response) => Some(response.id.clone()),
+            ServerJsonRpcMessage::Error(error) => error.id.clone(),
+            ServerJsonRpcMessage::Request(_) | ServerJsonRpcMessage::Notification(_) => None,
+        };
+        // The place is free once the answer is out, so that answers nobody reads do not pile up
+        // behind a client that keeps asking.
+        let place = answered.and_then(|id| self.places.release(&id));
+        let writer = Arc::clone(&self.writer);
+        async move {
+            let written = write_line(&writer, &item).await;
+            drop(place);
+            written
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        while self.input != Input::Over {
+            let line = if self.room().await { self.next_line().await } else { None };
+            match line {
+                Some(line) => {
+                    if let Some(message) = self.take(line).await {
+                        return Some(message);
+                    }
+                }
+                None => self.input = Input::Over,
+            }
+        }
+        self.farewell().await;
+        None
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        let writer = self.writer.lock().await.take();
+        if let Some(mut writer) = writer {
+            // The other end may be gone already.
+            let _ = writer.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
