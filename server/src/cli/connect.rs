@@ -5,7 +5,7 @@
 //! of a killed server is not believed. When the lock is held, `run/server.json` says where the
 //! holder listens and `run/admin.token` lets its owner in.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
 use crate::tools::{self, Call, Tool};
+use crate::serve::open::OpenError;
+use crate::serve::run_files::{self, ServerFile};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -96,9 +98,10 @@ impl Target {
         OsDisk.exists(&self.root).unwrap_or(false)
     }
 
-    /// The server that holds the directory, as it described itself.
-    pub(crate) fn running(&self) -> Option<RunFile> {
-        RunFile::read(&OsDisk, &self.root)
+    /// The server that holds the directory, as it described itself. After a crash the description
+    /// is left over.
+    pub(crate) fn running(&self) -> Option<ServerFile> {
+        run_files::read(&OsDisk, &self.root).map(|(server, _)| server)
     }
 
     /// Connects to the store. `create` says whether an empty directory may become one.
@@ -116,24 +119,15 @@ impl Target {
                 project: self.project.clone(),
                 audit: self.settings.audit(),
             }),
-            Err(CliError::Engine(EngineError::Disk(error))) if error.is_locked() => self.holder(),
-            Err(error) => Err(error),
+            Err(OpenError::Engine(EngineError::Disk(error))) if error.is_locked() => self.holder(),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The server that holds the lock.
     fn holder(&self) -> Result<Backend, CliError> {
-        let Some(running) = self.running() else {
-            return Err(CliError::Locked {
-                root: self.root.clone(),
-                holder: "a process that serves no requests".to_owned(),
-            });
-        };
-        let Some(url) = &running.mcp else {
-            return Err(CliError::Locked {
-                root: self.root.clone(),
-                holder: format!("process {}, which serves no port", running.pid),
-            });
+        let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
+            return Err(CliError::Locked { root: self.root.clone() });
         };
         let token = self.token.clone().or_else(|| admin_token(&OsDisk, &self.root));
         self.client(url, token)
@@ -144,42 +138,6 @@ impl Target {
         let project = self.project.as_ref().map(|project| project.as_str().to_owned());
         Ok(Backend::Server(McpClient::new(address, token, project)))
     }
-}
-
-/// What a running server writes about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunFile {
-    /// Its process.
-    pub(crate) pid: u64,
-    /// Where it serves MCP.
-    pub(crate) mcp: Option<String>,
-    /// Where it serves health.
-    pub(crate) health: Option<String>,
-    /// When it started, as its health document also says.
-    pub(crate) started_at: Option<String>,
-}
-
-impl RunFile {
-    fn read(disk: &dyn Disk, root: &Path) -> Option<Self> {
-        Self::parse(&disk.read(&root.join("run").join("server.json")).ok()?)
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(bytes).ok()?;
-        let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
-        Some(Self {
-            pid: document.get("pid")?.as_u64()?,
-            mcp: text("mcp"),
-            health: text("health"),
-            started_at: text("startedAt"),
-        })
-    }
-}
-
-fn admin_token(disk: &dyn Disk, root: &Path) -> Option<String> {
-    let bytes = disk.read(&root.join("run").join("admin.token")).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// A store that can be asked.
@@ -280,19 +238,5 @@ impl Backend {
                 Ok(engine.close()?)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_file_without_a_process_is_not_believed() {
-        assert_eq!(RunFile::parse(b"{}"), None);
-        assert_eq!(RunFile::parse(b"{\"pid\": 1"), None);
-        let file = RunFile::parse(br#"{"pid": 7, "mcp": "127.0.0.1:3000"}"#).unwrap();
-        assert_eq!((file.pid, file.mcp.as_deref()), (7, Some("127.0.0.1:3000")));
-        assert_eq!(file.health, None);
     }
 }

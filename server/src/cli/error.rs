@@ -11,6 +11,7 @@ use super::arguments::BadFlag;
 use super::mcp_client::CallError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::serve::open::OpenError;
 use crate::tools::ToolError;
 
 /// A command that could not do its work.
@@ -39,13 +40,13 @@ pub(crate) enum CliError {
     },
     /// Another process holds the directory and cannot be asked.
     #[error(
-        "{} is in use by {holder}: stop it, or name a running server with --server", root.display()
+        "{} is in use by a process that serves no requests: stop it, or name a running server \
+         with --server",
+        root.display()
     )]
     Locked {
         /// The folder.
         root: PathBuf,
-        /// Who holds it.
-        holder: String,
     },
     /// A command that only works on a directory nobody else has open.
     #[error("{what} needs {} for itself: stop the server that has it open", root.display())]
@@ -78,6 +79,15 @@ pub(crate) enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Setting(message) => Self::Usage { message },
+            OpenError::Engine(error) => Self::Engine(error),
+        }
+    }
 }
 
 impl CliError {

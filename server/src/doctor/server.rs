@@ -2,11 +2,11 @@
 
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Timestamp;
-use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 
 use super::Finding;
 use crate::config::Config;
-use crate::serve::{admission, listeners, run_files, signing_key};
+use crate::serve::open::read_patterns;
+use crate::serve::{admission, listeners, run_files, signing_key, stdio};
 
 /// Looks at everything a server reads or takes at start.
 pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
@@ -107,19 +107,13 @@ fn patterns(disk: &dyn Disk, config: &Config) -> Finding {
     let Some(path) = &config.redaction.patterns_file else {
         return Finding::ok(CHECK, "the built-in ones");
     };
-    let checked = disk.read(path).map_err(|error| error.to_string()).and_then(|bytes| {
-        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let file = PatternFile::parse(&text).map_err(|error| error.to_string())?;
-        Redactor::new(&file).map_err(|error| error.to_string())?;
-        Ok(file)
-    });
-    match checked {
-        Ok(file) if !file.enabled => Finding::warning(
+    match read_patterns(disk, path) {
+        Ok((file, _)) if !file.enabled => Finding::warning(
             CHECK,
             format!("{} turns redaction off", path.display()),
             "set \"enabled\": true",
         ),
-        Ok(file) => Finding::ok(
+        Ok((file, _)) => Finding::ok(
             CHECK,
             format!(
                 "{} and {} of {}",

@@ -12,6 +12,7 @@
 pub mod admission;
 mod compactor;
 pub mod listeners;
+pub(crate) mod open;
 pub mod reload;
 pub mod run_files;
 mod sampler;
@@ -26,8 +27,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use llm_memory_disk::{Disk, OsDisk};
-use llm_memory_engine::item::redaction::{PatternFile, Redactor};
-use llm_memory_engine::{Engine, EngineError};
+use llm_memory_engine::Engine;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +49,7 @@ use crate::status::{Board, Phase};
 use crate::telemetry::Telemetry;
 use crate::verified::Verified;
 use listeners::Listeners;
+use open::{open_engine, parse_patterns};
 use reload::Reloader;
 use run_files::{RunFiles, ServerFile};
 use sampler::Sampler;
@@ -108,40 +109,6 @@ impl Instruments {
     }
 }
 
-/// Opens the store of `config` and puts its secret patterns in force.
-pub(crate) fn open_engine(disk: &Arc<dyn Disk>, config: &Config) -> Result<Engine, Failure> {
-    let mut options = config.engine_options();
-    if let Some(path) = &config.journal.signing_key_file {
-        options.signing_key = Some(signing_key::read(&**disk, path).map_err(Failure::usage)?);
-    }
-    let redactor = match &config.redaction.patterns_file {
-        Some(path) => {
-            let bytes = disk.read(path).map_err(Failure::usage)?;
-            let redactor = parse_patterns(&bytes);
-            Some(redactor.map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?)
-        }
-        None => None,
-    };
-    let opened = Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
-        let message = match &error {
-            EngineError::Disk(disk_error) if disk_error.is_locked() => in_use(&config.data_dir),
-            _ => format!("cannot open the store in {}: {error}", config.data_dir.display()),
-        };
-        Failure::failed(message)
-    });
-    if let (Ok(engine), Some(redactor)) = (&opened, redactor) {
-        engine.set_redactor(redactor);
-    }
-    opened
-}
-
-/// The patterns in the content of a pattern file, ready for use.
-pub(crate) fn parse_patterns(bytes: &[u8]) -> Result<Redactor, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let file = PatternFile::parse(text).map_err(|error| error.to_string())?;
-    Redactor::new(&file).map_err(|error| error.to_string())
-}
-
 fn in_use(root: &Path) -> String {
     let holder = run_files::read(&OsDisk, root).map_or_else(
         || "another process".to_owned(),
@@ -196,7 +163,8 @@ pub fn test(effective: Effective) -> Answer {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let config = effective.config.clone();
     let mut findings = doctor::examine(&disk, Ok(effective));
-    findings.push(match open_engine(&disk, &config).map(|engine| engine.close()) {
+    let opened = open_engine(&disk, &config).map_err(|error| error.into_failure(&config));
+    findings.push(match opened.map(|engine| engine.close()) {
         Ok(Ok(())) => Finding::ok("start", "the store opens and closes"),
         Ok(Err(error)) => Finding::critical("start", error.to_string(), "look at the disk"),
         Err(failure) => Finding::critical("start", failure.message, "mend what is named above"),
@@ -348,7 +316,8 @@ impl Session<'_> {
                 event = signals.next() => stopping |= event == Event::Stop,
             }
         };
-        let engine = opened.map_err(Failure::failed)??;
+        let engine =
+            opened.map_err(Failure::failed)?.map_err(|error| error.into_failure(config))?;
         if stopping {
             tokio::task::spawn_blocking(move || engine.close())
                 .await
@@ -382,7 +351,7 @@ impl Session<'_> {
                 path.clone(),
                 "secret patterns",
                 Box::new(move |bytes| {
-                    engine.set_redactor(parse_patterns(bytes)?);
+                    engine.set_redactor(parse_patterns(bytes)?.1);
                     Ok("in force for what is written from now on".to_owned())
                 }),
             ));

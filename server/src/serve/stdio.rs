@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Instruments, Signals, mcp_options, open_engine, run_files};
+use super::open::open_engine;
+use super::{Instruments, Signals, mcp_options, run_files};
 use crate::answer::{Answer, Failure};
 use crate::config::{Config, Effective};
 use crate::mcp::auth::Open;
@@ -33,6 +34,7 @@ pub fn run(effective: &Effective) -> Result<Answer, Failure> {
     } else {
         let instruments = Instruments::set_up(config)?;
         let outcome = open_engine(&instruments.disk, config)
+            .map_err(|error| error.into_failure(config))
             .and_then(|engine| runtime.block_on(own(config, Arc::new(engine), &instruments)));
         instruments.close();
         outcome
@@ -43,7 +45,7 @@ pub fn run(effective: &Effective) -> Result<Answer, Failure> {
 }
 
 /// Whether another process holds the data folder.
-pub(super) fn is_locked(config: &Config) -> Result<bool, Failure> {
+pub(crate) fn is_locked(config: &Config) -> Result<bool, Failure> {
     use llm_memory_disk::Disk as _;
 
     let path = config.data_dir.join("lock");

@@ -79,7 +79,7 @@ fn health_address(target: &Target) -> Option<String> {
         let host = address.authority().rsplit_once(':')?.0;
         return Some(format!("http://{host}:{DEFAULT_HEALTH_PORT}{PATH}"));
     }
-    target.running()?.health
+    Some(target.running()?.health.to_string())
 }
 
 /// Whether an answer comes from another server than the one that wrote `run/server.json`: after a
@@ -88,7 +88,7 @@ fn is_another(target: &Target, document: &Value) -> bool {
     if target.server.is_some() {
         return false;
     }
-    let expected = target.running().and_then(|running| running.started_at);
+    let expected = target.running().map(|running| running.started_at.to_string());
     let found = document.get("startedAt").and_then(Value::as_str);
     expected.as_deref().zip(found).is_some_and(|(expected, found)| expected != found)
 }
