@@ -97,8 +97,12 @@ impl CliError {
             Self::Usage { .. }
             | Self::Flag(_)
             | Self::Config(_)
-            | Self::Tool(ToolError::Arguments { .. })
-            | Self::Call(CallError::Http(super::http::HttpError::Address { .. })) => Exit::Usage,
+            | Self::Engine(EngineError::Invalid { .. })
+            | Self::Tool(
+                ToolError::Arguments { .. } | ToolError::Engine(EngineError::Invalid { .. }),
+            ) => Exit::Usage,
+            // The same answer whether a server was asked or the folder was opened.
+            Self::Call(error) if error.is_usage() => Exit::Usage,
             Self::NoStore { .. }
             | Self::Locked { .. }
             | Self::NotAlone { .. }
