@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::api::ScopeStatus;
 use llm_memory_engine::ids::ProjectId;
 use llm_memory_engine::progress::Progress;
 use llm_memory_engine::{Engine, EngineError};
@@ -31,6 +32,9 @@ use crate::serve::run_files::{self, ServerFile};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The resource in which a server says what its scopes hold.
+const HEALTH: &str = "kb://health";
 
 /// The flags that say where the store is.
 pub(crate) fn flags() -> [Arg; 3] {
@@ -216,6 +220,21 @@ impl Backend {
     /// The store itself, when this process has it open.
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         match self {
+    /// What each scope holds, as far as the caller may know.
+    pub(crate) fn scopes(&self) -> Result<Vec<ScopeStatus>, CliError> {
+        match self {
+            Self::Directory { engine, .. } => Ok(engine.status()?),
+            Self::Server(client) => {
+                let health = client.read(HEALTH)?;
+                let scopes = health.get("scopes").cloned().unwrap_or_else(|| Value::Array(vec![]));
+                serde_json::from_value(scopes).map_err(|error| CliError::Document {
+                    what: HEALTH.to_owned(),
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+
             Self::Server(_) => None,
             Self::Directory { engine, .. } => Some(engine),
         }

@@ -12,15 +12,28 @@ fn journal(cli: &Cli) -> PathBuf {
 }
 
 /// Damages the text of one stored item, the length of its line unchanged.
-fn damage(cli: &Cli, text: &str) {
-    let path = journal(cli);
+pub(super) fn damage(cli: &Cli, text: &str) {
+    damage_file(journal(cli), text);
+}
+
+fn damage_file(path: PathBuf, text: &str) {
     let journal = std::fs::read_to_string(&path).unwrap();
     let damaged = journal.replacen(text, &"X".repeat(text.len()), 1);
     assert_ne!(journal, damaged, "{text} is not in the journal");
     std::fs::write(path, damaged).unwrap();
 }
 
-fn three_items() -> Cli {
+/// Seals the journal of the global scope and damages a record in it.
+fn damage_sealed(cli: &Cli) {
+    cli.json("journal.migrate --scope=global");
+    let folder = std::fs::read_dir(cli.data().join("global").join("journal")).unwrap();
+    let mut segments = folder
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("0000"));
+    damage_file(segments.next().unwrap(), "local");
+}
+
+pub(super) fn three_items() -> Cli {
     let cli = Cli::new();
     for (id, text) in [("a", "alpha"), ("b", "bravo"), ("c", "charlie")] {
         cli.store(id, id, text);
@@ -72,11 +85,44 @@ fn a_recovery_plan_changes_nothing_and_says_what_a_restore_needs() {
     damage(&cli, "alpha");
     let before = std::fs::read(journal(&cli)).unwrap();
     let answer = cli.run("recover --plan");
-    assert_ne!(answer.code, 0);
+    assert_eq!(answer.code, 2);
     assert!(answer.stdout.contains("restore global [by hand]"), "{answer:?}");
     assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
     let unasked = cli.run("recover");
-    assert!(matches!(unasked.code, 1 | 2 | 64), "{unasked:?}");
+    assert_eq!((unasked.code, unasked.stdout), (2, answer.stdout));
+    let cannot_be_asked = cli.run("recover --salvage");
+    assert_eq!(cannot_be_asked.code, 64, "{cannot_be_asked:?}");
+    assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
+}
+
+#[test]
+fn nothing_is_said_to_be_salvaged_where_only_a_backup_helps() {
+    let cli = three_items();
+    damage_sealed(&cli);
+    for line in ["recover --auto", "recover --auto --salvage"] {
+        let answer = cli.run(&format!("{line} --output json"));
+        assert_eq!(answer.code, 2, "{answer:?}");
+        let outcome = answer.json_whatever_the_code();
+        assert_eq!((&outcome["acted"], &outcome["after"]), (&false.into(), &Value::Null));
+        let steps = outcome["plan"]["steps"].as_array().unwrap();
+        assert!(steps.iter().all(|step| step["action"] == "restore"), "{steps:?}");
+    }
+    cli.store("d", "d", "the scope takes writes as before");
+}
+
+#[test]
+fn damage_has_one_exit_status_whichever_tool_finds_it() {
+    let cli = three_items();
+    damage_sealed(&cli);
+    for line in [
+        "journal.verify --scope=global",
+        "journal.verify --scope=all",
+        "maintenance.replay --scope=global",
+        "maintenance.replay --scope=all",
+        "storage-health --scope=all",
+    ] {
+        assert_eq!(cli.run(line).code, 2, "{line}");
+    }
 }
 
 #[test]
@@ -105,7 +151,7 @@ fn nothing_to_recover_is_said_so() {
     assert_answer!(cli, cli.run("recover --plan"), @r"
     exit 0
     ----- stdout
-    nothing is damaged (0 corrupted items, integrity 1)
+    nothing is damaged (0 damaged records, integrity 1)
     ");
     assert_eq!(cli.run("recover --auto").code, 0);
 }
