@@ -26,6 +26,8 @@ llm-memory memory query --scope all --q 'connection pool' --k 20
 - `--output json` prints one JSON document. Dotted commands do so by themselves when standard
   output is not a terminal.
 - Standard output is data; messages and progress go to standard error.
+  Damaged records are critical whichever command finds them; views that disagree with the journal,
+  and work that was done in part, are findings. Where there is no log, a report about logs is one.
 - Exit status: 0 done or healthy, 1 warning or finding, 2 critical or failed, 64 wrong usage.
 
 A command talks to the server named with `--server`; otherwise to the server that holds the data

@@ -69,7 +69,7 @@ fn a_damaged_item_is_named_by_every_check() {
     let cli = three_items();
     damage(&cli, "alpha");
     let verify = cli.run("journal.verify --scope=global");
-    assert_eq!(verify.code, 1, "{verify:?}");
+    assert_eq!(verify.code, 2, "{verify:?}");
     let verify = verify.json_whatever_the_code();
     assert_eq!(verify["valid"], false);
     assert_eq!(verify["corruptedItems"][0]["id"], "a");
@@ -313,7 +313,7 @@ fn a_sample_of_the_bodies_is_read_and_timed() {
     assert!(result["meanAccessMs"].as_f64().unwrap() > 0.0);
     damage(&cli, "bravo");
     let damaged = cli.run("segments.verify --scope=global --sample=1");
-    assert_eq!(damaged.code, 1, "{damaged:?}");
+    assert_eq!(damaged.code, 2, "{damaged:?}");
     assert_eq!(damaged.json_whatever_the_code()["corruptedItems"][0]["id"], "b");
     assert_eq!(cli.run("segments verify --scope global --sample 2").code, 64);
 }
