@@ -16,7 +16,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 
-use crate::answer::{self, Answer, Failure};
+use crate::answer::{Answer, Failure};
+use crate::cli::error::CliError;
+use crate::cli::printer::{Printer, tell};
 use crate::config::{self, ConfigError, Effective, Sources, settings, value::Kind};
 use crate::exit::Exit;
 use crate::{auth, cli, doctor, serve, tools};
@@ -210,7 +212,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Some((name, arguments)) => return cli::run(&common, name, arguments),
         None => return Exit::Usage,
     };
-    answer::print(outcome, common.output)
+    conclude(outcome, Printer::new(common.output))
+}
+
+/// Prints an outcome. A result that cannot be printed is a failure of the command, whose work may
+/// be done: a token that was never shown is of no use.
+fn conclude(outcome: Result<Answer, Failure>, printer: Printer) -> Exit {
+    let printed = outcome.and_then(|answer| {
+        let Answer { document, text, exit } = answer;
+        let written = printer.either(&document, || text);
+        written.map(|()| exit).map_err(|error| Failure::failed(CliError::Output(error)))
+    });
+    printed.unwrap_or_else(|failure| {
+        tell(format_args!("error: {}", failure.message));
+        failure.exit
+    })
 }
 
 fn serve(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {

@@ -204,6 +204,18 @@ fn completions_and_manual_pages_know_the_tools() {
 #[test]
 fn configured_secret_patterns_hold_for_the_command_line_too() {
     let cli = Cli::new();
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let cli = Cli::new();
+    for line in ["token create ci", "config show", "doctor", "man", "completions bash"] {
+        let mut command = cli.command(line.split(' '));
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let answer = super::answer(&command.stdout(full).output().unwrap());
+        assert_eq!(answer.code, 2, "{line}: {answer:?}");
+        assert!(answer.stderr.contains("cannot write the result"), "{line}: {answer:?}");
+    }
+}
+
     let patterns = cli.scratch().join("patterns.json");
     let file = json!({
         "patterns": ["badge-[0-9]{4}"], "replacement": "[gone]",
