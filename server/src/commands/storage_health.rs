@@ -25,7 +25,7 @@ const LOW_INTEGRITY: f64 = 0.99;
 pub(super) fn command() -> Command {
     Command::new("storage-health")
         .about("Verify journal and views and report on both")
-        .arg(scope_flag("all"))
+        .arg(scope_flag().default_value("all"))
         .arg(
             Arg::new("no-report")
                 .long("no-report")

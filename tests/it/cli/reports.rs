@@ -178,6 +178,10 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
     let wrong = cli.run("bench --iterations 1 --compare nowhere.json");
     assert_eq!(wrong.code, 2);
 }
+    for line in ["bench --scope=galobal", "bench --max-regression-percent=NaN"] {
+        assert_eq!(cli.run(line).code, 64, "{line}");
+    }
+    assert_eq!(cli.run("health --max-latency-ms=NaN").code, 64);
 
 #[test]
 fn logs_are_analyzed_whatever_the_time_zone() {

@@ -22,7 +22,7 @@ use crate::reports::score::SystemScore;
 pub(super) fn command() -> Command {
     Command::new("comprehensive")
         .about("Monitor, storage, system score and segments in one report")
-        .arg(scope_flag("all"))
+        .arg(scope_flag().default_value("all"))
 }
 
 /// A part of the report, or why it is missing.

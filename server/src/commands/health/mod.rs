@@ -8,7 +8,7 @@ mod system;
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use llm_memory_disk::{DiskError, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::cli::connect::{self, Target};
 use crate::cli::error::CliError;
 use crate::cli::printer::{Printer, tell};
 use crate::exit::Exit;
+use crate::commands::figure;
 use crate::reports::finding::{self, Finding};
 use crate::reports::monitor::{self, Seen, Thresholds};
 use crate::sink::rolling::{Policy, RollingFile};
@@ -42,7 +43,7 @@ fn threshold_flags() -> [Arg; 4] {
         Arg::new(name)
             .long(name)
             .value_name(value)
-            .value_parser(value_parser!(f64))
+            .value_parser(figure)
             .default_value(default)
             .help(help)
     };
