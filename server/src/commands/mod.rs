@@ -16,9 +16,11 @@ use clap::{Arg, ArgMatches, Command};
 use llm_memory_engine::ids::Timestamp;
 
 use crate::args::Common;
+use crate::cli::connect::Target;
 use crate::cli::duration;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
+use crate::env_vars;
 use crate::exit::Exit;
 
 /// A command at the top of the tree.
@@ -59,8 +61,6 @@ fn scope(arguments: &ArgMatches) -> String {
     arguments.get_one::<String>("scope").cloned().unwrap_or_else(|| "all".to_owned())
 }
 
-/// The `--since` flag of commands that look back; `--timeframe` is the platform manual's word.
-fn since_flag() -> Arg {
 /// A threshold: NaN would be over every one of them, or under.
 fn figure(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -85,6 +85,8 @@ fn local_files(common: &Common, arguments: &ArgMatches) -> Result<Target, CliErr
     }
 }
 
+/// The `--since` flag of commands that look back; `--timeframe` is the platform manual's word.
+fn since_flag() -> Arg {
     Arg::new("since")
         .long("since")
         .visible_alias("timeframe")

@@ -198,7 +198,7 @@ fn logs_are_analyzed_whatever_the_time_zone() {
     assert_answer!(cli, answer, @r"
     exit 1
     ----- stdout
-    logs since [time] (1 files)
+    logs since [time] (1 files): warning
     entries: 3
       ERROR  2 (66.67 %)
       INFO   1 (33.33 %)
@@ -266,6 +266,21 @@ fn the_audit_log_says_who_did_what() {
 }
 
 /// A folder as the reference server leaves it: two items, one of them with a secret.
+#[test]
+fn a_folder_without_logs_is_not_called_healthy() {
+    let cli = Cli::new();
+    for command in ["security", "logs"] {
+        let answer = cli.run(&format!("{command} analyze --output json"));
+        assert_eq!(answer.code, 1, "{answer:?}");
+        assert_eq!(answer.json_whatever_the_code()["status"], "no data");
+        let mut asked = cli.command([command, "analyze"]);
+        let asked = asked.env("LLM_MEMORY_URL", "http://memory:3000").output().unwrap();
+        let asked = super::answer(&asked);
+        assert_eq!(asked.code, 64, "{asked:?}");
+        assert!(asked.stderr.contains("http://memory:3000"), "{asked:?}");
+    }
+}
+
 fn reference_folder(cli: &Cli) -> PathBuf {
     let folder = cli.scratch().join("reference");
     std::fs::create_dir_all(folder.join("items")).unwrap();

@@ -129,10 +129,10 @@ fn calls(target: &Target, document: Option<&Value>, now: Timestamp) -> Option<Ca
     if target.server.is_none() {
         let hour_ago = Timestamp::from_millis(now.as_millis().saturating_sub(HOUR_MS));
         let within = limits(hour_ago, f64::INFINITY, u64::MAX);
-        if let Ok((analysis, files)) = audit_since(&OsDisk, &target.root, within)
-            && files > 0
+        if let Ok(audited) = audit_since(&OsDisk, &target.root, within)
+            && audited.read > 0
         {
-            let calls = analysis.calls();
+            let calls = audited.analysis.calls();
             return Some(CallsSeen {
                 window: "last hour".to_owned(),
                 calls: calls.calls,
