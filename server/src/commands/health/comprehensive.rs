@@ -62,10 +62,10 @@ pub(super) fn run(
     arguments: &ArgMatches,
 ) -> Result<Exit, CliError> {
     let target = Target::new(common, arguments)?;
-    let monitor = MonitorReport::collect(&target, arguments);
+    let (monitor, document) = MonitorReport::collect(&target, arguments);
     keep_log(&target, &monitor);
     let (storage, segments) = stored(&target, &crate::commands::scope(arguments));
-    let system = system::collect(&target);
+    let system = system::collect(&target, &monitor.seen, document.as_ref());
     let exit = [
         finding::exit(&monitor.findings),
         match &storage {
