@@ -246,8 +246,15 @@ fn show_config(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failur
 
 fn change_tokens(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
     let effective = common.load(&OsDisk, Vec::new()).map_err(Failure::usage)?;
-    let file = &effective.config.auth.tokens_file;
-    auth::command::run(&OsDisk, file, arguments, Timestamp::now())
+    let config = &effective.config;
+    let file = &config.auth.tokens_file;
+    let outcome = auth::command::run(&OsDisk, file, arguments, Timestamp::now());
+    if let Some(entry) = auth::command::audited(arguments, &outcome) {
+        let audit = cli::local::audit_beside(config);
+        audit.record(&entry);
+        audit.close();
+    }
+    outcome
 }
 
 fn common(matches: &ArgMatches, dotted: bool, terminal: bool) -> Common {

@@ -26,9 +26,9 @@ use crate::access::Principal;
 use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
-use crate::tools::{self, Call, Tool};
 use crate::serve::open::OpenError;
 use crate::serve::run_files::{self, ServerFile};
+use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -42,19 +42,22 @@ pub(crate) fn flags() -> [Arg; 3] {
         Arg::new("server")
             .long("server")
             .value_name("URL")
-            .global(true)
             .help(format!("Running server to talk to ({})", env_vars::URL.name)),
         Arg::new("token")
             .long("token")
             .value_name("TOKEN")
-            .global(true)
             .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
-        Arg::new("project").long("project").value_name("NAME").global(true).help(format!(
-            "Project whose local and committed scopes are meant ({})",
-            env_vars::PROJECT.name
-        )),
+        project_flag(),
     ];
-    flags.map(|flag| flag.help_heading("Where the store is"))
+    flags.map(|flag| flag.global(true).help_heading("Where the store is"))
+}
+
+/// The one of them that commands take which never talk to a server.
+pub(crate) fn project_flag() -> Arg {
+    Arg::new("project").long("project").value_name("NAME").help(format!(
+        "Project whose local and committed scopes are meant ({})",
+        env_vars::PROJECT.name
+    ))
 }
 
 /// Where a command looks for the store, as flags and environment say.
@@ -133,8 +136,8 @@ impl Target {
         let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
             return Err(CliError::Locked { root: self.root.clone() });
         };
-        let token = self.token.clone().or_else(|| admin_token(&OsDisk, &self.root));
-        self.client(url, token)
+        let token = self.token.clone().or(admin).filter(|token| !token.is_empty());
+        self.client(&running.mcp.to_string(), token)
     }
 
     fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
@@ -217,9 +220,6 @@ impl Backend {
         }
     }
 
-    /// The store itself, when this process has it open.
-    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
-        match self {
     /// What each scope holds, as far as the caller may know.
     pub(crate) fn scopes(&self) -> Result<Vec<ScopeStatus>, CliError> {
         match self {
@@ -235,8 +235,18 @@ impl Backend {
         }
     }
 
+    /// The store itself, when this process has it open.
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match self {
             Self::Server(_) => None,
             Self::Directory { engine, .. } => Some(engine),
+        }
+    }
+
+    /// Puts what was done past the tools on record. A server has a record of its own.
+    pub(crate) fn record(&self, entry: &Entry) {
+        if let Self::Directory { audit, .. } = self {
+            audit.record(entry);
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Cli, assert_answer};
+use super::{Cli, assert_answer, audited};
 
 /// The active journal of the global scope.
 fn journal(cli: &Cli) -> PathBuf {
@@ -88,6 +88,7 @@ fn a_recovery_plan_changes_nothing_and_says_what_a_restore_needs() {
     assert_eq!(answer.code, 2);
     assert!(answer.stdout.contains("restore global [by hand]"), "{answer:?}");
     assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
+    // There is nothing to be asked about: the damage is severe.
     let unasked = cli.run("recover");
     assert_eq!((unasked.code, unasked.stdout), (2, answer.stdout));
     let cannot_be_asked = cli.run("recover --salvage");
@@ -177,11 +178,11 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
 
     let wrong = cli.run("bench --iterations 1 --compare nowhere.json");
     assert_eq!(wrong.code, 2);
-}
     for line in ["bench --scope=galobal", "bench --max-regression-percent=NaN"] {
         assert_eq!(cli.run(line).code, 64, "{line}");
     }
     assert_eq!(cli.run("health --max-latency-ms=NaN").code, 64);
+}
 
 #[test]
 fn logs_are_analyzed_whatever_the_time_zone() {
@@ -265,7 +266,6 @@ fn the_audit_log_says_who_did_what() {
     assert_eq!(nothing.json()["summary"], Value::Null);
 }
 
-/// A folder as the reference server leaves it: two items, one of them with a secret.
 #[test]
 fn a_folder_without_logs_is_not_called_healthy() {
     let cli = Cli::new();
@@ -281,6 +281,7 @@ fn a_folder_without_logs_is_not_called_healthy() {
     }
 }
 
+/// A folder as the reference server leaves it: two items, one of them with a secret.
 fn reference_folder(cli: &Cli) -> PathBuf {
     let folder = cli.scratch().join("reference");
     std::fs::create_dir_all(folder.join("items")).unwrap();
@@ -310,7 +311,9 @@ fn the_reference_servers_items_are_taken_over_and_redacted() {
     let line = format!("import reference --from {} --scope global --output json", folder.display());
     let rehearsal = cli.run(&format!("{line} --dry-run")).json();
     assert_eq!(rehearsal["read"]["items"], 2);
+    assert_eq!(rehearsal.get("skipped"), None, "no item was judged");
     assert!(!cli.data().exists(), "a dry run must not create a store");
+    assert_eq!(cli.run(&format!("{line} --server=http://localhost:1")).code, 64);
 
     assert_eq!(cli.run(&line).json()["written"], 2);
     let one = cli.json("memory.get --id=one");
@@ -319,6 +322,10 @@ fn the_reference_servers_items_are_taken_over_and_redacted() {
     let two = cli.json("memory.get --id=two");
     assert_eq!(two["text"], "the key is <redacted-secret>");
     assert_eq!(cli.json("memory.query --scope=global --q=plain")["total"], 1);
+
+    let audited = audited(&cli);
+    let imported = audited.iter().find(|entry| entry["tool"] == "import.reference").unwrap();
+    assert_eq!((&imported["items"], &imported["write"]), (&2.into(), &true.into()));
 
     let nowhere = cli.run("import reference --from nowhere --scope global");
     assert_ne!(nowhere.code, 0);
