@@ -263,7 +263,8 @@ fn common(matches: &ArgMatches, dotted: bool, terminal: bool) -> Common {
     let output = if json { Output::Json } else { Output::Text };
     Common {
         data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
-        config: matches.get_one::<PathBuf>("config").cloned(),
+        // `project config set` has a `--config` of its own, whose JSON clap finds here as well.
+        config: matches.try_get_one::<PathBuf>("config").ok().flatten().cloned(),
         output,
     }
 }
