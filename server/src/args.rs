@@ -150,6 +150,9 @@ pub fn command() -> Command {
         .subcommands(cli::subcommands())
 }
 
+/// The heading of [`setting_flags`] in help, which tells them from flags of the same name.
+pub(crate) const SETTINGS: &str = "Settings";
+
 /// A flag for every setting, for the commands that start a server or speak about its settings.
 /// Values are checked with the other layers, so that all mistakes are reported together.
 fn setting_flags() -> impl Iterator<Item = Arg> {
@@ -158,7 +161,7 @@ fn setting_flags() -> impl Iterator<Item = Arg> {
         let arg = Arg::new(setting.key)
             .long(setting.flag)
             .help(format!("{} ({})", setting.env.doc.trim(), setting.env.name))
-            .help_heading("Settings")
+            .help_heading(SETTINGS)
             .hide_short_help(true)
             .action(ArgAction::Set);
         match setting.kind {
