@@ -1,11 +1,8 @@
 //! What a command of this crate says when it is done: a document for programs, words for people,
-//! and the exit status. Commands return it; only this file prints.
-
-use std::io::{self, Write};
+//! and the exit status. Commands return it; [`crate::args`] has it printed.
 
 use serde_json::Value;
 
-use crate::args::Output;
 use crate::exit::Exit;
 
 /// The outcome of a command.
@@ -46,28 +43,5 @@ impl Failure {
     #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     pub fn failed(error: impl ToString) -> Self {
         Self { message: error.to_string(), exit: Exit::Failed }
-    }
-}
-
-/// Prints the outcome, data on stdout and errors on stderr, and hands on the exit status.
-pub fn print(outcome: Result<Answer, Failure>, output: Output) -> Exit {
-    match outcome {
-        Ok(answer) => {
-            let mut text = match output {
-                // A `Value` always has a JSON form.
-                Output::Json => serde_json::to_string_pretty(&answer.document).unwrap_or_default(),
-                Output::Text => answer.text,
-            };
-            if !text.is_empty() && !text.ends_with('\n') {
-                text.push('\n');
-            }
-            // A reader that went away (`| head`) is no failure of the command.
-            drop(io::stdout().lock().write_all(text.as_bytes()));
-            answer.exit
-        }
-        Err(failure) => {
-            drop(writeln!(io::stderr().lock(), "error: {}", failure.message));
-            failure.exit
-        }
     }
 }

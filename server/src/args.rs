@@ -16,7 +16,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 
-use crate::answer::{self, Answer, Failure};
+use crate::answer::{Answer, Failure};
+use crate::cli::error::CliError;
+use crate::cli::printer::{Printer, tell};
 use crate::config::{self, ConfigError, Effective, Sources, settings, value::Kind};
 use crate::exit::Exit;
 use crate::{auth, cli, doctor, serve, tools};
@@ -148,6 +150,9 @@ pub fn command() -> Command {
         .subcommands(cli::subcommands())
 }
 
+/// The heading of [`setting_flags`] in help, which tells them from flags of the same name.
+pub(crate) const SETTINGS: &str = "Settings";
+
 /// A flag for every setting, for the commands that start a server or speak about its settings.
 /// Values are checked with the other layers, so that all mistakes are reported together.
 fn setting_flags() -> impl Iterator<Item = Arg> {
@@ -156,7 +161,7 @@ fn setting_flags() -> impl Iterator<Item = Arg> {
         let arg = Arg::new(setting.key)
             .long(setting.flag)
             .help(format!("{} ({})", setting.env.doc.trim(), setting.env.name))
-            .help_heading("Settings")
+            .help_heading(SETTINGS)
             .hide_short_help(true)
             .action(ArgAction::Set);
         match setting.kind {
@@ -210,7 +215,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Some((name, arguments)) => return cli::run(&common, name, arguments),
         None => return Exit::Usage,
     };
-    answer::print(outcome, common.output)
+    conclude(outcome, Printer::new(common.output))
+}
+
+/// Prints an outcome. A result that cannot be printed is a failure of the command, whose work may
+/// be done: a token that was never shown is of no use.
+fn conclude(outcome: Result<Answer, Failure>, printer: Printer) -> Exit {
+    let printed = outcome.and_then(|answer| {
+        let Answer { document, text, exit } = answer;
+        let written = printer.either(&document, || text);
+        written.map(|()| exit).map_err(|error| Failure::failed(CliError::Output(error)))
+    });
+    printed.unwrap_or_else(|failure| {
+        tell(format_args!("error: {}", failure.message));
+        failure.exit
+    })
 }
 
 fn serve(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
@@ -230,8 +249,15 @@ fn show_config(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failur
 
 fn change_tokens(common: &Common, arguments: &ArgMatches) -> Result<Answer, Failure> {
     let effective = common.load(&OsDisk, Vec::new()).map_err(Failure::usage)?;
-    let file = &effective.config.auth.tokens_file;
-    auth::command::run(&OsDisk, file, arguments, Timestamp::now())
+    let config = &effective.config;
+    let file = &config.auth.tokens_file;
+    let outcome = auth::command::run(&OsDisk, file, arguments, Timestamp::now());
+    if let Some(entry) = auth::command::audited(arguments, &outcome) {
+        let audit = cli::local::audit_beside(config);
+        audit.record(&entry);
+        audit.close();
+    }
+    outcome
 }
 
 fn common(matches: &ArgMatches, dotted: bool, terminal: bool) -> Common {
@@ -240,7 +266,8 @@ fn common(matches: &ArgMatches, dotted: bool, terminal: bool) -> Common {
     let output = if json { Output::Json } else { Output::Text };
     Common {
         data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
-        config: matches.get_one::<PathBuf>("config").cloned(),
+        // `project config set` has a `--config` of its own, whose JSON clap finds here as well.
+        config: matches.try_get_one::<PathBuf>("config").ok().flatten().cloned(),
         output,
     }
 }

@@ -12,8 +12,10 @@ use llm_memory_engine::item::Sensitivity;
 use serde_json::{Value, json};
 
 use super::token_file::{self, TokenEntry, TokenScopes};
-use crate::access::Role;
+use crate::access::{Principal, Role};
 use crate::answer::{Answer, Failure};
+use crate::audit::{Entry, Kind};
+use crate::cli::duration;
 
 /// The command's place in the tree.
 pub fn command() -> Command {
@@ -51,7 +53,11 @@ pub fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Sees only what it created"),
                 )
-                .arg(text("expires", "WHEN", "End, as a moment (RFC 3339) or days from now (30d)")),
+                .arg(text(
+                    "expires",
+                    "WHEN",
+                    "End: a span from now (24h, 30d, 2w), or a moment (RFC 3339)",
+                )),
         )
         .subcommand(Command::new("list").about("Lists the tokens; never the secrets"))
         .subcommand(
@@ -59,6 +65,17 @@ pub fn command() -> Command {
                 .about("Removes a token")
                 .arg(Arg::new("name").required(true).help("Name of the token")),
         )
+}
+
+/// What the audit log says of a command that ended like this: `None` when it changes nothing.
+pub(crate) fn audited(matches: &ArgMatches, outcome: &Result<Answer, Failure>) -> Option<Entry> {
+    let (word, matches) = matches.subcommand().filter(|(word, _)| *word != "list")?;
+    let mut entry = Entry::new(Kind::Call, if outcome.is_ok() { "ok" } else { "failed" });
+    entry.tool = Some(format!("token.{word}"));
+    entry.id = matches.get_one::<String>("name").cloned();
+    entry.subject = Some(Principal::local_owner().subject);
+    entry.write = true;
+    Some(entry.from_peer("cli", None))
 }
 
 /// Runs the command on the token file at `path`.
@@ -153,26 +170,13 @@ fn from_arguments(matches: &ArgMatches, now: Timestamp) -> Result<(TokenEntry, S
             _ => None,
         },
         own_only: matches.get_flag("own-only"),
-        expires: text("expires").map(|when| moment(when, now)).transpose()?,
+        expires: text("expires")
+            .map(|when| duration::until(when, now))
+            .transpose()
+            .map_err(|reason| Failure::usage(format!("--expires: {reason}")))?,
         created: None,
     };
     Ok((entry, token))
-}
-
-/// A moment, or days from now.
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
-    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
-        return Ok(now.plus_days(f64::from(days)));
-    }
-    let end: Timestamp = text.parse().map_err(|_| {
-        Failure::usage(format!(
-            "--expires: {text:?} is neither days (30d) nor a moment (2027-01-01T00:00:00Z)"
-        ))
-    })?;
-    if end <= now {
-        return Err(Failure::usage(format!("--expires: {end} is in the past")));
-    }
-    Ok(end)
 }
 
 fn revoke(disk: &dyn Disk, path: &Path, name: &str) -> Result<Answer, Failure> {
@@ -292,6 +296,7 @@ mod tests {
             "create a --role boss",
             "create a --expires yesterday",
             "create a --expires 2020-01-01T00:00:00Z",
+            "create a --expires 0d",
             "create a --project ../x",
         ] {
             token(&path, line).unwrap_err();

@@ -5,12 +5,13 @@
 //! of a killed server is not believed. When the lock is held, `run/server.json` says where the
 //! holder listens and `run/admin.token` lets its owner in.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use llm_memory_disk::{Disk, OsDisk};
+use llm_memory_engine::api::ScopeStatus;
 use llm_memory_engine::ids::ProjectId;
 use llm_memory_engine::progress::Progress;
 use llm_memory_engine::{Engine, EngineError};
@@ -26,10 +27,15 @@ use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
 use crate::mcp::observe::Asked;
+use crate::serve::open::OpenError;
+use crate::serve::run_files::{self, ServerFile};
 use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The resource in which a server says what its scopes hold.
+const HEALTH: &str = "kb://health";
 
 /// The flags that say where the store is.
 pub(crate) fn flags() -> [Arg; 3] {
@@ -37,19 +43,22 @@ pub(crate) fn flags() -> [Arg; 3] {
         Arg::new("server")
             .long("server")
             .value_name("URL")
-            .global(true)
             .help(format!("Running server to talk to ({})", env_vars::URL.name)),
         Arg::new("token")
             .long("token")
             .value_name("TOKEN")
-            .global(true)
             .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
-        Arg::new("project").long("project").value_name("NAME").global(true).help(format!(
-            "Project whose local and committed scopes are meant ({})",
-            env_vars::PROJECT.name
-        )),
+        project_flag(),
     ];
-    flags.map(|flag| flag.help_heading("Where the store is"))
+    flags.map(|flag| flag.global(true).help_heading("Where the store is"))
+}
+
+/// The one of them that commands take which never talk to a server.
+pub(crate) fn project_flag() -> Arg {
+    Arg::new("project").long("project").value_name("NAME").help(format!(
+        "Project whose local and committed scopes are meant ({})",
+        env_vars::PROJECT.name
+    ))
 }
 
 /// Where a command looks for the store, as flags and environment say.
@@ -97,9 +106,10 @@ impl Target {
         OsDisk.exists(&self.root).unwrap_or(false)
     }
 
-    /// The server that holds the directory, as it described itself.
-    pub(crate) fn running(&self) -> Option<RunFile> {
-        RunFile::read(&OsDisk, &self.root)
+    /// The server that holds the directory, as it described itself. After a crash the description
+    /// is left over.
+    pub(crate) fn running(&self) -> Option<ServerFile> {
+        run_files::read(&OsDisk, &self.root).map(|(server, _)| server)
     }
 
     /// Connects to the store. `create` says whether an empty directory may become one.
@@ -117,27 +127,18 @@ impl Target {
                 project: self.project.clone(),
                 audit: self.settings.audit(),
             }),
-            Err(CliError::Engine(EngineError::Disk(error))) if error.is_locked() => self.holder(),
-            Err(error) => Err(error),
+            Err(OpenError::Engine(EngineError::Disk(error))) if error.is_locked() => self.holder(),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The server that holds the lock.
     fn holder(&self) -> Result<Backend, CliError> {
-        let Some(running) = self.running() else {
-            return Err(CliError::Locked {
-                root: self.root.clone(),
-                holder: "a process that serves no requests".to_owned(),
-            });
+        let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
+            return Err(CliError::Locked { root: self.root.clone() });
         };
-        let Some(url) = &running.mcp else {
-            return Err(CliError::Locked {
-                root: self.root.clone(),
-                holder: format!("process {}, which serves no port", running.pid),
-            });
-        };
-        let token = self.token.clone().or_else(|| admin_token(&OsDisk, &self.root));
-        self.client(url, token)
+        let token = self.token.clone().or(admin).filter(|token| !token.is_empty());
+        self.client(&running.mcp.to_string(), token)
     }
 
     fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
@@ -145,42 +146,6 @@ impl Target {
         let project = self.project.as_ref().map(|project| project.as_str().to_owned());
         Ok(Backend::Server(McpClient::new(address, token, project)))
     }
-}
-
-/// What a running server writes about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunFile {
-    /// Its process.
-    pub(crate) pid: u64,
-    /// Where it serves MCP.
-    pub(crate) mcp: Option<String>,
-    /// Where it serves health.
-    pub(crate) health: Option<String>,
-    /// When it started, as its health document also says.
-    pub(crate) started_at: Option<String>,
-}
-
-impl RunFile {
-    fn read(disk: &dyn Disk, root: &Path) -> Option<Self> {
-        Self::parse(&disk.read(&root.join("run").join("server.json")).ok()?)
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(bytes).ok()?;
-        let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
-        Some(Self {
-            pid: document.get("pid")?.as_u64()?,
-            mcp: text("mcp"),
-            health: text("health"),
-            started_at: text("startedAt"),
-        })
-    }
-}
-
-fn admin_token(disk: &dyn Disk, root: &Path) -> Option<String> {
-    let bytes = disk.read(&root.join("run").join("admin.token")).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// A store that can be asked.
@@ -257,11 +222,33 @@ impl Backend {
         }
     }
 
+    /// What each scope holds, as far as the caller may know.
+    pub(crate) fn scopes(&self) -> Result<Vec<ScopeStatus>, CliError> {
+        match self {
+            Self::Directory { engine, .. } => Ok(engine.status()?),
+            Self::Server(client) => {
+                let health = client.read(HEALTH)?;
+                let scopes = health.get("scopes").cloned().unwrap_or_else(|| Value::Array(vec![]));
+                serde_json::from_value(scopes).map_err(|error| CliError::Document {
+                    what: HEALTH.to_owned(),
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+
     /// The store itself, when this process has it open.
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         match self {
             Self::Server(_) => None,
             Self::Directory { engine, .. } => Some(engine),
+        }
+    }
+
+    /// Puts what was done past the tools on record. A server has a record of its own.
+    pub(crate) fn record(&self, entry: &Entry) {
+        if let Self::Directory { audit, .. } = self {
+            audit.record(entry);
         }
     }
 
@@ -282,19 +269,5 @@ impl Backend {
                 Ok(engine.close()?)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_file_without_a_process_is_not_believed() {
-        assert_eq!(RunFile::parse(b"{}"), None);
-        assert_eq!(RunFile::parse(b"{\"pid\": 1"), None);
-        let file = RunFile::parse(br#"{"pid": 7, "mcp": "127.0.0.1:3000"}"#).unwrap();
-        assert_eq!((file.pid, file.mcp.as_deref()), (7, Some("127.0.0.1:3000")));
-        assert_eq!(file.health, None);
     }
 }

@@ -52,6 +52,19 @@ pub(crate) fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     Ok(Timestamp::from_millis(now.as_millis().saturating_sub(millis)))
 }
 
+/// The moment a span after `now`, or the moment itself when an RFC 3339 one is given. It lies
+/// ahead.
+pub(crate) fn until(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let end = match text.parse::<Timestamp>() {
+        Ok(moment) => moment,
+        Err(_) => {
+            let millis = i64::try_from(parse_millis(text)?).unwrap_or(i64::MAX);
+            Timestamp::from_millis(now.as_millis().saturating_add(millis))
+        }
+    };
+    if end > now { Ok(end) } else { Err(format!("{text} is not ahead of now, which is {now}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +97,12 @@ mod tests {
         let at = |text| since(text, now).unwrap().to_string();
         assert_eq!(at("24h"), "2026-11-21T12:00:00.000Z");
         assert_eq!(at("2026-11-20T02:00:00+02:00"), "2026-11-20T00:00:00.000Z");
+        let end = |text| until(text, now).map(|end| end.to_string());
+        assert_eq!(end("24h").unwrap(), "2026-11-23T12:00:00.000Z");
+        assert_eq!(end("2w").unwrap(), "2026-12-06T12:00:00.000Z");
+        assert_eq!(end("2027-01-01T00:00:00Z").unwrap(), "2027-01-01T00:00:00.000Z");
+        for past in ["0d", "2026-11-22T12:00:00Z", "2020-01-01T00:00:00Z", "yesterday"] {
+            assert!(end(past).is_err(), "{past}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::arguments::BadFlag;
 use super::mcp_client::CallError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::serve::open::OpenError;
 use crate::tools::ToolError;
 
 /// A command that could not do its work.
@@ -39,13 +40,13 @@ pub(crate) enum CliError {
     },
     /// Another process holds the directory and cannot be asked.
     #[error(
-        "{} is in use by {holder}: stop it, or name a running server with --server", root.display()
+        "{} is in use by a process that serves no requests: stop it, or name a running server \
+         with --server",
+        root.display()
     )]
     Locked {
         /// The folder.
         root: PathBuf,
-        /// Who holds it.
-        holder: String,
     },
     /// A command that only works on a directory nobody else has open.
     #[error("{what} needs {} for itself: stop the server that has it open", root.display())]
@@ -80,6 +81,15 @@ pub(crate) enum CliError {
     },
 }
 
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Setting(message) => Self::Usage { message },
+            OpenError::Engine(error) => Self::Engine(error),
+        }
+    }
+}
+
 impl CliError {
     /// The exit status that goes with it.
     pub(crate) fn exit(&self) -> Exit {
@@ -87,8 +97,12 @@ impl CliError {
             Self::Usage { .. }
             | Self::Flag(_)
             | Self::Config(_)
-            | Self::Tool(ToolError::Arguments { .. })
-            | Self::Call(CallError::Http(super::http::HttpError::Address { .. })) => Exit::Usage,
+            | Self::Engine(EngineError::Invalid { .. })
+            | Self::Tool(
+                ToolError::Arguments { .. } | ToolError::Engine(EngineError::Invalid { .. }),
+            ) => Exit::Usage,
+            // The same answer whether a server was asked or the folder was opened.
+            Self::Call(error) if error.is_usage() => Exit::Usage,
             Self::NoStore { .. }
             | Self::Locked { .. }
             | Self::NotAlone { .. }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -112,6 +112,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// The body; of an event stream, the data of the last event.
     pub(crate) body: Vec<u8>,
+    /// When to come back, in seconds, if the server says.
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// Sends one request and waits for the answer. The data of each server-sent event goes to
@@ -177,9 +179,11 @@ async fn exchange(
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = read(response.into_body(), events, on_event).await.map_err(|error| broken(&error));
     background.abort();
-    Ok(Answer { status, body: body? })
+    Ok(Answer { status, body: body?, retry_after })
 }
 
 async fn connect(address: &str) -> Result<TcpStream, HttpError> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::Engine;
 use llm_memory_engine::ids::ProjectId;
-use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 
 use super::error::CliError;
 use super::printer::tell;
 use crate::args::Common;
 use crate::audit::Audit;
 use crate::config::{self, Config, Sources};
-use crate::serve::signing_key;
+use crate::serve::open::{self, OpenError};
+use crate::serve::stdio;
 
 /// Where the store is and how it is opened.
 #[derive(Debug)]
@@ -26,53 +26,42 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Opens the store in the directory, under its lock.
-    pub(crate) fn open_engine(&self) -> Result<Engine, CliError> {
+    pub(crate) fn open_engine(&self) -> Result<Engine, OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let mut options = self.config.engine_options();
-        if let Some(path) = &self.config.journal.signing_key_file {
-            let key = signing_key::read(&*disk, path);
-            options.signing_key = Some(key.map_err(|message| CliError::Usage { message })?);
-        }
-        let redactor = self.redactor(&*disk)?;
-        let engine = Engine::open(disk, &self.data_dir, options)?;
-        if let Some(redactor) = redactor {
-            engine.set_redactor(redactor);
-        }
-        Ok(engine)
+        open::open_engine(&disk, &self.config)
     }
 
-    /// The configured secret patterns: what a server keeps out of memories, the command line must
-    /// not let in. `None`: the built-in ones.
-    fn redactor(&self, disk: &dyn Disk) -> Result<Option<Redactor>, CliError> {
-        let Some(path) = &self.config.redaction.patterns_file else { return Ok(None) };
-        let unusable =
-            |reason: String| CliError::Usage { message: format!("{}: {reason}", path.display()) };
-        let text = String::from_utf8(disk.read(path)?)
-            .map_err(|_| unusable("not UTF-8 text".to_owned()))?;
-        let file = PatternFile::parse(&text).map_err(|error| unusable(error.to_string()))?;
-        Redactor::new(&file).map(Some).map_err(|error| unusable(error.to_string()))
-    }
-
-    /// The audit log of the directory; one that swallows everything when it is off, in safe mode,
-    /// or cannot be opened (the store's own state decides what may be done, not the log's).
+    /// The audit log of the directory, for whoever holds its lock.
     pub(crate) fn audit(&self) -> Audit {
-        let settings = &self.config.audit;
-        if !settings.enabled || self.config.safe_mode {
-            return Audit::default();
-        }
-        let max_bytes = settings.max_mb << 20;
-        match Audit::open(Arc::new(OsDisk), &self.data_dir, max_bytes, settings.keep_days) {
-            Ok(audit) => audit,
-            Err(error) => {
-                tell(format_args!("warning: this is not audited: {error}"));
-                Audit::default()
-            }
-        }
+        audit(&self.config, self.config.audit.max_mb << 20)
     }
 
     /// The project of calls that name none.
     pub(crate) fn default_project(&self) -> Option<ProjectId> {
         self.config.default_project()
+    }
+}
+
+/// The audit log of the data folder for a command that does not hold its lock. A server that does
+/// writes on in the newest file by positions it remembers: a limit of one byte begins another.
+pub(crate) fn audit_beside(config: &Config) -> Audit {
+    let held = stdio::is_locked(config).unwrap_or(true);
+    audit(config, if held { 1 } else { config.audit.max_mb << 20 })
+}
+
+/// An audit log that swallows everything when it is off, in safe mode, or cannot be opened (the
+/// store's own state decides what may be done, not the log's).
+fn audit(config: &Config, max_bytes: u64) -> Audit {
+    let settings = &config.audit;
+    if !settings.enabled || config.safe_mode {
+        return Audit::default();
+    }
+    match Audit::open(Arc::new(OsDisk), &config.data_dir, max_bytes, settings.keep_days) {
+        Ok(audit) => audit,
+        Err(error) => {
+            tell(format_args!("warning: this is not audited: {error}"));
+            Audit::default()
+        }
     }
 }
 

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
-use llm_memory_engine::progress::Progress;
+use llm_memory_engine::progress::{NoProgress, Progress};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::http::{self as client, Address, Ask, HttpError};
+use super::http::{self as client, Address, Answer, Ask, HttpError};
+use crate::mcp::errors::ERROR_META;
 use crate::tools::Tool;
 
 const PROTOCOL: &str = "2026-07-28";
+/// The stable word for arguments that make no sense, and JSON-RPC's number for them.
+const INVALID: &str = "invalid_argument";
+const INVALID_PARAMS: i64 = -32602;
 
 /// A call that failed at the server or on the way to it.
 #[derive(Debug, Error)]
@@ -20,12 +24,33 @@ pub(crate) enum CallError {
     /// No answer.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The token is missing or not good for this.
-    #[error("the server refused the token ({status}): {message}")]
-    Refused {
-        /// 401 or 403.
-        status: u16,
+    /// A token is needed and none was given.
+    #[error(
+        "the server at {address} lets nobody in without a bearer token: give one with --token or \
+         LLM_MEMORY_TOKEN"
+    )]
+    TokenMissing {
+        /// Host and port.
+        address: String,
+    },
+    /// The token is not one of the server's, or no longer.
+    #[error(
+        "the server refused the token: {message}; give another with --token or LLM_MEMORY_TOKEN"
+    )]
+    TokenRefused {
         /// What it said.
+        message: String,
+    },
+    /// The caller is known, and not allowed this.
+    #[error("the server does not allow this: {message}")]
+    Forbidden {
+        /// What it said.
+        message: String,
+    },
+    /// The caller has to wait.
+    #[error("the server takes no calls from here for now: {message}")]
+    TooMany {
+        /// What it said, and when to come back.
         message: String,
     },
     /// The tool failed.
@@ -33,6 +58,8 @@ pub(crate) enum CallError {
     Tool {
         /// What the tool said.
         message: String,
+        /// The server's stable word for it.
+        code: Option<String>,
     },
     /// An answer that is no MCP.
     #[error("the server at {address} does not speak MCP here ({status}): {reason}")]
@@ -79,39 +106,59 @@ impl McpClient {
         {
             arguments.entry("project").or_insert_with(|| project.clone().into());
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut headers = vec![
-            header("mcp-protocol-version", PROTOCOL),
-            header("mcp-method", "tools/call"),
-            header("mcp-name", tool.name),
-        ];
+        let mut headers = vec![header("mcp-name", tool.name)];
         headers.extend(parameter_headers(&schema, &arguments));
+        let params = json!({"name": tool.name, "arguments": arguments});
+        let mut result = self.ask("tools/call", headers, params, progress)?;
+        let text = content_text(&result);
+        if result.get("isError").and_then(Value::as_bool) == Some(true) {
+            let code = result.get("_meta").and_then(error_code);
+            return Err(CallError::Tool { message: text, code });
+        }
+        Ok(match result.remove("structuredContent") {
+            Some(structured) => structured,
+            None => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        })
+    }
+
+    /// Reads the JSON resource at `uri`.
+    pub(crate) fn read(&self, uri: &'static str) -> Result<Value, CallError> {
+        let (headers, params) = (vec![header("mcp-name", uri)], json!({"uri": uri}));
+        let result = self.ask("resources/read", headers, params, &NoProgress)?;
+        let contents = result.get("contents").and_then(Value::as_array);
+        let text = contents.and_then(|all| all.first()?.get("text")?.as_str());
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| self.no_mcp(StatusCode::OK, format!("{uri} is no JSON document")))
+    }
+
+    fn ask(
+        &self,
+        method: &'static str,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
+        mut params: Value,
+        progress: &dyn Progress,
+    ) -> Result<Map<String, Value>, CallError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        headers.push(header("mcp-protocol-version", PROTOCOL));
+        headers.push(header("mcp-method", method));
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                CallError::Refused {
-                    status: 401,
-                    message: "the token is not ASCII text".to_owned(),
-                }
+                CallError::TokenRefused { message: "it is not ASCII text".to_owned() }
             })?;
             value.set_sensitive(true);
             headers.push((AUTHORIZATION, value));
         }
-        let body = json!({
-            "jsonrpc": "2.0",
-            "id": id,
-            "method": "tools/call",
-            "params": {
-                "name": tool.name,
-                "arguments": arguments,
-                "_meta": {
-                    "progressToken": id,
-                    "io.modelcontextprotocol/protocolVersion": PROTOCOL,
-                    "io.modelcontextprotocol/clientInfo":
-                        {"name": "llm-memory-cli", "version": env!("CARGO_PKG_VERSION")},
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                },
-            },
+        let meta = json!({
+            "progressToken": id,
+            "io.modelcontextprotocol/protocolVersion": PROTOCOL,
+            "io.modelcontextprotocol/clientInfo":
+                {"name": "llm-memory-cli", "version": env!("CARGO_PKG_VERSION")},
+            "io.modelcontextprotocol/clientCapabilities": {},
         });
+        if let Some(params) = params.as_object_mut() {
+            params.insert("_meta".to_owned(), meta);
+        }
+        let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let ask = Ask {
             address: &self.address,
             headers,
@@ -119,40 +166,73 @@ impl McpClient {
             limit: None,
         };
         let answer = client::send(ask, &mut |event| is_answer(event, id, progress))?;
-        self.result(answer.status, &answer.body)
+        self.result(&answer)
     }
 
-    fn result(&self, status: StatusCode, body: &[u8]) -> Result<Value, CallError> {
+    fn result(&self, answer: &Answer) -> Result<Map<String, Value>, CallError> {
+        let Answer { status, body, retry_after } = answer;
         let message: Option<Value> = serde_json::from_slice(body).ok();
-        let rpc_error = message.as_ref().and_then(|message| message.get("error"));
-        let said = rpc_error
-            .and_then(|error| error.get("message").or(Some(error)))
+        let member = |name: &str| message.as_ref().and_then(|message| message.get(name));
+        let rpc_error = member("error");
+        let said = member("error_description")
+            .or_else(|| rpc_error.and_then(|error| error.get("message").or(Some(error))))
             .and_then(Value::as_str)
             .map_or_else(|| excerpt(body), str::to_owned);
-        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(CallError::Refused { status: status.as_u16(), message: said });
+        match *status {
+            StatusCode::UNAUTHORIZED if self.token.is_none() => {
+                let address = self.authority().to_owned();
+                return Err(CallError::TokenMissing { address });
+            }
+            StatusCode::UNAUTHORIZED => return Err(CallError::TokenRefused { message: said }),
+            StatusCode::FORBIDDEN => return Err(CallError::Forbidden { message: said }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let message = match retry_after {
+                    Some(seconds) if !said.contains("try again") => {
+                        format!("{said}; try again in {seconds} s")
+                    }
+                    Some(_) | None => said,
+                };
+                return Err(CallError::TooMany { message });
+            }
+            _ => {}
         }
-        if rpc_error.is_some() {
-            return Err(CallError::Tool { message: said });
+        if let Some(error) = rpc_error {
+            let invalid = error.get("code").and_then(Value::as_i64) == Some(INVALID_PARAMS);
+            let code = error.get("data").and_then(error_code);
+            let code = code.or_else(|| invalid.then(|| INVALID.to_owned()));
+            return Err(CallError::Tool { message: said, code });
         }
-        let Some(Value::Object(mut result)) =
-            message.and_then(|mut message| message.get_mut("result").map(Value::take))
-        else {
-            return Err(CallError::Protocol {
-                address: self.address.authority().to_owned(),
-                status: status.as_u16(),
-                reason: said,
-            });
-        };
-        let text = content_text(&result);
-        if result.get("isError").and_then(Value::as_bool) == Some(true) {
-            return Err(CallError::Tool { message: text });
+        match message.and_then(|mut message| message.get_mut("result").map(Value::take)) {
+            Some(Value::Object(result)) => Ok(result),
+            Some(_) | None => Err(self.no_mcp(*status, said)),
         }
-        Ok(match result.remove("structuredContent") {
-            Some(structured) => structured,
-            None => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        })
     }
+
+    fn no_mcp(&self, status: StatusCode, reason: String) -> CallError {
+        let address = self.authority().to_owned();
+        CallError::Protocol { address, status: status.as_u16(), reason }
+    }
+}
+
+impl CallError {
+    /// Whether nothing was tried, because the arguments make no sense.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Address { .. }) => true,
+            Self::Tool { code, .. } => code.as_deref() == Some(INVALID),
+            Self::Http(_)
+            | Self::TokenMissing { .. }
+            | Self::TokenRefused { .. }
+            | Self::Forbidden { .. }
+            | Self::TooMany { .. }
+            | Self::Protocol { .. } => false,
+        }
+    }
+}
+
+/// The stable word in what a server adds to a failure for programs.
+fn error_code(meta: &Value) -> Option<String> {
+    meta.get(ERROR_META)?.get("code")?.as_str().map(str::to_owned)
 }
 
 /// Gets a JSON document, such as the health report, and the time it took.
@@ -254,8 +334,14 @@ mod tests {
         }
     }
 
-    fn client() -> McpClient {
-        McpClient::new(Address::parse("localhost:1", "/mcp").unwrap(), None, None)
+    fn client(token: Option<&str>) -> McpClient {
+        let address = Address::parse("localhost:1", "/mcp").unwrap();
+        McpClient::new(address, token.map(str::to_owned), None)
+    }
+
+    fn answer(status: u16, body: &Value) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { status, body: body.to_string().into_bytes(), retry_after: None }
     }
 
     #[test]
@@ -270,22 +356,34 @@ mod tests {
     }
 
     #[test]
-    fn failures_keep_what_the_server_said() {
-        let call = |status: u16, body: Value| {
-            client()
-                .result(StatusCode::from_u16(status).unwrap(), body.to_string().as_bytes())
-                .map_err(|error| error.to_string())
-        };
+    fn failures_keep_what_the_server_said_and_its_word_for_it() {
+        let call = |status: u16, body: Value| client(None).result(&answer(status, &body));
         let ok = json!({"result": {"structuredContent": {"total": 1}, "content": []}});
-        assert_eq!(call(200, ok).unwrap(), json!({"total": 1}));
-        let tool =
-            json!({"result": {"isError": true, "content": [{"type": "text", "text": "no"}]}});
-        assert_eq!(call(200, tool).unwrap_err(), "no");
-        let rpc = json!({"error": {"code": -32602, "message": "q: too long"}});
-        assert_eq!(call(400, rpc).unwrap_err(), "q: too long");
-        let refused = call(401, json!({"error": "invalid_token"})).unwrap_err();
-        assert_eq!(refused, "the server refused the token (401): invalid_token");
-        assert!(call(404, json!("<html>")).unwrap_err().contains("does not speak MCP"));
+        assert_eq!(call(200, ok).unwrap()["structuredContent"], json!({"total": 1}));
+        let rpc = call(400, json!({"error": {"code": -32602, "message": "q: too long"}}));
+        let rpc = rpc.unwrap_err();
+        assert_eq!((rpc.to_string().as_str(), rpc.is_usage()), ("q: too long", true));
+        let busy = json!({"error": {"code": -32603, "message": "busy",
+            "data": {(ERROR_META): {"code": "busy"}}}});
+        assert!(!call(200, busy).unwrap_err().is_usage());
+        assert!(call(404, json!("<html>")).unwrap_err().to_string().contains("not speak MCP"));
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_reads_why_and_what_to_do() {
+        let said = |error: &str, words: &str| json!({"error": error, "error_description": words});
+        let of = |token: Option<&str>, answer: &Answer| {
+            client(token).result(answer).unwrap_err().to_string()
+        };
+        let missing = answer(401, &said("invalid_token", "a bearer token is needed"));
+        let text = of(None, &missing);
+        assert!(text.contains("without a bearer token") && text.contains("--token"), "{text}");
+        let expired = answer(401, &said("invalid_token", "invalid token: it has expired"));
+        let text = of(Some("t"), &expired);
+        assert!(text.contains("it has expired") && text.contains("LLM_MEMORY_TOKEN"), "{text}");
+        let mut locked = answer(429, &said("temporarily_unavailable", "too many attempts"));
+        locked.retry_after = Some(60);
+        assert!(of(Some("t"), &locked).ends_with("too many attempts; try again in 60 s"));
     }
 
     #[test]

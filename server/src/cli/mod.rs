@@ -10,7 +10,7 @@ pub(crate) mod connect;
 pub(crate) mod duration;
 pub(crate) mod error;
 pub(crate) mod http;
-mod local;
+pub(crate) mod local;
 pub(crate) mod mcp_client;
 pub(crate) mod printer;
 pub(crate) mod render;

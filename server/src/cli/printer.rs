@@ -49,7 +49,8 @@ impl Printer {
             Output::Json => serde_json::to_string_pretty(value)?,
             Output::Text => text(),
         };
-        if !out.ends_with('\n') {
+        // A text of nothing is no line: standard output may belong to a protocol.
+        if !out.is_empty() && !out.ends_with('\n') {
             out.push('\n');
         }
         write(&mut io::stdout().lock(), &out)
@@ -58,7 +59,8 @@ impl Printer {
 
 /// Writes data to standard output as it is.
 pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
-    quiet_when_gone(io::stdout().lock().write_all(bytes))
+    let mut out = io::stdout().lock();
+    quiet_when_gone(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Tells a person something on standard error.

@@ -45,7 +45,7 @@ pub(super) fn run(
     let result = result?;
     printer.document(&result)?;
     closed?;
-    Ok(if found_damage(&result) { Exit::Finding } else { Exit::Done })
+    Ok(status(tool, &result))
 }
 
 fn find(words: &[&str]) -> Option<&'static Tool> {
@@ -54,14 +54,32 @@ fn find(words: &[&str]) -> Option<&'static Tool> {
         .find(|tool| tool.dotted.split('.').map(kebab).collect::<Vec<_>>().iter().eq(words.iter()))
 }
 
-/// Whether a verification says that something is wrong, for one scope or any of several.
-fn found_damage(result: &Value) -> bool {
-    let says = |value: &Value| {
-        let no = |key: &str| value.get(key).and_then(Value::as_bool) == Some(false);
-        let corrupted = value.get("corruptedItems").and_then(Value::as_array);
-        no("valid") || no("ok") || corrupted.is_some_and(|items| !items.is_empty())
+/// The exit status that goes with a result. Damage is critical wherever a tool reports it; what
+/// else a check found, and work that was done in part, is a finding.
+fn status(tool: &Tool, result: &Value) -> Exit {
+    // Elsewhere the same names are people's own data.
+    let checks = ["journal.", "maintenance.", "segments."];
+    if checks.iter().any(|group| tool.dotted.starts_with(group)) {
+        worst(result)
+    } else {
+        Exit::Done
+    }
+}
+
+/// The worst in a document of one scope, or in those of several, with their summaries.
+fn worst(document: &Value) -> Exit {
+    let Some(members) = document.as_object() else { return Exit::Done };
+    let no = |key: &str| members.get(key).and_then(Value::as_bool) == Some(false);
+    let some =
+        |key: &str| members.get(key).and_then(Value::as_array).is_some_and(|l| !l.is_empty());
+    let own = if no("valid") || some("corruptedItems") {
+        Exit::Failed
+    } else if no("ok") || some("errors") {
+        Exit::Finding
+    } else {
+        Exit::Done
     };
-    says(result) || result.as_object().is_some_and(|members| members.values().any(says))
+    members.values().map(worst).max().map_or(own, |below| own.max(below))
 }
 
 /// Files and standard input of this process.
@@ -112,12 +130,30 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_any_scope_is_a_finding() {
-        assert!(found_damage(&json!({"valid": false})));
-        assert!(found_damage(&json!({"global": {"ok": true}, "local/a": {"ok": false}})));
-        assert!(!found_damage(&json!({"valid": true, "overall": {"valid": true}})));
-        assert!(found_damage(&json!({"checked": 9, "corruptedItems": [{"id": "a"}]})));
-        assert!(!found_damage(&json!({"checked": 9, "corruptedItems": []})));
-        assert!(!found_damage(&json!([1])));
+    fn damage_is_critical_in_whatever_scope_and_depth_it_is_told() {
+        let of = |name: &str, result: Value| status(tools::find(name).unwrap(), &result);
+        let damaged = json!([{"file": "journal.ndjson"}]);
+        for result in [
+            json!({"valid": false}),
+            json!({"checked": 9, "corruptedItems": damaged}),
+            json!({"global": {"valid": true}, "local/a": {"valid": false}}),
+            json!({"global": {"items": 1, "details": {"corruptedItems": damaged}}}),
+        ] {
+            assert_eq!(of("maintenance.replay", result.clone()), Exit::Failed, "{result}");
+        }
+        let sound = json!({"global": {"corruptedItems": []}, "overall": {"valid": true}});
+        assert_eq!(of("journal.verify", sound), Exit::Done);
+        assert_eq!(of("journal.verify", json!([1])), Exit::Done);
+    }
+
+    #[test]
+    fn work_done_in_part_and_views_that_disagree_are_findings() {
+        let of = |name: &str, result: Value| status(tools::find(name).unwrap(), &result);
+        let partly = json!({"global": {"migrated": 3, "errors": ["record 7: unreadable"]}});
+        assert_eq!(of("journal.migrate", partly.clone()), Exit::Finding);
+        let compacted = json!({"compacted": {"global": {"details": {"errors": ["segment 1"]}}}});
+        assert_eq!(of("maintenance.compactSnapshot", compacted), Exit::Finding);
+        assert_eq!(of("maintenance.verify", json!({"ok": false})), Exit::Finding);
+        assert_eq!(of("memory.get", partly), Exit::Done, "an item may say what it likes");
     }
 }

@@ -10,6 +10,7 @@ use llm_memory_engine::ids::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::{figure, scope_flag};
 use crate::args::Common;
 use crate::cli::connect::{self, Backend, Target};
 use crate::cli::error::CliError;
@@ -41,12 +42,7 @@ pub(super) fn command() -> Command {
                 .default_value("50")
                 .help("Queries to run"),
         )
-        .arg(
-            Arg::new("scope")
-                .long("scope")
-                .value_name("SCOPE")
-                .help("Scope to search [default: project with --project, else global]"),
-        )
+        .arg(scope_flag().help("Scope to search [default: project with --project, else global]"))
         .arg(
             Arg::new("k")
                 .long("k")
@@ -80,7 +76,7 @@ pub(super) fn command() -> Command {
             Arg::new("max-regression-percent")
                 .long("max-regression-percent")
                 .value_name("PERCENT")
-                .value_parser(value_parser!(f64))
+                .value_parser(figure)
                 .default_value("25")
                 .help("p95 may be this much above the earlier result before it is a finding"),
         )

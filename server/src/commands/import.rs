@@ -3,6 +3,7 @@
 //! running it again writes only what changed.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use llm_memory_disk::{DiskError, OsDisk};
@@ -13,6 +14,7 @@ use llm_memory_engine::import::{Import, Report};
 use serde::Serialize;
 
 use crate::args::Common;
+use crate::audit::{Entry, Kind};
 use crate::cli::connect::{self, Target};
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
@@ -48,9 +50,9 @@ pub(super) fn command() -> Command {
                     Arg::new("dry-run")
                         .long("dry-run")
                         .action(ArgAction::SetTrue)
-                        .help("Read everything and say what would be imported; write nothing"),
+                        .help("Read everything and say what was found; write nothing"),
                 )
-                .args(connect::flags()),
+                .arg(connect::project_flag()),
         )
 }
 
@@ -62,15 +64,17 @@ struct Outcome {
     /// Items written; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<u64>,
-    /// Items that were refused, and why.
-    skipped: Vec<Skipped>,
+    /// Items that were refused, and why; absent in a dry run, which asks no store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<Vec<Skipped>>,
     /// What was read.
     read: Report,
 }
 
 impl Outcome {
     fn exit(&self) -> Exit {
-        if self.skipped.is_empty() && self.read.is_complete() { Exit::Done } else { Exit::Finding }
+        let refused = self.skipped.as_ref().is_some_and(|skipped| !skipped.is_empty());
+        if refused || !self.read.is_complete() { Exit::Finding } else { Exit::Done }
     }
 
     fn text(&self) -> String {
@@ -81,11 +85,16 @@ impl Outcome {
         );
         match self.written {
             Some(written) => out.push_str(&format!("written {written}\n")),
-            None => out.push_str("dry run: nothing was written\n"),
+            None => out.push_str(
+                "dry run: nothing was written, and no item was judged (the import itself redacts, \
+                 and refuses what the scope does not take)\n",
+            ),
         }
-        out.push_str(&format!("refused {}\n", self.skipped.len()));
-        for skipped in self.skipped.iter().take(SHOWN) {
-            out.push_str(&format!("  {}: {}\n", skipped.id, skipped.reason));
+        if let Some(refused) = &self.skipped {
+            out.push_str(&format!("refused {}\n", refused.len()));
+            for skipped in refused.iter().take(SHOWN) {
+                out.push_str(&format!("  {}: {}\n", skipped.id, skipped.reason));
+            }
         }
         out.push_str(&format!("unreadable {}\n", read.problems.len()));
         for problem in read.problems.iter().take(SHOWN) {
@@ -132,7 +141,7 @@ fn rehearse(mut import: Import<'_>) -> Result<Outcome, CliError> {
     for item in import.by_ref() {
         item?;
     }
-    Ok(Outcome { dry_run: true, written: None, skipped: Vec::new(), read: import.into_report() })
+    Ok(Outcome { dry_run: true, written: None, skipped: None, read: import.into_report() })
 }
 
 fn take_over(target: &Target, scope: Scope, mut import: Import<'_>) -> Result<Outcome, CliError> {
@@ -150,12 +159,24 @@ fn take_over(target: &Target, scope: Scope, mut import: Import<'_>) -> Result<Ou
             None
         }
     });
+    let begun = Instant::now();
     let imported = engine.import(&caller, scope, items);
+    let mut entry = match &imported {
+        Ok((written, _)) => Entry { items: Some(*written), ..Entry::new(Kind::Call, "ok") },
+        Err(error) => Entry::new(Kind::Call, error.code()),
+    };
+    entry.tool = Some("import.reference".to_owned());
+    entry.subject = Some(caller.subject.clone());
+    entry.scope = Some(scope.to_string());
+    entry.project = target.project.as_ref().map(ToString::to_string);
+    entry.write = true;
+    backend.record(&entry.took(begun.elapsed()).from_peer("cli", None));
     let closed = backend.close();
     let (written, skipped) = imported?;
     if let Some(error) = failure {
         return Err(error.into());
     }
     closed?;
-    Ok(Outcome { dry_run: false, written: Some(written), skipped, read: import.into_report() })
+    let (written, skipped) = (Some(written), Some(skipped));
+    Ok(Outcome { dry_run: false, written, skipped, read: import.into_report() })
 }

@@ -8,9 +8,8 @@ use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
 
-use super::{lines, since};
+use super::{figure, lines, local_files, since};
 use crate::args::Common;
-use crate::cli::connect::Target;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
 use crate::cli::render::float_text;
@@ -28,7 +27,7 @@ pub(super) fn command() -> Command {
                 Arg::new("slow-ms")
                     .long("slow-ms")
                     .value_name("MS")
-                    .value_parser(value_parser!(f64))
+                    .value_parser(figure)
                     .default_value("1000")
                     .help("Calls that took at least so long are listed"),
             )
@@ -42,6 +41,10 @@ pub(super) fn command() -> Command {
     )
 }
 
+const HEALTHY: &str = "healthy";
+/// Nothing is known where nothing was kept, or where the wrong folder was named.
+pub(super) const NO_DATA: &str = "no data";
+
 /// What the logs say.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,6 +53,8 @@ pub(super) struct LogReport {
     since: Timestamp,
     /// Until now.
     until: Timestamp,
+    /// healthy, warning, or "no data" where there is no log.
+    status: &'static str,
     /// Files read.
     files: usize,
     /// The server's log; absent when there is none.
@@ -72,30 +77,33 @@ impl LogReport {
             telemetry::STEM,
             telemetry::EXTENSION,
         )?;
-        let (calls, audits) = audit_since(disk, root, limits(since, slow_ms, u64::MAX))?;
+        let audits = audit_since(disk, root, limits(since, slow_ms, u64::MAX))?;
+        let log = log_summary(disk, &logs, since)?;
         Ok(Self {
             since,
             until: Timestamp::now(),
-            files: logs.len().saturating_add(audits),
-            log: log_summary(disk, &logs, since)?,
-            calls: (audits > 0).then(|| calls.calls()),
+            status: if logs.is_empty() && !audits.exists { NO_DATA } else { status(log.as_ref()) },
+            files: logs.len().saturating_add(audits.read),
+            log,
+            calls: (audits.read > 0).then(|| audits.analysis.calls()),
         })
     }
 
     fn of_file(disk: &dyn Disk, file: &Path, since: Timestamp) -> Result<Self, CliError> {
         let log = log_summary(disk, &[file.to_path_buf()], since)?;
-        Ok(Self { since, until: Timestamp::now(), files: 1, log, calls: None })
+        let status = status(log.as_ref());
+        Ok(Self { since, until: Timestamp::now(), status, files: 1, log, calls: None })
     }
 
     /// Whether a person should look.
     pub(super) fn exit(&self) -> Exit {
-        let errors = self.log.as_ref().is_some_and(|log| !log.top_errors.is_empty());
-        if errors { Exit::Finding } else { Exit::Done }
+        if self.status == HEALTHY { Exit::Done } else { Exit::Finding }
     }
 
     /// The report for people.
     pub(super) fn text(&self) -> String {
-        let mut out = format!("logs since {} ({} files)\n", self.since, self.files);
+        let mut out =
+            format!("logs since {} ({} files): {}\n", self.since, self.files, self.status);
         match &self.log {
             None => out.push_str("entries: no data (no log file)\n"),
             Some(log) => {
@@ -186,12 +194,16 @@ pub(super) fn run(
     let report = match arguments.get_one::<PathBuf>("file") {
         Some(file) => LogReport::of_file(&OsDisk, file, since)?,
         None => {
-            let target = Target::new(common, arguments)?;
+            let target = local_files(common, arguments)?;
             LogReport::of_directory(&OsDisk, &target.root, since, slow_ms)?
         }
     };
     printer.either(&report, || report.text())?;
     Ok(report.exit())
+}
+
+fn status(log: Option<&LogSummary>) -> &'static str {
+    if log.is_some_and(|log| !log.top_errors.is_empty()) { "warning" } else { HEALTHY }
 }
 
 fn log_summary(
@@ -214,15 +226,26 @@ pub(super) fn limits(since: Timestamp, slow_ms: f64, bulk_items: u64) -> Limits 
     Limits { since, slow_ms, bulk_items }
 }
 
-/// Reads the audit files that can hold entries within `limits`; says how many there were.
+/// What the audit log has of a span.
+pub(super) struct Audited {
+    /// Its entries.
+    pub(super) analysis: AuditAnalysis,
+    /// Files read.
+    pub(super) read: usize,
+    /// Whether there is a log at all, be it of earlier days.
+    pub(super) exists: bool,
+}
+
+/// Reads the audit files that can hold entries within `limits`.
 pub(super) fn audit_since(
     disk: &dyn Disk,
     root: &Path,
     limits: Limits,
-) -> Result<(AuditAnalysis, usize), CliError> {
+) -> Result<Audited, CliError> {
     let mut analysis = AuditAnalysis::new(limits);
     let mut read = 0_usize;
     let files = lines::files(disk, &root.join(audit::FOLDER), audit::STEM, audit::EXTENSION)?;
+    let exists = !files.is_empty();
     for file in files {
         // Files are cut by day; one of an earlier day ends before the span begins.
         let day = file
@@ -235,5 +258,5 @@ pub(super) fn audit_since(
         read = read.saturating_add(1);
         lines::each(disk, &file, &mut |line| analysis.line(line))?;
     }
-    Ok((analysis, read))
+    Ok(Audited { analysis, read, exists })
 }

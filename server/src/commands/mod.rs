@@ -16,9 +16,11 @@ use clap::{Arg, ArgMatches, Command};
 use llm_memory_engine::ids::Timestamp;
 
 use crate::args::Common;
+use crate::cli::connect::Target;
 use crate::cli::duration;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
+use crate::env_vars;
 use crate::exit::Exit;
 
 /// A command at the top of the tree.
@@ -46,18 +48,41 @@ pub(crate) const ALL: &[Row] = &[
 ];
 
 /// The `--scope` flag of commands that look at whole scopes.
-fn scope_flag(default: &'static str) -> Arg {
+fn scope_flag() -> Arg {
     Arg::new("scope")
         .long("scope")
         .value_name("SCOPE")
         .value_parser(PossibleValuesParser::new(["global", "local", "committed", "project", "all"]))
-        .default_value(default)
         .help("Scope or union of scopes")
 }
 
 /// Its value.
 fn scope(arguments: &ArgMatches) -> String {
     arguments.get_one::<String>("scope").cloned().unwrap_or_else(|| "all".to_owned())
+}
+
+/// A threshold: NaN would be over every one of them, or under.
+fn figure(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        Ok(_) | Err(_) => Err("must be a number of 0 or more".to_owned()),
+    }
+}
+
+/// Where commands look that read the files of a data folder. A server named in the environment
+/// would have files of its own.
+fn local_files(common: &Common, arguments: &ArgMatches) -> Result<Target, CliError> {
+    let target = Target::new(common, arguments)?;
+    match &target.server {
+        None => Ok(target),
+        Some(url) => Err(CliError::Usage {
+            message: format!(
+                "this reads the files of a data folder and cannot ask the server at {url} \
+                 ({}): run it where the server runs, and name its folder with --data-dir",
+                env_vars::URL.name
+            ),
+        }),
+    }
 }
 
 /// The `--since` flag of commands that look back; `--timeframe` is the platform manual's word.
@@ -75,4 +100,17 @@ fn since(arguments: &ArgMatches) -> Result<Timestamp, CliError> {
     let text = arguments.get_one::<String>("since").map_or("24h", String::as_str);
     duration::since(text, Timestamp::now())
         .map_err(|reason| CliError::Usage { message: format!("--since: {reason}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_that_nothing_can_be_compared_with_is_refused() {
+        for text in ["NaN", "inf", "-inf", "-1", "-0.5", "much", ""] {
+            assert!(figure(text).is_err(), "{text}");
+        }
+        assert_eq!((figure("0"), figure("0.05"), figure("1e3")), (Ok(0.0), Ok(0.05), Ok(1000.0)));
+    }
 }

@@ -4,6 +4,8 @@
 use std::io::{self, BufRead as _, IsTerminal as _};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use llm_memory_engine::api::ScopeStatus;
+use llm_memory_engine::ids::ProjectId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ use crate::cli::error::CliError;
 use crate::cli::printer::{Printer, tell, width};
 use crate::cli::render::{float_text, render};
 use crate::exit::Exit;
-use crate::reports::by_scope::{arguments, count, documents, entries};
+use crate::reports::by_scope::{arguments, count, documents, entries, unsound};
 use crate::reports::ladder::{Action, Level, Plan, ScopeState};
 
 pub(super) fn command() -> Command {
@@ -62,8 +64,9 @@ pub(super) fn run(
     printer: Printer,
     matches: &ArgMatches,
 ) -> Result<Exit, CliError> {
-    let backend = Target::new(common, matches)?.open(false)?;
-    let outcome = respond(&backend, printer, matches);
+    let target = Target::new(common, matches)?;
+    let backend = target.open(false)?;
+    let outcome = respond(&target, &backend, printer, matches);
     let closed = backend.close();
     let outcome = outcome?;
     closed?;
@@ -71,9 +74,14 @@ pub(super) fn run(
     Ok(outcome.exit())
 }
 
-fn respond(backend: &Backend, printer: Printer, matches: &ArgMatches) -> Result<Outcome, CliError> {
+fn respond(
+    target: &Target,
+    backend: &Backend,
+    printer: Printer,
+    matches: &ArgMatches,
+) -> Result<Outcome, CliError> {
     let salvage = matches.get_flag("salvage");
-    let plan = assess(backend, salvage)?;
+    let plan = assess(target, backend, salvage)?;
     let mut outcome = Outcome { plan, acted: false, results: serde_json::Map::new(), after: None };
     if matches.get_flag("plan") || outcome.plan.automatic().next().is_none() {
         return Ok(outcome);
@@ -90,37 +98,66 @@ fn respond(backend: &Backend, printer: Printer, matches: &ArgMatches) -> Result<
         };
         tell(format_args!("{tool} {}", step.scope));
         let result = backend.call_named(tool, arguments(&step.scope))?;
-        outcome.results.insert(step.scope.clone(), result);
+        // A step that found nothing to do answers nothing.
+        if result.as_object().is_some_and(|members| !members.is_empty()) {
+            outcome.results.insert(step.scope.clone(), result);
+        }
+    }
+    if outcome.results.is_empty() {
+        tell("nothing was done: the damage is not where these steps could mend it");
+        return Ok(outcome);
     }
     outcome.acted = true;
-    outcome.after = Some(assess(backend, salvage)?);
+    outcome.after = Some(assess(target, backend, salvage)?);
     Ok(outcome)
 }
 
 /// Verifies everything and makes the plan.
-fn assess(backend: &Backend, salvage: bool) -> Result<Plan, CliError> {
+fn assess(target: &Target, backend: &Backend, salvage: bool) -> Result<Plan, CliError> {
     let all = json!({"scope": "all"});
     let journal = backend.call_named("journal.verify", all.clone())?;
     let views = backend.call_named("maintenance.verify", all)?;
     let views = documents(&views, "global", "watermarks");
+    let refusals = refusals(&backend.scopes()?);
+    let project = target.project.as_ref().map(ProjectId::as_str);
     let scopes: Vec<ScopeState> = documents(&journal, "global", "checkedCount")
         .into_iter()
         .map(|(scope, document)| {
             let view = views.iter().find(|(name, _)| *name == scope).map(|(_, view)| *view);
             let agrees = view.and_then(|view| view.get("ok")).and_then(Value::as_bool);
             ScopeState {
-                corrupted: entries(document, "corruptedItems"),
+                corrupted: unsound(document),
                 integrity: document.get("integrityScore").and_then(Value::as_f64).unwrap_or(1.0),
                 checked: count(document, "checkedCount"),
                 view_issues: match agrees {
                     Some(false) => view.map_or(0, |view| entries(view, "issues")).max(1),
                     Some(true) | None => 0,
                 },
+                refuses: refusals.iter().any(|refusing| is_same(refusing, &scope, project)),
                 scope,
             }
         })
         .collect();
     Ok(Plan::of(&scopes, salvage))
+}
+
+/// The scopes that refuse writes until they are recovered. Others refuse them for reasons that a
+/// salvage does not end, such as safe mode.
+fn refusals(scopes: &[ScopeStatus]) -> Vec<String> {
+    let damaged = |scope: &&ScopeStatus| {
+        scope.read_only.as_ref().is_some_and(|reason| reason.contains("run recover"))
+    };
+    scopes.iter().filter(damaged).map(|scope| scope.scope.clone()).collect()
+}
+
+/// Whether a status (`local/app`) is that of the scope of a result, which is named without its
+/// project where the call named one.
+fn is_same(status: &str, label: &str, project: Option<&str>) -> bool {
+    if status == label {
+        return true;
+    }
+    let of_project = status.strip_prefix(label).and_then(|rest| rest.strip_prefix('/'));
+    of_project.is_some_and(|name| project.is_none_or(|project| project == name))
 }
 
 /// Shows the plan and asks.
@@ -168,7 +205,7 @@ fn text(plan: &Plan) -> String {
         Level::Severe => "severe damage: a restore from backup is needed",
     };
     let integrity = plan.integrity.map_or_else(|| "no data".to_owned(), float_text);
-    let mut out = format!("{level} ({} corrupted items, integrity {integrity})\n", plan.corrupted);
+    let mut out = format!("{level} ({} damaged records, integrity {integrity})\n", plan.corrupted);
     for (number, step) in plan.steps.iter().enumerate() {
         let action = match step.action {
             Action::Rebuild => "rebuild",
@@ -188,4 +225,19 @@ fn text(plan: &Plan) -> String {
         out.push_str("Steps marked [by hand] are not taken by this command.\n");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_known_with_and_without_its_project() {
+        assert!(is_same("global", "global", None));
+        assert!(is_same("local/app", "local/app", None));
+        assert!(is_same("local/app", "local", Some("app")));
+        assert!(!is_same("local/app", "local", Some("web")));
+        assert!(is_same("local/app", "local", None), "the server has a project of its own");
+        assert!(!is_same("local/app", "committed", None));
+    }
 }

@@ -1,13 +1,15 @@
 //! `security analyze`: who did what, from the audit log.
 
+use std::path::Path;
+
 use clap::{Arg, ArgMatches, Command, value_parser};
 use llm_memory_disk::OsDisk;
 use serde::Serialize;
 
-use super::logs::{audit_since, limits};
-use super::since;
+use super::logs::{NO_DATA, audit_since, limits};
+use super::{local_files, since};
 use crate::args::Common;
-use crate::cli::connect::Target;
+use crate::audit;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
 use crate::exit::Exit;
@@ -45,16 +47,27 @@ struct Review {
 }
 
 impl Review {
-    fn of(summary: Option<SecuritySummary>) -> Self {
+    fn of(summary: SecuritySummary) -> Self {
         let mut findings = Vec::new();
-        match &summary {
-            None => findings.push(Finding::info(
+        review(&summary, &mut findings);
+        Self { status: finding::status(&findings), findings, summary: Some(summary) }
+    }
+
+    /// A review of nothing. Quiet days are no finding; a log that was never kept is one.
+    fn without_entries(folder: &Path, exists: bool) -> Self {
+        let finding = if exists {
+            Finding::info("audit", "no data: the audit log has no files of this span")
+        } else {
+            let folder = folder.display();
+            Finding::warning(
                 "audit",
-                "no data: there is no audit log for this span (is audit.enabled off?)",
-            )),
-            Some(summary) => review(summary, &mut findings),
-        }
-        Self { status: finding::status(&findings), findings, summary }
+                format!(
+                    "no data: there is no audit log in {folder} (is --data-dir right, is \
+                     audit.enabled off?)"
+                ),
+            )
+        };
+        Self { status: NO_DATA, findings: vec![finding], summary: None }
     }
 
     fn text(&self) -> String {
@@ -151,11 +164,15 @@ pub(super) fn run(
     arguments: &ArgMatches,
 ) -> Result<Exit, CliError> {
     let Some(("analyze", arguments)) = arguments.subcommand() else { return Ok(Exit::Usage) };
-    let target = Target::new(common, arguments)?;
+    let target = local_files(common, arguments)?;
     let bulk = arguments.get_one::<u64>("bulk-items").copied().unwrap_or(100);
     let within = limits(since(arguments)?, f64::INFINITY, bulk);
-    let (analysis, files) = audit_since(&OsDisk, &target.root, within)?;
-    let review = Review::of((files > 0).then(|| analysis.security()));
+    let audited = audit_since(&OsDisk, &target.root, within)?;
+    let review = if audited.read > 0 {
+        Review::of(audited.analysis.security())
+    } else {
+        Review::without_entries(&target.root.join(audit::FOLDER), audited.exists)
+    };
     printer.either(&review, || review.text())?;
     Ok(finding::exit(&review.findings))
 }
@@ -173,15 +190,18 @@ mod tests {
         for entry in entries {
             analysis.line(&serde_json::to_vec(entry).unwrap());
         }
-        Review::of(Some(analysis.security()))
+        Review::of(analysis.security())
     }
 
     #[test]
-    fn quiet_days_are_healthy_and_no_log_is_no_data() {
+    fn quiet_days_are_healthy_and_no_log_is_a_finding() {
         assert_eq!(review_of(&[]).status, "healthy");
-        let nothing = Review::of(None);
-        assert_eq!(nothing.status, "healthy");
-        assert!(nothing.text().contains("no data"));
+        let exit = |exists| {
+            let nothing = Review::without_entries(Path::new("/data/audit"), exists);
+            assert_eq!(nothing.status, "no data");
+            finding::exit(&nothing.findings)
+        };
+        assert_eq!((exit(true), exit(false)), (Exit::Done, Exit::Finding));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::cli::error::CliError;
 use crate::cli::printer::{Printer, tell};
 use crate::cli::render::{float_text, render};
 use crate::exit::Exit;
-use crate::reports::by_scope::{count, documents, entries};
+use crate::reports::by_scope::{count, documents, entries, unsound};
 use crate::reports::finding::{self, Finding};
 
 /// Integrity below which a warning is due.
@@ -25,7 +25,7 @@ const LOW_INTEGRITY: f64 = 0.99;
 pub(super) fn command() -> Command {
     Command::new("storage-health")
         .about("Verify journal and views and report on both")
-        .arg(scope_flag("all"))
+        .arg(scope_flag().default_value("all"))
         .arg(
             Arg::new("no-report")
                 .long("no-report")
@@ -77,7 +77,7 @@ impl StorageReport {
         let mut findings = Vec::new();
         let (mut checked, mut sound) = (0_u64, 0.0);
         for (name, document) in documents(&verify, scope, "checkedCount") {
-            let corrupted = entries(document, "corruptedItems");
+            let corrupted = unsound(document);
             let records = count(document, "checkedCount");
             let integrity = document.get("integrityScore").and_then(Value::as_f64).unwrap_or(1.0);
             checked = checked.saturating_add(records);
@@ -86,7 +86,7 @@ impl StorageReport {
                 findings.push(Finding::critical(
                     "journal",
                     format!(
-                        "{name}: {corrupted} corrupted items in the journal; run \
+                        "{name}: {corrupted} damaged records in the journal; run \
                          `llm-memory recover --plan`"
                     ),
                 ));
@@ -224,7 +224,7 @@ mod tests {
         let report = report(damaged, json!({"ok": true, "watermarks": {}, "issues": []}));
         let text: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         assert_eq!(report.status, "critical");
-        assert!(text[0].contains("global: 3 corrupted items"), "{text:?}");
+        assert!(text[0].contains("global: 3 damaged records"), "{text:?}");
         assert!(text[1].contains("0.97"), "{text:?}");
     }
 

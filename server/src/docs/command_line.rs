@@ -5,7 +5,6 @@ use clap::{Arg, Command};
 use super::cell;
 use crate::args;
 use crate::cli::connect;
-use crate::config::settings;
 
 const INTRODUCTION: &str = "# Command line
 
@@ -27,6 +26,8 @@ llm-memory memory query --scope all --q 'connection pool' --k 20
   output is not a terminal.
 - Standard output is data; messages and progress go to standard error.
 - Exit status: 0 done or healthy, 1 warning or finding, 2 critical or failed, 64 wrong usage.
+  Damaged records are critical whichever command finds them; views that disagree with the journal,
+  and work that was done in part, are findings. Where there is no log, a report about logs is one.
 
 A command talks to the server named with `--server`; otherwise to the server that holds the data
 folder's lock; otherwise it opens the folder itself.
@@ -56,9 +57,10 @@ fn section(command: &Command, prefix: &str, out: &mut String) {
         if let Some(about) = command.get_about() {
             out.push_str(&format!("{}.\n", about.to_string().trim_end_matches('.')));
         }
+        // Global flags stand at the top of the page.
         let (settings, own): (Vec<&Arg>, Vec<&Arg>) = command
             .get_arguments()
-            .filter(|arg| shown(arg) && !GLOBAL.contains(&arg.get_id().as_str()))
+            .filter(|arg| shown(arg) && !arg.is_global_set())
             .partition(|arg| is_setting(arg));
         if !own.is_empty() {
             out.push('\n');
@@ -75,12 +77,9 @@ fn section(command: &Command, prefix: &str, out: &mut String) {
     }
 }
 
-/// Flags that stand at the top of the page.
-const GLOBAL: [&str; 6] = ["data-dir", "config", "output", "server", "token", "project"];
-
 /// Whether a flag is a setting, which the page of the configuration describes.
 fn is_setting(arg: &Arg) -> bool {
-    settings::ALL.iter().any(|setting| arg.get_long() == Some(setting.flag))
+    arg.get_help_heading() == Some(args::SETTINGS)
 }
 
 fn shown(arg: &Arg) -> bool {

@@ -7,6 +7,7 @@ use llm_memory_disk::{Disk, OpenMode};
 use llm_memory_engine::ids::Timestamp;
 
 use super::Finding;
+use crate::cli::render::bytes_text;
 use crate::config::Config;
 use crate::health::{MAX_DISK_PERCENT, used_percent};
 use crate::process;
@@ -54,8 +55,11 @@ fn space(disk: &dyn Disk, place: &Path) -> Finding {
         Err(error) => Finding::warning(CHECK, error.to_string(), "mount the volume"),
         Ok(space) => {
             let used = used_percent(space.total, space.available);
-            let message =
-                format!("{} free of {}, {used} % used", size(space.available), size(space.total));
+            let message = format!(
+                "{} free of {}, {used} % used",
+                bytes_text(space.available),
+                bytes_text(space.total)
+            );
             if space.available < MIN_SPACE {
                 Finding::critical(CHECK, message, REMEDY)
             } else if used > MAX_DISK_PERCENT {
@@ -77,9 +81,9 @@ fn memory(disk: &dyn Disk, config: &Config) -> Finding {
         Some((total, available)) => {
             let message = format!(
                 "{} available of {}; the caches may take {}",
-                size(available),
-                size(total),
-                size(caches)
+                bytes_text(available),
+                bytes_text(total),
+                bytes_text(caches)
             );
             if available < needed {
                 Finding::warning(
@@ -169,12 +173,6 @@ fn clock(disk: &dyn Disk, root: &Path, now: SystemTime) -> Finding {
         ),
         _ => Finding::ok(CHECK, format!("it says {shown}")),
     }
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
 }
 
 #[cfg(test)]

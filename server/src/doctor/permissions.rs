@@ -6,6 +6,7 @@ use llm_memory_disk::Disk;
 
 use super::Finding;
 use crate::config::Config;
+use crate::serve::run_files;
 
 const CHECK: &str = "permissions";
 /// Folders may be used by their owner and looked into by their group.
@@ -33,10 +34,14 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
         Err(error) => return vec![unreadable(root, &error)],
     }
     let mut findings: Vec<Finding> = owner(root).into_iter().collect();
-    let mut offenders = Vec::new();
-    if let Err(error) = walk(disk, root, &mut offenders) {
+    let secrets = secrets(config);
+    let mut offenders: Vec<Offender> =
+        secrets.iter().filter_map(|path| offender(path, SECRET_MODE)).collect();
+    offenders.extend(offender(root, FOLDER_MODE));
+    let whole = walk(disk, root, &secrets, &mut offenders).unwrap_or_else(|error| {
         findings.push(unreadable(root, &error));
-    }
+        true
+    });
     for (mode, what) in [(FOLDER_MODE, "folders"), (FILE_MODE, "files"), (SECRET_MODE, "secrets")] {
         let of_kind: Vec<&Offender> =
             offenders.iter().filter(|offender| offender.wanted == mode).collect();
@@ -60,6 +65,12 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(CHECK, format!("{} is as it should be", root.display())));
     }
+    if !whole {
+        findings.push(Finding::ok(
+            CHECK,
+            format!("only {MAX_ENTRIES} files and folders were looked at; there are more"),
+        ));
+    }
     findings
 }
 
@@ -69,35 +80,46 @@ struct Offender {
     wanted: u32,
 }
 
+/// Files that are their owner's alone, wherever the configuration has them.
+fn secrets(config: &Config) -> Vec<PathBuf> {
+    let mut secrets = vec![config.auth.tokens_file.clone()];
+    secrets.extend(config.journal.signing_key_file.clone());
+    secrets.push(config.data_dir.join(run_files::FOLDER).join(run_files::TOKEN));
+    secrets
+}
+
+/// `path`, if it exists and lets more people in than `wanted`.
+fn offender(path: &Path, wanted: u32) -> Option<Offender> {
+    let mode = rustix::fs::stat(path).ok()?.st_mode & 0o777;
+    (mode & !wanted != 0).then(|| Offender { path: path.to_path_buf(), mode, wanted })
+}
+
+/// Looks at everything below `root` but the secrets; false when there is more than it looks at.
 fn walk(
     disk: &dyn Disk,
     root: &Path,
+    secrets: &[PathBuf],
     offenders: &mut Vec<Offender>,
-) -> Result<(), llm_memory_disk::DiskError> {
+) -> Result<bool, llm_memory_disk::DiskError> {
     let mut folders = vec![root.to_path_buf()];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
         for entry in disk.list(&folder)? {
+            if seen == MAX_ENTRIES {
+                return Ok(false);
+            }
+            seen += 1;
             let path = folder.join(&entry.name);
-            let secret = matches!(entry.name.as_str(), "admin.token" | "tokens.json");
-            let wanted = match (entry.is_dir, secret) {
-                (true, _) => FOLDER_MODE,
-                (false, true) => SECRET_MODE,
-                (false, false) => FILE_MODE,
-            };
-            if entry.mode & !wanted & 0o777 != 0 {
+            let wanted = if entry.is_dir { FOLDER_MODE } else { FILE_MODE };
+            if entry.mode & !wanted & 0o777 != 0 && !secrets.contains(&path) {
                 offenders.push(Offender { path: path.clone(), mode: entry.mode, wanted });
             }
             if entry.is_dir {
                 folders.push(path);
             }
-            seen += 1;
-            if seen >= MAX_ENTRIES {
-                return Ok(());
-            }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn owner(root: &Path) -> Option<Finding> {
@@ -128,6 +150,10 @@ mod tests {
     use crate::config::{Sources, load};
     use crate::doctor::Level;
 
+    fn chmod(path: &Path, mode: u32) {
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode)).unwrap();
+    }
+
     fn config(root: &Path) -> Config {
         let environment =
             vec![("LLM_MEMORY_DATA_DIR".to_owned(), root.to_str().unwrap().to_owned())];
@@ -141,6 +167,7 @@ mod tests {
         OsDisk.create_dir_all(&inside).unwrap();
         OsDisk.durable_write(&inside.join("journal.ndjson"), b"").unwrap();
         OsDisk.durable_write_private(&folder.path().join("tokens.json"), b"[]").unwrap();
+        chmod(folder.path(), 0o750);
         let good = check(&OsDisk, &config(folder.path()));
         assert_eq!(good.iter().map(|f| f.level).max(), Some(Level::Ok), "{good:?}");
         // A secret with the mode of an ordinary file.
@@ -149,5 +176,31 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].level, Level::Warning);
         assert!(findings[0].remedy.as_ref().unwrap().starts_with("chmod 0600 "), "{findings:?}");
+    }
+
+    #[test]
+    fn the_folder_itself_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        chmod(folder.path(), 0o777);
+        let findings = check(&OsDisk, &config(folder.path()));
+        assert_eq!(findings[0].level, Level::Warning);
+        assert!(findings[0].remedy.as_ref().unwrap().starts_with("chmod 0750 "), "{findings:?}");
+    }
+
+    #[test]
+    fn secrets_that_lie_elsewhere_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        chmod(folder.path(), 0o750);
+        let mut config = config(folder.path());
+        config.auth.tokens_file = elsewhere.path().join("who");
+        config.journal.signing_key_file = Some(elsewhere.path().join("key.pem"));
+        assert_eq!(check(&OsDisk, &config)[0].level, Level::Ok, "files that are not there");
+        for name in ["who", "key.pem"] {
+            OsDisk.durable_write(&elsewhere.path().join(name), b"x").unwrap();
+        }
+        let findings = check(&OsDisk, &config);
+        let message = &findings[0].message;
+        assert!(message.contains("who (0640)") && message.contains("key.pem"), "{message}");
     }
 }

@@ -2,11 +2,11 @@
 
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Timestamp;
-use llm_memory_engine::item::redaction::{PatternFile, Redactor};
 
 use super::Finding;
 use crate::config::Config;
-use crate::serve::{admission, listeners, run_files, signing_key};
+use crate::serve::open::{Patterns, read_patterns};
+use crate::serve::{admission, listeners, run_files, signing_key, stdio};
 
 /// Looks at everything a server reads or takes at start.
 pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
@@ -28,7 +28,10 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
 
 fn ports(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "ports";
-    let running = run_files::read(disk, &config.data_dir).map(|(server, _)| server);
+    // After a crash the file is left over, and somebody else may have the ports.
+    let held = stdio::is_locked(config).unwrap_or(false);
+    let running = run_files::read(disk, &config.data_dir).filter(|_| held);
+    let running = running.map(|(server, _)| server);
     let mut findings = Vec::new();
     for (index, address) in listeners::addresses(config).into_iter().enumerate() {
         let Err(error) = listeners::one(address, index) else { continue };
@@ -107,19 +110,13 @@ fn patterns(disk: &dyn Disk, config: &Config) -> Finding {
     let Some(path) = &config.redaction.patterns_file else {
         return Finding::ok(CHECK, "the built-in ones");
     };
-    let checked = disk.read(path).map_err(|error| error.to_string()).and_then(|bytes| {
-        let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let file = PatternFile::parse(&text).map_err(|error| error.to_string())?;
-        Redactor::new(&file).map_err(|error| error.to_string())?;
-        Ok(file)
-    });
-    match checked {
-        Ok(file) if !file.enabled => Finding::warning(
+    match read_patterns(disk, path) {
+        Ok(Patterns { file, .. }) if !file.enabled => Finding::warning(
             CHECK,
             format!("{} turns redaction off", path.display()),
             "set \"enabled\": true",
         ),
-        Ok(file) => Finding::ok(
+        Ok(Patterns { file, .. }) => Finding::ok(
             CHECK,
             format!(
                 "{} and {} of {}",
@@ -161,6 +158,33 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].level, Level::Critical);
         assert!(findings[0].remedy.as_ref().unwrap().contains("--health-port"));
+    }
+
+    #[test]
+    fn a_file_that_a_killed_server_left_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let server = run_files::ServerFile {
+            pid: 1,
+            version: "1".to_owned(),
+            started_at: Timestamp::from_millis(0),
+            mcp: address,
+            health: Some(address),
+            metrics: Some(address),
+            safe_mode: false,
+        };
+        let disk = std::sync::Arc::new(OsDisk);
+        let _files = run_files::RunFiles::write(disk, folder.path(), &server, "secret").unwrap();
+        let config = config(&[
+            ("LLM_MEMORY_DATA_DIR", folder.path().to_str().unwrap()),
+            ("LLM_MEMORY_MCP_PORT", &address.port().to_string()),
+            ("LLM_MEMORY_HEALTH_PORT", "0"),
+            ("LLM_MEMORY_METRICS_PORT", "0"),
+        ]);
+        assert_eq!(ports(&OsDisk, &config)[0].level, Level::Critical);
+        let _lock = OsDisk.lock(&folder.path().join("lock")).unwrap();
+        assert_eq!(ports(&OsDisk, &config)[0].level, Level::Ok);
     }
 
     #[test]

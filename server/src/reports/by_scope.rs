@@ -30,6 +30,29 @@ pub(crate) fn entries(document: &Value, key: &str) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
+/// How much of a `journal.verify` document is not sound: its records, and at least the entries of
+/// its list. The list alone does not tell: it is cut, and an entry may stand for a whole lost
+/// segment, or for a fault that belongs to no record.
+pub(crate) fn unsound(document: &Value) -> u64 {
+    let counted = document.get("unsoundCount").and_then(Value::as_u64);
+    counted.unwrap_or_else(|| scored(document)).max(entries(document, "corruptedItems"))
+}
+
+/// The same from the score, for servers that do not count.
+fn scored(document: &Value) -> u64 {
+    let integrity = document.get("integrityScore").and_then(Value::as_f64).unwrap_or(1.0);
+    let share = (1.0 - integrity).clamp(0.0, 1.0);
+    // The score was divided: the margin keeps its last bit from counting as a record.
+    let records = (count(document, "checkedCount") as f64 * share - 1e-6).ceil().max(0.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float cast saturates, and a count of records is far below 2^53"
+    )]
+    let records = records as u64;
+    records
+}
+
 /// The arguments that name one scope of a result again: `local/app` is scope `local` of project
 /// `app`.
 pub(crate) fn arguments(scope: &str) -> Value {
@@ -58,6 +81,21 @@ mod tests {
         let bare = json!({"checkedCount": 5, "corruptedItems": [1, 2]});
         let one = documents(&bare, "global", "checkedCount");
         assert_eq!((one[0].0.as_str(), entries(one[0].1, "corruptedItems")), ("global", 2));
+    }
+
+    #[test]
+    fn records_are_counted_and_not_the_entries_of_a_list_that_is_cut() {
+        let of = |checked: u64, unsound: u64, listed: usize| {
+            let score = (checked - unsound) as f64 / checked as f64;
+            super::unsound(&json!({"checkedCount": checked, "integrityScore": score,
+                "corruptedItems": vec![json!({}); listed]}))
+        };
+        for (checked, bad) in [(3, 1), (7, 2), (1000, 999), (123_457, 64_001)] {
+            assert_eq!(of(checked, bad, 1), bad, "{bad} of {checked}");
+        }
+        assert_eq!(of(10, 0, 2), 2, "a damaged checkpoint is no record");
+        assert_eq!(super::unsound(&json!({"unsoundCount": 12, "corruptedItems": [1]})), 12);
+        assert_eq!(super::unsound(&json!({"unsoundCount": 0, "corruptedItems": [1]})), 1);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! above 0.95), mended by rebuilding the views; moderate (above 0.8), handled scope by scope;
 //! severe, where only a backup helps. One thing is better known here: views are derived from the
 //! journal, so a rebuild mends views and nothing else. Damage in the journal or in blocks is
-//! named item by item; what is sound around it can be salvaged, so that the scope takes writes
-//! again, but the damaged items come back only from a backup.
+//! named item by item, and the damaged items come back only from a backup. A scope that refuses
+//! writes because of the damage can be salvaged: it goes on with what is sound. One that takes
+//! writes all the same (sealed segments and blocks are only read) has nothing to be salvaged.
 
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ const SCOPE_RESTORE: f64 = 0.9;
 pub(crate) struct ScopeState {
     /// The scope.
     pub(crate) scope: String,
-    /// Damaged items in journal and blocks.
+    /// Damaged records in journal and blocks.
     pub(crate) corrupted: u64,
     /// Sound over checked.
     pub(crate) integrity: f64,
@@ -25,6 +26,8 @@ pub(crate) struct ScopeState {
     pub(crate) checked: u64,
     /// Disagreements between views and journal.
     pub(crate) view_issues: u64,
+    /// Whether it refuses writes because of the damage.
+    pub(crate) refuses: bool,
 }
 
 /// How bad it is.
@@ -75,7 +78,7 @@ pub(crate) struct Step {
 pub(crate) struct Plan {
     /// How bad it is.
     pub(crate) level: Level,
-    /// Damaged items in all scopes.
+    /// Damaged records in all scopes.
     pub(crate) corrupted: u64,
     /// Sound over checked, all scopes together; `None` when nothing was checked.
     pub(crate) integrity: Option<f64>,
@@ -132,18 +135,20 @@ fn steps(level: Level, scope: &ScopeState, salvage: bool) -> Vec<Step> {
         return steps;
     }
     let lost = !salvage
-        && scope.corrupted > 0
         && (level == Level::Severe
             || (level == Level::Moderate && scope.integrity < SCOPE_RESTORE));
-    if !lost {
-        steps.push(if scope.corrupted > 0 {
-            let reason = "keep what is sound, set the damaged file aside, derive the views again";
-            step(Action::Salvage, true, reason.to_owned())
-        } else {
-            let reason =
-                format!("{} disagreements between the views and the journal", scope.view_issues);
-            step(Action::Rebuild, true, reason)
-        });
+    let mended = if scope.corrupted == 0 {
+        let reason =
+            format!("{} disagreements between the views and the journal", scope.view_issues);
+        Some(step(Action::Rebuild, true, reason))
+    } else if scope.refuses && !lost {
+        let reason = "keep what is sound, set the damaged file aside, derive the views again";
+        Some(step(Action::Salvage, true, reason.to_owned()))
+    } else {
+        None
+    };
+    if let Some(first) = mended {
+        steps.push(first);
         steps.push(step(Action::Verify, true, "see whether the damage is gone".to_owned()));
     }
     if scope.corrupted > 0 {
@@ -151,15 +156,15 @@ fn steps(level: Level, scope: &ScopeState, salvage: bool) -> Vec<Step> {
             Action::Restore,
             false,
             format!(
-                "{} items are damaged in the journal or its blocks (integrity {:.4}), and \
+                "{} records are damaged in the journal or its blocks (integrity {:.4}), and \
                  nothing but a backup brings them back: restore this scope from one taken before \
                  the damage, with the server stopped and the present folder kept aside{}",
                 scope.corrupted,
                 scope.integrity,
-                if lost {
-                    "; without a backup, `recover --salvage` goes on with the rest"
-                } else {
-                    ""
+                match (scope.refuses, lost) {
+                    (true, true) => "; without a backup, `recover --salvage` goes on with the rest",
+                    (true, false) => "",
+                    (false, _) => "; until then the scope takes writes, and the rest can be read",
                 }
             ),
         ));
@@ -172,7 +177,9 @@ mod tests {
     use super::*;
 
     fn scope(name: &str, corrupted: u64, integrity: f64, view_issues: u64) -> ScopeState {
-        ScopeState { scope: name.to_owned(), corrupted, integrity, checked: 1000, view_issues }
+        let scope = name.to_owned();
+        let refuses = corrupted > 0;
+        ScopeState { scope, corrupted, integrity, checked: 1000, view_issues, refuses }
     }
 
     fn plan(scopes: &[ScopeState]) -> (Level, Vec<(String, Action, bool)>) {
@@ -207,6 +214,19 @@ mod tests {
         assert_eq!(level, Level::Minor);
         assert_eq!(steps.last(), Some(&("global".to_owned(), Action::Restore, false)));
         assert!(steps.iter().any(|step| step.1 == Action::Salvage));
+    }
+
+    #[test]
+    fn a_scope_that_takes_writes_has_nothing_to_be_salvaged() {
+        for (corrupted, integrity) in [(2, 0.998), (400, 0.6)] {
+            for asked in [false, true] {
+                let damaged =
+                    ScopeState { refuses: false, ..scope("global", corrupted, integrity, 1) };
+                let plan = Plan::of(&[damaged], asked);
+                assert_eq!(plan.automatic().count(), 0, "{plan:?}");
+                assert_eq!(plan.steps[0].action, Action::Restore);
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::finding::Finding;
+use crate::health::used_percent;
 
 /// When a figure is a finding. Defaults are the operations manual's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -81,8 +82,7 @@ impl DiskSeen {
         if total_bytes == 0 {
             return None;
         }
-        let used = total_bytes.saturating_sub(available_bytes) as f64 / total_bytes as f64;
-        let used_percent = (used * 10_000.0).round() / 100.0;
+        let used_percent = used_percent(total_bytes, available_bytes);
         Some(Self { total_bytes, available_bytes, used_percent })
     }
 }

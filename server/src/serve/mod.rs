@@ -13,6 +13,7 @@ pub mod admission;
 mod compactor;
 mod drain;
 pub mod listeners;
+pub(crate) mod open;
 pub mod reload;
 pub mod run_files;
 mod sampler;
@@ -27,15 +28,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llm_memory_disk::{Disk, OsDisk};
-use llm_memory_engine::ids::Digest;
-use llm_memory_engine::item::redaction::{PatternFile, Redactor};
-use llm_memory_engine::{Engine, EngineError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Failure};
 use crate::audit::{Audit, Entry, Kind};
-use crate::auth::{own_admin, token_file};
+use crate::auth::own_admin;
 use crate::config::{Config, Effective, Sources};
 use crate::doctor::{self, Finding};
 use crate::exit::Exit;
@@ -49,6 +47,7 @@ use crate::telemetry::Telemetry;
 use crate::verified::Verified;
 use admission::TokensRead;
 use listeners::Listeners;
+use open::open_engine;
 use run_files::ServerFile;
 use session::Session;
 
@@ -102,52 +101,6 @@ impl Instruments {
         self.audit.close();
         self.telemetry.flush();
     }
-}
-
-/// Opens the store of `config` and puts its secret patterns in force.
-pub(crate) fn open_engine(disk: &Arc<dyn Disk>, config: &Config) -> Result<Engine, Failure> {
-    open_with_patterns(disk, config).map(|(engine, _)| engine)
-}
-
-/// The same, with the hash of the pattern file that is in force.
-fn open_with_patterns(
-    disk: &Arc<dyn Disk>,
-    config: &Config,
-) -> Result<(Engine, Option<Digest>), Failure> {
-    let mut options = config.engine_options();
-    if let Some(path) = &config.journal.signing_key_file {
-        options.signing_key = Some(signing_key::read(&**disk, path).map_err(Failure::usage)?);
-    }
-    let patterns = match &config.redaction.patterns_file {
-        Some(path) => {
-            let bytes = disk.read(path).map_err(Failure::usage)?;
-            let redactor = parse_patterns(&bytes)
-                .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
-            Some((redactor, Digest::of(&bytes)))
-        }
-        None => None,
-    };
-    let engine = Engine::open(Arc::clone(disk), &config.data_dir, options).map_err(|error| {
-        let message = match &error {
-            EngineError::Disk(disk_error) if disk_error.is_locked() => in_use(&config.data_dir),
-            _ => format!("cannot open the store in {}: {error}", config.data_dir.display()),
-        };
-        Failure::failed(message)
-    })?;
-    // Whoever wrote them did not hold the folder any more.
-    run_files::remove(&**disk, &config.data_dir);
-    let digest = patterns.map(|(redactor, digest)| {
-        engine.set_redactor(redactor);
-        digest
-    });
-    Ok((engine, digest))
-}
-
-/// The patterns in the content of a pattern file, ready for use.
-pub(crate) fn parse_patterns(bytes: &[u8]) -> Result<Redactor, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let file = PatternFile::parse(text).map_err(|error| error.to_string())?;
-    Redactor::new(&file).map_err(|error| error.to_string())
 }
 
 fn in_use(root: &Path) -> String {
@@ -207,7 +160,8 @@ pub fn test(effective: Effective) -> Answer {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let config = effective.config.clone();
     let mut findings = doctor::examine(&disk, Ok(effective));
-    findings.push(match open_engine(&disk, &config).map(|engine| engine.close()) {
+    let opened = open_engine(&disk, &config).map_err(|error| error.into_failure(&config));
+    findings.push(match opened.map(|engine| engine.close()) {
         Ok(Ok(())) => Finding::ok("start", "the store opens and closes"),
         Ok(Err(error)) => Finding::critical("start", error.to_string(), "look at the disk"),
         Err(failure) => Finding::critical("start", failure.message, "mend what is named above"),

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// Folder in the data folder.
 pub const FOLDER: &str = "run";
 const SERVER: &str = "server.json";
-const TOKEN: &str = "admin.token";
+/// The token that lets the folder's owner in.
+pub(crate) const TOKEN: &str = "admin.token";
 
 /// What the server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::{self, Work};
+use super::open::{open_with_patterns, parse_patterns};
 use super::reload::Reloader;
 use super::run_files::{RunFiles, ServerFile};
 use super::sampler::Sampler;
 use super::signals::{Event, Signals};
 use super::watch::WatchedFile;
-use super::{Instruments, compactor, mcp_options, open_with_patterns, parse_patterns};
+use super::{Instruments, compactor, mcp_options};
 use crate::answer::Failure;
 use crate::audit::{Entry, Kind};
 use crate::auth::{Authenticator, token_file};
@@ -91,7 +92,8 @@ impl Session<'_> {
                 },
             }
         };
-        let (engine, patterns_read) = opened.map_err(Failure::failed)??;
+        let (engine, patterns_read) =
+            opened.map_err(Failure::failed)?.map_err(|error| error.into_failure(config))?;
         if stopping {
             tokio::task::spawn_blocking(move || engine.close())
                 .await
@@ -127,7 +129,7 @@ impl Session<'_> {
                 "secret patterns",
                 patterns_read,
                 Box::new(move |bytes| {
-                    engine.set_redactor(parse_patterns(bytes)?);
+                    engine.set_redactor(parse_patterns(bytes)?.redactor);
                     Ok("in force for what is written from now on".to_owned())
                 }),
             ));

@@ -21,9 +21,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::{self, Work};
+use super::open::open_engine;
 use super::run_files::{self, RunFiles, ServerFile};
 use super::signals::Signals;
-use super::{Instruments, RUNTIME_END, admission, mcp_options, open_engine};
+use super::{Instruments, RUNTIME_END, admission, mcp_options};
 use crate::answer::{Answer, Failure};
 use crate::auth::lockout::Lockout;
 use crate::auth::{Authenticator, own_admin};
@@ -67,7 +68,7 @@ fn serve(config: &Config, runtime: &Runtime) -> Result<(), Failure> {
             Ok(engine) => break runtime.block_on(own(config, Arc::new(engine), instruments)),
             // Another client's process was faster.
             Err(_) if is_locked(config)? => {}
-            Err(failure) => break Err(failure),
+            Err(error) => break Err(error.into_failure(config)),
         }
     };
     if let Some(instruments) = instruments {
@@ -77,7 +78,7 @@ fn serve(config: &Config, runtime: &Runtime) -> Result<(), Failure> {
 }
 
 /// Whether another process holds the data folder.
-pub(super) fn is_locked(config: &Config) -> Result<bool, Failure> {
+pub(crate) fn is_locked(config: &Config) -> Result<bool, Failure> {
     use llm_memory_disk::Disk as _;
 
     let path = config.data_dir.join("lock");

@@ -115,6 +115,17 @@ fn answer(output: &std::process::Output) -> Answer {
     }
 }
 
+/// The entries of the audit log, by time.
+pub(super) fn audited(cli: &Cli) -> Vec<Value> {
+    let folder = std::fs::read_dir(cli.data().join("audit")).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path());
+    let text: String = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let mut entries: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    entries.sort_by_key(|entry| entry["ts"].as_str().unwrap().to_owned());
+    entries
+}
+
 impl Answer {
     /// The JSON of a command that succeeded.
     pub(super) fn json(&self) -> Value {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Cli, assert_answer};
+use super::{Cli, assert_answer, audited};
 
 /// The active journal of the global scope.
 fn journal(cli: &Cli) -> PathBuf {
@@ -12,15 +12,28 @@ fn journal(cli: &Cli) -> PathBuf {
 }
 
 /// Damages the text of one stored item, the length of its line unchanged.
-fn damage(cli: &Cli, text: &str) {
-    let path = journal(cli);
+pub(super) fn damage(cli: &Cli, text: &str) {
+    damage_file(journal(cli), text);
+}
+
+fn damage_file(path: PathBuf, text: &str) {
     let journal = std::fs::read_to_string(&path).unwrap();
     let damaged = journal.replacen(text, &"X".repeat(text.len()), 1);
     assert_ne!(journal, damaged, "{text} is not in the journal");
     std::fs::write(path, damaged).unwrap();
 }
 
-fn three_items() -> Cli {
+/// Seals the journal of the global scope and damages a record in it.
+fn damage_sealed(cli: &Cli) {
+    cli.json("journal.migrate --scope=global");
+    let folder = std::fs::read_dir(cli.data().join("global").join("journal")).unwrap();
+    let mut segments = folder
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("0000"));
+    damage_file(segments.next().unwrap(), "local");
+}
+
+pub(super) fn three_items() -> Cli {
     let cli = Cli::new();
     for (id, text) in [("a", "alpha"), ("b", "bravo"), ("c", "charlie")] {
         cli.store(id, id, text);
@@ -56,7 +69,7 @@ fn a_damaged_item_is_named_by_every_check() {
     let cli = three_items();
     damage(&cli, "alpha");
     let verify = cli.run("journal.verify --scope=global");
-    assert_eq!(verify.code, 1, "{verify:?}");
+    assert_eq!(verify.code, 2, "{verify:?}");
     let verify = verify.json_whatever_the_code();
     assert_eq!(verify["valid"], false);
     assert_eq!(verify["corruptedItems"][0]["id"], "a");
@@ -72,11 +85,45 @@ fn a_recovery_plan_changes_nothing_and_says_what_a_restore_needs() {
     damage(&cli, "alpha");
     let before = std::fs::read(journal(&cli)).unwrap();
     let answer = cli.run("recover --plan");
-    assert_ne!(answer.code, 0);
+    assert_eq!(answer.code, 2);
     assert!(answer.stdout.contains("restore global [by hand]"), "{answer:?}");
     assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
+    // There is nothing to be asked about: the damage is severe.
     let unasked = cli.run("recover");
-    assert!(matches!(unasked.code, 1 | 2 | 64), "{unasked:?}");
+    assert_eq!((unasked.code, unasked.stdout), (2, answer.stdout));
+    let cannot_be_asked = cli.run("recover --salvage");
+    assert_eq!(cannot_be_asked.code, 64, "{cannot_be_asked:?}");
+    assert_eq!(std::fs::read(journal(&cli)).unwrap(), before);
+}
+
+#[test]
+fn nothing_is_said_to_be_salvaged_where_only_a_backup_helps() {
+    let cli = three_items();
+    damage_sealed(&cli);
+    for line in ["recover --auto", "recover --auto --salvage"] {
+        let answer = cli.run(&format!("{line} --output json"));
+        assert_eq!(answer.code, 2, "{answer:?}");
+        let outcome = answer.json_whatever_the_code();
+        assert_eq!((&outcome["acted"], &outcome["after"]), (&false.into(), &Value::Null));
+        let steps = outcome["plan"]["steps"].as_array().unwrap();
+        assert!(steps.iter().all(|step| step["action"] == "restore"), "{steps:?}");
+    }
+    cli.store("d", "d", "the scope takes writes as before");
+}
+
+#[test]
+fn damage_has_one_exit_status_whichever_tool_finds_it() {
+    let cli = three_items();
+    damage_sealed(&cli);
+    for line in [
+        "journal.verify --scope=global",
+        "journal.verify --scope=all",
+        "maintenance.replay --scope=global",
+        "maintenance.replay --scope=all",
+        "storage-health --scope=all",
+    ] {
+        assert_eq!(cli.run(line).code, 2, "{line}");
+    }
 }
 
 #[test]
@@ -105,7 +152,7 @@ fn nothing_to_recover_is_said_so() {
     assert_answer!(cli, cli.run("recover --plan"), @r"
     exit 0
     ----- stdout
-    nothing is damaged (0 corrupted items, integrity 1)
+    nothing is damaged (0 damaged records, integrity 1)
     ");
     assert_eq!(cli.run("recover --auto").code, 0);
 }
@@ -131,6 +178,10 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
 
     let wrong = cli.run("bench --iterations 1 --compare nowhere.json");
     assert_eq!(wrong.code, 2);
+    for line in ["bench --scope=galobal", "bench --max-regression-percent=NaN"] {
+        assert_eq!(cli.run(line).code, 64, "{line}");
+    }
+    assert_eq!(cli.run("health --max-latency-ms=NaN").code, 64);
 }
 
 #[test]
@@ -148,7 +199,7 @@ fn logs_are_analyzed_whatever_the_time_zone() {
     assert_answer!(cli, answer, @r"
     exit 1
     ----- stdout
-    logs since [time] (1 files)
+    logs since [time] (1 files): warning
     entries: 3
       ERROR  2 (66.67 %)
       INFO   1 (33.33 %)
@@ -215,6 +266,21 @@ fn the_audit_log_says_who_did_what() {
     assert_eq!(nothing.json()["summary"], Value::Null);
 }
 
+#[test]
+fn a_folder_without_logs_is_not_called_healthy() {
+    let cli = Cli::new();
+    for command in ["security", "logs"] {
+        let answer = cli.run(&format!("{command} analyze --output json"));
+        assert_eq!(answer.code, 1, "{answer:?}");
+        assert_eq!(answer.json_whatever_the_code()["status"], "no data");
+        let mut asked = cli.command([command, "analyze"]);
+        let asked = asked.env("LLM_MEMORY_URL", "http://memory:3000").output().unwrap();
+        let asked = super::answer(&asked);
+        assert_eq!(asked.code, 64, "{asked:?}");
+        assert!(asked.stderr.contains("http://memory:3000"), "{asked:?}");
+    }
+}
+
 /// A folder as the reference server leaves it: two items, one of them with a secret.
 fn reference_folder(cli: &Cli) -> PathBuf {
     let folder = cli.scratch().join("reference");
@@ -245,7 +311,9 @@ fn the_reference_servers_items_are_taken_over_and_redacted() {
     let line = format!("import reference --from {} --scope global --output json", folder.display());
     let rehearsal = cli.run(&format!("{line} --dry-run")).json();
     assert_eq!(rehearsal["read"]["items"], 2);
+    assert_eq!(rehearsal.get("skipped"), None, "no item was judged");
     assert!(!cli.data().exists(), "a dry run must not create a store");
+    assert_eq!(cli.run(&format!("{line} --server=http://localhost:1")).code, 64);
 
     assert_eq!(cli.run(&line).json()["written"], 2);
     let one = cli.json("memory.get --id=one");
@@ -254,6 +322,10 @@ fn the_reference_servers_items_are_taken_over_and_redacted() {
     let two = cli.json("memory.get --id=two");
     assert_eq!(two["text"], "the key is <redacted-secret>");
     assert_eq!(cli.json("memory.query --scope=global --q=plain")["total"], 1);
+
+    let audited = audited(&cli);
+    let imported = audited.iter().find(|entry| entry["tool"] == "import.reference").unwrap();
+    assert_eq!((&imported["items"], &imported["write"]), (&2.into(), &true.into()));
 
     let nowhere = cli.run("import reference --from nowhere --scope global");
     assert_ne!(nowhere.code, 0);
@@ -267,7 +339,7 @@ fn a_sample_of_the_bodies_is_read_and_timed() {
     assert!(result["meanAccessMs"].as_f64().unwrap() > 0.0);
     damage(&cli, "bravo");
     let damaged = cli.run("segments.verify --scope=global --sample=1");
-    assert_eq!(damaged.code, 1, "{damaged:?}");
+    assert_eq!(damaged.code, 2, "{damaged:?}");
     assert_eq!(damaged.json_whatever_the_code()["corruptedItems"][0]["id"], "b");
     assert_eq!(cli.run("segments verify --scope global --sample 2").code, 64);
 }

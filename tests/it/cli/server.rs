@@ -4,7 +4,8 @@ use llm_memory_tests::client::Wire;
 use llm_memory_tests::server::TestServer;
 use serde_json::{Value, json};
 
-use super::Cli;
+use super::reports::{damage, three_items};
+use super::{Cli, audited};
 
 /// A server on the folder that the commands name.
 fn serve(cli: &Cli) -> TestServer {
@@ -77,4 +78,88 @@ fn an_explicit_address_needs_no_folder() {
     let line = format!("memory.query --server=http://{address} --q=x --scope=global");
     assert_eq!(elsewhere.json(&line)["total"], 0);
     assert!(!elsewhere.data().exists());
+}
+
+#[test]
+fn a_damaged_scope_is_salvaged_through_its_server() {
+    let cli = three_items();
+    damage(&cli, "bravo");
+    let _server = serve(&cli);
+    let answer = cli.run("recover --auto --salvage --output json");
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let outcome = answer.json_whatever_the_code();
+    assert_eq!(outcome["after"]["level"], "none");
+    assert_eq!(outcome["results"]["global"]["salvaged"], 1);
+}
+
+#[test]
+fn a_wrong_argument_is_wrong_usage_with_and_without_a_server() {
+    let cli = Cli::new();
+    cli.store("a", "A", "text");
+    let check = |how: &str| {
+        for (line, code) in [
+            ("memory.get --id=a --project=../x", 64),
+            ("memory.get --id= --scope=global", 64),
+            ("memory.query --q=x --asOf=yesterday", 64),
+            ("memory.merge --sourceIds=[] --scope=global", 64),
+            ("memory.upsert --type=note --scope=local --title=x", 64),
+            ("segments.verify --scope=global --sample=2", 64),
+            ("memory.get --id=b", 2),
+            ("memory.pin --id=b --scope=global", 2),
+        ] {
+            let answer = cli.run(line);
+            assert_eq!(answer.code, code, "{line} {how}: {answer:?}");
+        }
+    };
+    check("on the folder");
+    let _server = serve(&cli);
+    check("at the server");
+}
+
+#[test]
+fn whoever_has_no_good_token_reads_what_to_do() {
+    let cli = Cli::new();
+    let token = cli.json("token create ci --role=agent --output=json")["token"].clone();
+    let server = serve(&cli);
+    let address = server.addresses().unwrap().mcp;
+    let ask = |more: &[&str]| {
+        let mut line = vec!["memory.list", "--scope=global"];
+        let server = format!("--server=http://{address}");
+        line.push(&server);
+        line.extend(more);
+        cli.run_args(&line)
+    };
+    assert_eq!(ask(&["--token", token.as_str().unwrap()]).code, 0);
+    let missing = ask(&[]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("without a bearer token"), "{missing:?}");
+    assert!(missing.stderr.contains("--token or LLM_MEMORY_TOKEN"), "{missing:?}");
+    let unknown = ask(&["--token=guessed"]);
+    assert!(unknown.stderr.contains("refused the token"), "{unknown:?}");
+    // An address that goes on guessing is locked out.
+    let mut guesses = (0..20).map(|_| ask(&["--token=guessed"]));
+    let last = guesses.find(|answer| !answer.stderr.contains("refused the token")).unwrap();
+    assert!(
+        last.stderr.contains("takes no calls") && last.stderr.contains("try again"),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn tokens_are_on_record_while_a_server_writes_the_same_log() {
+    let cli = Cli::new();
+    cli.json("token create a --output=json");
+    let mut server = serve(&cli);
+    cli.json("token create b --output=json");
+    cli.store("x", "X", "text");
+    cli.json("token revoke a --output=json");
+    assert_eq!(cli.run("token revoke nobody").code, 2);
+    server.stop().unwrap();
+    let of = |tool: &str| -> Vec<(Value, Value)> {
+        let entries = audited(&cli).into_iter().filter(|entry| entry["tool"] == tool);
+        entries.map(|entry| (entry["id"].clone(), entry["outcome"].clone())).collect()
+    };
+    assert_eq!(of("token.create"), [("a".into(), "ok".into()), ("b".into(), "ok".into())]);
+    assert_eq!(of("token.revoke"), [("a".into(), "ok".into()), ("nobody".into(), "failed".into())]);
+    assert_eq!(of("memory.upsert").len(), 1);
 }

@@ -170,6 +170,22 @@ fn commands_of_the_operations_manual_work_as_they_are_written() {
 }
 
 #[test]
+fn a_configuration_is_set_from_the_shell() {
+    let cli = Cli::new();
+    cli.json(r#"project.config.set --scope=global --config={"search":{"bm25":{"k1":1.5}}}"#);
+    assert_eq!(
+        cli.json("project.config.get --scope=global")["config"]["search"]["bm25"]["k1"],
+        1.5
+    );
+    std::fs::write(cli.scratch().join("scope.json"), "{}").unwrap();
+    cli.json("project.config.set --scope=global --config=@scope.json");
+    assert_ne!(
+        cli.json("project.config.get --scope=global")["config"]["search"]["bm25"]["k1"],
+        1.5
+    );
+}
+
+#[test]
 fn the_answer_of_verify_has_what_scripts_pipe_into_jq() {
     let cli = Cli::new();
     cli.store("a", "First", "one");
@@ -186,6 +202,18 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let cli = Cli::new();
+    for line in ["token create ci", "config show", "doctor", "man", "completions bash"] {
+        let mut command = cli.command(line.split(' '));
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let answer = super::answer(&command.stdout(full).output().unwrap());
+        assert_eq!(answer.code, 2, "{line}: {answer:?}");
+        assert!(answer.stderr.contains("cannot write the result"), "{line}: {answer:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::reports::score::SystemScore;
 pub(super) fn command() -> Command {
     Command::new("comprehensive")
         .about("Monitor, storage, system score and segments in one report")
-        .arg(scope_flag("all"))
+        .arg(scope_flag().default_value("all"))
 }
 
 /// A part of the report, or why it is missing.
@@ -62,10 +62,10 @@ pub(super) fn run(
     arguments: &ArgMatches,
 ) -> Result<Exit, CliError> {
     let target = Target::new(common, arguments)?;
-    let monitor = MonitorReport::collect(&target, arguments);
+    let (monitor, document) = MonitorReport::collect(&target, arguments);
     keep_log(&target, &monitor);
     let (storage, segments) = stored(&target, &crate::commands::scope(arguments));
-    let system = system::collect(&target);
+    let system = system::collect(&target, &monitor.seen, document.as_ref());
     let exit = [
         finding::exit(&monitor.findings),
         match &storage {

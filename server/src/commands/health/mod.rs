@@ -8,15 +8,17 @@ mod system;
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use llm_memory_disk::{DiskError, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Common;
 use crate::cli::connect::{self, Target};
 use crate::cli::error::CliError;
 use crate::cli::printer::{Printer, tell};
+use crate::commands::figure;
 use crate::exit::Exit;
 use crate::reports::finding::{self, Finding};
 use crate::reports::monitor::{self, Seen, Thresholds};
@@ -48,7 +50,7 @@ fn threshold_flags() -> [Arg; 4] {
         Arg::new(name)
             .long(name)
             .value_name(value)
-            .value_parser(value_parser!(f64))
+            .value_parser(figure)
             .default_value(default)
             .help(help)
     };
@@ -84,18 +86,20 @@ pub(super) struct MonitorReport {
 }
 
 impl MonitorReport {
-    fn collect(target: &Target, arguments: &ArgMatches) -> Self {
+    /// The report, and what the server says of itself.
+    fn collect(target: &Target, arguments: &ArgMatches) -> (Self, Option<Value>) {
         let thresholds = thresholds(arguments);
         let health_url = arguments.get_one::<String>("health-url").map(String::as_str);
-        let seen = probe::seen(target, health_url, Timestamp::now());
+        let (seen, document) = probe::seen(target, health_url, Timestamp::now());
         let findings = monitor::findings(&seen, &thresholds);
-        Self {
+        let report = Self {
             timestamp: Timestamp::now(),
             status: finding::status(&findings),
             findings,
             thresholds,
             seen,
-        }
+        };
+        (report, document)
     }
 
     fn text(&self) -> String {
@@ -149,7 +153,7 @@ pub(super) fn run(
         None => {}
     }
     let target = Target::new(common, arguments)?;
-    let report = MonitorReport::collect(&target, arguments);
+    let (report, _) = MonitorReport::collect(&target, arguments);
     keep_log(&target, &report);
     printer.either(&report, || report.text())?;
     Ok(finding::exit(&report.findings))

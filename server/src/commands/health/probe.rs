@@ -18,18 +18,24 @@ const DEFAULT_HEALTH_PORT: u16 = 8080;
 const PATH: &str = "/health";
 const HOUR_MS: i64 = 3_600_000;
 
-/// Looks at everything the monitor reports on.
-pub(super) fn seen(target: &Target, health_url: Option<&str>, now: Timestamp) -> Seen {
+/// Looks at everything the monitor reports on. The document is the server's own answer, when there
+/// was one.
+pub(super) fn seen(
+    target: &Target,
+    health_url: Option<&str>,
+    now: Timestamp,
+) -> (Seen, Option<Value>) {
     let (service, document) = service(target, health_url);
-    Seen {
+    let seen = Seen {
         disk: disk(target, document.as_ref()),
         calls: calls(target, document.as_ref(), now),
         service,
-    }
+    };
+    (seen, document)
 }
 
 /// Asks the server how it is. The document is its answer, when there was one.
-pub(super) fn service(target: &Target, health_url: Option<&str>) -> (ServiceSeen, Option<Value>) {
+fn service(target: &Target, health_url: Option<&str>) -> (ServiceSeen, Option<Value>) {
     let Some(url) = health_url.map(str::to_owned).or_else(|| health_address(target)) else {
         return (down(not_running(target)), None);
     };
@@ -79,7 +85,7 @@ fn health_address(target: &Target) -> Option<String> {
         let host = address.authority().rsplit_once(':')?.0;
         return Some(format!("http://{host}:{DEFAULT_HEALTH_PORT}{PATH}"));
     }
-    target.running()?.health
+    Some(target.running()?.health?.to_string())
 }
 
 /// Whether an answer comes from another server than the one that wrote `run/server.json`: after a
@@ -88,7 +94,7 @@ fn is_another(target: &Target, document: &Value) -> bool {
     if target.server.is_some() {
         return false;
     }
-    let expected = target.running().and_then(|running| running.started_at);
+    let expected = target.running().map(|running| running.started_at.to_string());
     let found = document.get("startedAt").and_then(Value::as_str);
     expected.as_deref().zip(found).is_some_and(|(expected, found)| expected != found)
 }
@@ -97,20 +103,10 @@ fn not_running(target: &Target) -> String {
     format!("no server is running on {}", target.root.display())
 }
 
-/// The reasons a server gives for being degraded, as texts or as objects with a text.
+/// The reasons a server gives for being degraded.
 fn reasons(document: &Value) -> Vec<String> {
-    let list = ["reasons", "degraded", "problems"]
-        .into_iter()
-        .find_map(|key| document.get(key).and_then(Value::as_array));
-    let text = |reason: &Value| match reason {
-        Value::String(text) => text.clone(),
-        other => other
-            .get("message")
-            .or_else(|| other.get("reason"))
-            .and_then(Value::as_str)
-            .map_or_else(|| other.to_string(), str::to_owned),
-    };
-    list.into_iter().flatten().map(text).collect()
+    let list = document.get("reasons").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The data volume: seen from here when the directory is here, else as the server says.
@@ -129,10 +125,10 @@ fn calls(target: &Target, document: Option<&Value>, now: Timestamp) -> Option<Ca
     if target.server.is_none() {
         let hour_ago = Timestamp::from_millis(now.as_millis().saturating_sub(HOUR_MS));
         let within = limits(hour_ago, f64::INFINITY, u64::MAX);
-        if let Ok((analysis, files)) = audit_since(&OsDisk, &target.root, within)
-            && files > 0
+        if let Ok(audited) = audit_since(&OsDisk, &target.root, within)
+            && audited.read > 0
         {
-            let calls = analysis.calls();
+            let calls = audited.analysis.calls();
             return Some(CallsSeen {
                 window: "last hour".to_owned(),
                 calls: calls.calls,
@@ -147,18 +143,4 @@ fn calls(target: &Target, document: Option<&Value>, now: Timestamp) -> Option<Ca
         calls: figures.get("calls")?.as_u64()?,
         failed: figures.get("errors")?.as_u64()?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn reasons_are_read_in_any_form_the_server_gives_them() {
-        assert_eq!(reasons(&json!({"status": "ok"})), Vec::<String>::new());
-        assert_eq!(reasons(&json!({"reasons": ["a"]})), ["a"]);
-        assert_eq!(reasons(&json!({"degraded": [{"message": "b"}]})), ["b"]);
-    }
 }

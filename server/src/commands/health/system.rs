@@ -34,7 +34,8 @@ pub(super) fn run(
     arguments: &ArgMatches,
 ) -> Result<Exit, CliError> {
     let target = Target::new(common, arguments)?;
-    let score = collect(&target);
+    let (seen, document) = probe::seen(&target, None, Timestamp::now());
+    let score = collect(&target, &seen, document.as_ref());
     printer.either(&score, || score.text())?;
     Ok(exit(&score))
 }
@@ -49,14 +50,12 @@ pub(super) fn exit(score: &SystemScore) -> Exit {
     }
 }
 
-/// Looks at every part.
-pub(super) fn collect(target: &Target) -> SystemScore {
-    let seen = probe::seen(target, None, Timestamp::now());
+/// Looks at every part that was not seen yet.
+pub(super) fn collect(target: &Target, seen: &Seen, document: Option<&Value>) -> SystemScore {
     let here = target.server.is_none();
     let memory = if here { process::memory(&OsDisk) } else { None };
     let cpu = if here { cpu_percent(&OsDisk) } else { None };
-    let (_, document) = probe::service(target, None);
-    SystemScore::of(parts(&seen, document.as_ref(), memory, cpu))
+    SystemScore::of(parts(seen, document, memory, cpu))
 }
 
 fn parts(

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::millis;
 use crate::api::{CleanupResult, MaintenanceResult};
 use crate::error::Result;
-use crate::ids::Digest;
+use crate::ids::{Digest, Scope, ScopeKey};
 use crate::progress::{NoProgress, Progress};
 use crate::store::open::{derive, generations, remove_others};
 use crate::store::replay::{Source, replay};
@@ -71,6 +71,12 @@ impl ScopeStore {
             result.removed.push(path.display().to_string());
             result.bytes += len;
         }
+        // What belongs to no scope goes with the global one.
+        if let Some(root) = state.dir.parent().filter(|_| is_store_wide(&state.key)) {
+            for folder in STORE_FOLDERS {
+                self.remove_temporary(&root.join(folder), root, &mut result)?;
+            }
+        }
         let leftovers =
             if dry_run { state.blocks.leftovers()? } else { state.blocks.remove_leftovers()? };
         for leftover in leftovers {
@@ -112,6 +118,44 @@ impl ScopeStore {
         result.removed.sort();
         Ok(result)
     }
+
+    /// Removes the temporary files of one folder that nobody can be writing any more; names them
+    /// below `root`.
+    fn remove_temporary(
+        &self,
+        folder: &Path,
+        root: &Path,
+        result: &mut CleanupResult,
+    ) -> Result<()> {
+        let disk = &self.state.disk;
+        if !disk.exists(folder)? {
+            return Ok(());
+        }
+        for entry in disk.list(folder)? {
+            let leftover = [".tmp", ".partial"].iter().any(|end| entry.name.ends_with(end));
+            let old = entry.modified.elapsed().is_ok_and(|age| age > STILL_IN_USE);
+            if entry.is_dir || !leftover || !old {
+                continue;
+            }
+            let path = folder.join(&entry.name);
+            result.removed.push(relative(root, &path));
+            result.bytes += entry.len;
+            if !result.dry_run {
+                disk.remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Folders of the store that no scope cleans: its own, and those of its server.
+const STORE_FOLDERS: [&str; 5] = ["", "run", "reports", "logs", "audit"];
+/// Files there are written beside maintenance, and are temporary for moments.
+const STILL_IN_USE: Duration = Duration::from_hours(1);
+
+/// Whether this is the scope that is there once a store.
+fn is_store_wide(key: &ScopeKey) -> bool {
+    key.scope == Scope::Global && key.tenant.is_none()
 }
 
 fn relative(root: &Path, path: &Path) -> String {

@@ -1,6 +1,7 @@
 //! What the store does about records that are gone, and about scopes that cannot be used.
 #![allow(clippy::disallowed_methods, reason = "damages what the store wrote, as others do")]
 
+use std::fs;
 use std::path::PathBuf;
 
 use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
@@ -135,6 +136,35 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
     assert_eq!(engine.get(&caller(), get("n5")).unwrap().version, Version(1));
     assert!(matches!(engine.get(&caller(), get("n3")), Err(EngineError::NotFound { .. })));
     assert!(verified(&engine).valid);
+}
+
+#[test]
+fn what_was_left_over_outside_the_scopes_is_removed_once_nobody_can_be_writing_it() {
+    let dir = tempfile::tempdir().unwrap();
+    stored(dir.path());
+    let (old, fresh) = (["doctor.tmp", "reports/.a.json.1.tmp"], "run/.server.json.2.tmp");
+    for name in old.into_iter().chain([fresh]) {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"x").unwrap();
+    }
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_hours(24);
+    for name in old {
+        let file = fs::File::options().write(true).open(dir.path().join(name)).unwrap();
+        file.set_modified(yesterday).unwrap();
+    }
+    let engine = open(dir.path());
+    let cleanup = |dry_run| {
+        let request = PruneRequest { scope: ScopeSelector::All, dry_run };
+        let mut results = engine.cleanup(&caller(), request, &NoProgress).unwrap();
+        assert!(results["local"].removed.is_empty(), "{results:?}");
+        results.remove("global").unwrap()
+    };
+    assert_eq!(cleanup(true).removed, old);
+    let done = cleanup(false);
+    assert_eq!((done.removed, done.bytes), (old.map(str::to_owned).to_vec(), 2));
+    assert!(old.iter().all(|name| !dir.path().join(name).exists()));
+    assert!(dir.path().join(fresh).exists());
 }
 
 #[test]

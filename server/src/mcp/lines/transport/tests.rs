@@ -21,7 +21,7 @@ impl Authenticate for Door {
         let verdict = match (credentials.token, *self.0.lock()) {
             (None, _) => Err(Denied::Missing),
             (Some(shown), Some(good)) if shown == good => Ok(Principal::local_owner()),
-            _ => Err(Denied::Invalid { reason: "unknown".to_owned() }),
+            _ => Err(Denied::Invalid { reason: "unknown".to_owned(), who: None }),
         };
         Box::pin(std::future::ready(verdict))
     }
