@@ -28,7 +28,8 @@ fn dotted_commands_print_json_into_pipes_and_spaced_ones_text() {
     assert_answer!(cli, cli.run("memory list --scope global"), @r"
     exit 0
     ----- stdout
-    total  1
+    total           1
+    total relation  eq
     items:
       id  version  type  scope   title  confidence  pinned  updated at
       a   1        fact  global  First  0.475       no      [time]
