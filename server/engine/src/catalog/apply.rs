@@ -113,7 +113,7 @@ impl<'a, 't> Applier<'a, 't> {
         }
         if let Some(sketch) = applied.sketch {
             for band in sketch.bands() {
-                insert(self.tables.bands.insert((band, id), ()))?;
+                insert(self.tables.bands.insert((band, record.seq.0), ()))?;
             }
             insert(self.tables.sketches.insert(id, sketch.to_bytes().as_slice()))?;
         }
@@ -229,7 +229,7 @@ impl<'a, 't> Applier<'a, 't> {
             Err(error) => return Err(failure("write the catalog", error)),
         };
         for band in sketch.iter().flat_map(Sketch::bands) {
-            remove(self.tables.bands.remove((band, name)))?;
+            remove(self.tables.bands.remove((band, item.seq.0)))?;
         }
         self.totals.items = self.totals.items.saturating_sub(1);
         Ok(())

@@ -182,31 +182,26 @@ impl ReadView {
 
     /// Live items that share a similarity band with `sketch`, at most `limit` a band.
     pub(crate) fn similar(&self, sketch: &Sketch, limit: usize) -> Result<Vec<(ItemId, Sketch)>> {
-        let mut names = BTreeSet::new();
+        let mut records = BTreeSet::new();
         for band in sketch.bands() {
             let range = self
                 .tables
                 .bands
-                .range((band, "")..)
+                .range((band, 0)..=(band, u64::MAX))
                 .map_err(|error| failure("read the catalog", error))?;
             for entry in range.take(limit) {
                 let (key, _) = entry.map_err(|error| failure("read the catalog", error))?;
-                let (found, name) = key.value();
-                if found != band {
-                    break;
-                }
-                names.insert(name.to_owned());
+                records.insert(key.value().1);
             }
         }
-        let mut found = Vec::with_capacity(names.len());
-        for name in names {
-            let value = self
-                .tables
-                .sketches
-                .get(name.as_str())
-                .map_err(|error| failure("read the catalog", error))?;
+        let failed = |error| failure("read the catalog", error);
+        let mut found = Vec::with_capacity(records.len());
+        for record in records {
+            let Some(change) = self.tables.changes.get(record).map_err(failed)? else { continue };
+            let id = ItemId::new(change.value().1)?;
+            let value = self.tables.sketches.get(id.as_str()).map_err(failed)?;
             if let Some(sketch) = value.and_then(|value| Sketch::from_bytes(value.value())) {
-                found.push((ItemId::new(name)?, sketch));
+                found.push((id, sketch));
             }
         }
         Ok(found)

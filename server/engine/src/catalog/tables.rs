@@ -71,8 +71,9 @@ tables! {
     links_in: (Name, u8, Name) => ();
     /// (End of life in milliseconds, item id) of live items.
     expiry: (i64, Name) => ();
-    /// (Similarity band, item id) of live items.
-    bands: (u64, Name) => ();
+    /// (Similarity band, record of the latest version) of live items. Numbers take a third of the
+    /// room that ids would, and an item has eight rows.
+    bands: (u64, u64) => ();
     /// Item id -> similarity sketch of a live item.
     sketches: Name => Bytes;
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::ChangeEvent;
 use super::payloads::bytes_of;
 use super::scope::{ScopeState, Views};
-use super::source::index_doc;
+use super::source::{index_doc, settle};
 use crate::api::WriteResult;
 use crate::catalog::{Applied, Applier, Blob, COUNTERS_META, ERASE_META, ItemRecord};
 use crate::error::{EngineError, Result};
@@ -20,7 +20,7 @@ use crate::item::edit::{Edited, Keep, expect_version, says_the_same};
 use crate::item::similarity::Sketch;
 use crate::item::{Content, Counters, Sensitivity, canonical};
 use crate::journal::{Draft, Journal, MORE_META, Op, Record};
-use crate::text::Change;
+use crate::text::{Prepared, PreparedChange};
 
 /// What the caller may see: other items do not exist for them.
 #[derive(Debug, Clone)]
@@ -94,11 +94,29 @@ pub(crate) struct Who {
 pub(crate) struct Upsert {
     /// As for a new item.
     pub(crate) content: Content,
-    pub(crate) sketch: Option<Sketch>,
+    /// What was made of its words on the caller's thread.
+    pub(crate) ready: Ready,
     /// What the caller left out is kept of the stored item.
     pub(crate) keep: Keep,
     pub(crate) if_version: Option<Version>,
     pub(crate) who: Who,
+}
+
+/// What is derived from the words of a content. Making it takes longer than writing the item.
+pub(crate) struct Ready {
+    sketch: Option<Sketch>,
+    prepared: Prepared,
+}
+
+impl Ready {
+    pub(crate) fn of(content: &Content) -> Self {
+        let prepared = Prepared::new(Box::new(index_doc(content, Seq(0))));
+        Self { sketch: Sketch::of(content), prepared }
+    }
+
+    pub(crate) fn sketch(&self) -> Option<&Sketch> {
+        self.sketch.as_ref()
+    }
 }
 
 /// What a decided command answers.
@@ -142,19 +160,13 @@ pub(crate) struct Decider<'a, 't> {
     applier: Applier<'a, 't>,
     /// Contents staged in this batch: they are in no file yet.
     fresh: HashMap<Digest, Arc<Content>>,
-    changes: Vec<Change>,
+    changes: Vec<PreparedChange>,
     events: Vec<ChangeEvent>,
     staged: usize,
     bytes: usize,
     clock: Timestamp,
     /// Hash of the last head, staged ones included.
     tip: Digest,
-}
-
-/// Whether the similarity sketch of a content has been made already.
-enum Sketched {
-    Given(Option<Sketch>),
-    Later,
 }
 
 /// A record about to be staged.
@@ -196,7 +208,7 @@ impl<'a, 't> Decider<'a, 't> {
     }
 
     /// Ends the batch: changes for the index, events, number of records, content bytes.
-    pub(crate) fn finish(self) -> Result<(Vec<Change>, Vec<ChangeEvent>, usize, usize)> {
+    pub(crate) fn finish(self) -> Result<(Vec<PreparedChange>, Vec<ChangeEvent>, usize, usize)> {
         self.applier.finish()?;
         #[expect(clippy::iter_over_hash_type, reason = "a cache does not care about order")]
         for (hash, content) in self.fresh {
@@ -266,7 +278,7 @@ impl<'a, 't> Decider<'a, 't> {
     }
 
     fn upsert(&mut self, upsert: Upsert) -> Result<Outcome, Rejection> {
-        let Upsert { mut content, sketch, keep, if_version, who } = upsert;
+        let Upsert { mut content, ready, keep, if_version, who } = upsert;
         let stored = self.applier.tables().item(&content.id)?;
         let live = stored.as_ref().filter(|item| !item.deleted);
         let current = live.map_or(Version(0), |item| item.version);
@@ -292,7 +304,7 @@ impl<'a, 't> Decider<'a, 't> {
         }
         let created = live.is_none();
         let (id, version, expires_at) = (content.id.clone(), content.version, content.expires_at);
-        let seq = self.put(Op::Upsert, content, Map::new(), Sketched::Given(sketch), &who)?;
+        let seq = self.put(Op::Upsert, content, Map::new(), Some(ready), &who)?;
         Ok(WriteResult { created, expires_at, ..result(id, self.state.key.scope, version, seq) })
     }
 
@@ -324,7 +336,7 @@ impl<'a, 't> Decider<'a, 't> {
         next.updated_at = self.clock;
         next.provenance.updated_by.clone_from(&who.subject);
         let (id, version, expires_at) = (next.id.clone(), next.version, next.expires_at);
-        let seq = self.put(op, next, Map::new(), Sketched::Later, who)?;
+        let seq = self.put(op, next, Map::new(), None, who)?;
         Ok(WriteResult { expires_at, ..result(id, self.state.key.scope, version, seq) })
     }
 
@@ -380,7 +392,7 @@ impl<'a, 't> Decider<'a, 't> {
         if !gone.is_empty() {
             meta.insert(MORE_META.to_owned(), Value::from(gone.len()));
         }
-        let seq = self.put(Op::Merge, merged, meta, Sketched::Later, who)?;
+        let seq = self.put(Op::Merge, merged, meta, None, who)?;
         for (after, (id, record)) in (0..gone.len()).rev().zip(gone) {
             self.delete_one(Op::Delete, id, record, more(after), who)?;
         }
@@ -408,7 +420,7 @@ impl<'a, 't> Decider<'a, 't> {
         });
         let (id, version) = (content.id.clone(), content.version);
         let meta = counters.map(counters_meta).unwrap_or_default();
-        let seq = self.put(op, content, meta, Sketched::Later, who)?;
+        let seq = self.put(op, content, meta, None, who)?;
         Ok(WriteResult { created, ..result(id, self.state.key.scope, version, seq) })
     }
 
@@ -442,7 +454,7 @@ impl<'a, 't> Decider<'a, 't> {
         let version = stored.version.next();
         let (hash, actor) = (stored.hash(), who.subject.as_str());
         let seq = self.stage(Entry { op, id, version, hash, actor, meta }, None, None)?;
-        self.changes.push(Change::Remove { seq, id: id.clone() });
+        self.changes.push(PreparedChange::Remove(seq, id.clone()));
         Ok(result(id.clone(), self.state.key.scope, version, seq))
     }
 
@@ -451,14 +463,11 @@ impl<'a, 't> Decider<'a, 't> {
         op: Op,
         content: Content,
         meta: Map<String, Value>,
-        sketch: Sketched,
+        ready: Option<Ready>,
         who: &Who,
     ) -> Result<Seq, Rejection> {
         let canonical::Canonical { bytes: body, hash } = canonical::encode(&content)?;
-        let sketch = match sketch {
-            Sketched::Given(sketch) => sketch,
-            Sketched::Later => Sketch::of(&content),
-        };
+        let Ready { sketch, mut prepared } = ready.unwrap_or_else(|| Ready::of(&content));
         let entry = Entry {
             op,
             id: &content.id,
@@ -468,7 +477,8 @@ impl<'a, 't> Decider<'a, 't> {
             meta,
         };
         let seq = self.stage(entry, Some((&content, &body)), sketch.as_ref())?;
-        self.changes.push(Change::Put { seq, doc: Box::new(index_doc(&content, seq)) });
+        prepared.settle(|doc| settle(doc, &content, seq));
+        self.changes.push(PreparedChange::Put(seq, prepared));
         self.bytes += body.len();
         self.fresh.insert(hash, Arc::new(content));
         Ok(seq)

@@ -40,6 +40,18 @@ pub(crate) fn index_doc(content: &Content, seq: Seq) -> IndexDoc {
     }
 }
 
+/// Gives a document made of the same words what was decided since.
+pub(crate) fn settle(doc: &mut IndexDoc, content: &Content, seq: Seq) {
+    doc.sensitivity = content.sensitivity;
+    doc.created_by.clone_from(&content.provenance.created_by);
+    doc.pinned = content.pinned;
+    doc.ttl_days = content.ttl_days;
+    doc.expires_at = content.expires_at;
+    doc.created_at = content.created_at;
+    doc.updated_at = content.updated_at;
+    doc.seq = seq;
+}
+
 impl ItemSource for Reader<'_> {
     fn scope(&self) -> Scope {
         self.state.key.scope

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::command::{Command, Edit, Join, Upsert};
+use super::command::{Command, Edit, Join, Ready, Upsert};
 use super::read::Reader;
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
@@ -38,12 +38,12 @@ impl Engine {
         let (edited, keep) = rules.at(Timestamp::now()).upsert(request)?;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
         let content = edited.content;
-        let sketch = Sketch::of(&content);
-        let near_duplicates = match &sketch {
+        let ready = Ready::of(&content);
+        let near_duplicates = match ready.sketch() {
             Some(sketch) => scope.watch(similar(&scope, caller, &content.id, sketch, &config))?,
             None => Vec::new(),
         };
-        let upsert = Upsert { content, sketch, keep, if_version, who: who(caller) };
+        let upsert = Upsert { content, ready, keep, if_version, who: who(caller) };
         let done = scope.writer.write(Command::Upsert(Box::new(upsert)))?;
         Ok(WriteResult { redactions, warnings, near_duplicates, ..done })
     }

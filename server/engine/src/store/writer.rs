@@ -27,7 +27,7 @@ use super::scope::{ScopeState, Views};
 use crate::catalog::{Applier, Tables, failure};
 use crate::error::{EngineError, Result};
 use crate::journal::Journal;
-use crate::text::Change;
+use crate::text::PreparedChange;
 
 /// Most commands decided in one batch. Bounds how long the first one waits.
 const BATCH_COMMANDS: usize = 256;
@@ -309,7 +309,9 @@ impl Writer {
         match txn.commit().map_err(|error| failure("commit to the catalog", error)) {
             Ok(()) => {
                 let seq = self.journal.head().seq;
-                views.text.apply(changes.into_iter().chain([Change::Advance { seq }]).collect());
+                views.text.apply_prepared(
+                    changes.into_iter().chain([PreparedChange::Advance(seq)]).collect(),
+                );
                 self.state.visible.store(seq.0, Ordering::Release);
             }
             Err(error) => {

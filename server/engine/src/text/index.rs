@@ -165,7 +165,11 @@ impl TextIndex {
     /// Makes changes visible to every search that begins after the return. Works in memory; waits
     /// only when far more writes have gathered than a running flush has taken.
     pub fn apply(&self, changes: Vec<Change>) {
-        let prepared: Vec<PreparedChange> = changes.into_iter().map(PreparedChange::from).collect();
+        self.apply_prepared(changes.into_iter().map(PreparedChange::from).collect());
+    }
+
+    /// The same for changes whose words have been counted already.
+    pub(crate) fn apply_prepared(&self, prepared: Vec<PreparedChange>) {
         let full = {
             let mut state = self.shared.state.write();
             for change in prepared {

@@ -38,6 +38,7 @@ pub(crate) use query::is_quote;
 pub use query::{MAX_QUERY_CHARS, MAX_QUERY_TERMS, ParsedQuery, WordMatch, parse, word_matches};
 pub use search::{Candidate, Candidates, Overlay, SearchRequest, Unseen};
 pub use statistics::Statistics;
+pub(crate) use tail::{Prepared, PreparedChange};
 
 #[cfg(test)]
 mod tests;

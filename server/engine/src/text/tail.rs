@@ -38,6 +38,11 @@ struct PreparedTerm {
 }
 
 impl Prepared {
+    /// Changes what is not a word in the document.
+    pub(crate) fn settle(&mut self, change: impl FnOnce(&mut IndexDoc)) {
+        change(Arc::make_mut(&mut self.doc));
+    }
+
     pub(crate) fn new(doc: Box<IndexDoc>) -> Self {
         let mut prepared = Self {
             id_hash: id_hash(&doc.id),
