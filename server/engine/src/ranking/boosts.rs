@@ -61,10 +61,10 @@ impl Boost {
     }
 }
 
-const TITLE_EQUALS: f64 = 6.0;
-const TITLE_CONTAINS: f64 = 3.75;
-const TEXT_CONTAINS: f64 = 2.5;
-const CODE_CONTAINS: f64 = 1.875;
+pub(super) const TITLE_EQUALS: f64 = 6.0;
+pub(super) const TITLE_CONTAINS: f64 = 3.75;
+pub(super) const TEXT_CONTAINS: f64 = 2.5;
+pub(super) const CODE_CONTAINS: f64 = 1.875;
 pub(super) const PINNED: f64 = 2.0;
 pub(super) const RECENT: f64 = 2.0;
 pub(super) const RECENT_DAYS: f64 = 14.0;
@@ -100,34 +100,8 @@ pub fn score_boosts(
     .filter(|(_, value)| *value != 0.0)
 }
 
-/// What an item that nobody has looked at may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MayBe {
-    /// Its title may be the query.
-    pub titled: bool,
-    /// It may contain the query as a phrase.
-    pub phrased: bool,
-    /// It may be pinned.
-    pub pinned: bool,
-}
-
-impl Parameters {
-    /// The most that bonuses for the words of the query can add to an item; what an item has by
-    /// itself is in [`super::Prior`].
-    #[must_use]
-    pub fn query_bound(&self, may_be: MayBe) -> f64 {
-        let factors = &self.boosts;
-        let when = |may: bool, most: f64| if may { most.max(0.0) } else { 0.0 };
-        let title = when(may_be.phrased, factors.title * TITLE_CONTAINS)
-            .max(when(may_be.titled, factors.exact_match * TITLE_EQUALS));
-        title + when(may_be.phrased, factors.phrase * (TEXT_CONTAINS + CODE_CONTAINS))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn plain(now: Timestamp) -> Signals {
@@ -162,31 +136,5 @@ mod tests {
         assert!((sum(&both, now) - sum(&fresh, now) - 4.375).abs() < 1e-12);
         let from_the_future = Signals { updated_at: now.plus_days(30.0), ..fresh };
         assert!((sum(&from_the_future, now) - sum(&fresh, now)).abs() < 1e-12);
-    }
-
-    proptest! {
-        #[test]
-        fn no_item_rises_above_the_bound(
-            age in 0.0..1e4_f64,
-            confidence in 0.0..=1.0_f64,
-            phrase in any::<[bool; 4]>(),
-        ) {
-            let now = Timestamp::from_millis(1_700_000_000_000);
-            let without = Signals { updated_at: now.plus_days(-age), confidence, ..plain(now) };
-            let signals = Signals {
-                title_contains: phrase[0],
-                text_contains: phrase[1],
-                code_contains: phrase[2],
-                title_equals: phrase[3],
-                ..without
-            };
-            let may_be = MayBe {
-                titled: phrase[3],
-                phrased: phrase[..3].contains(&true),
-                pinned: false,
-            };
-            let bound = Parameters::default().query_bound(may_be);
-            prop_assert!(sum(&signals, now) <= sum(&without, now) + bound + 1e-12);
-        }
     }
 }

@@ -3,7 +3,9 @@
 mod boosts;
 mod parameters;
 mod prior;
+mod unseen;
 
-pub use boosts::{Boost, MayBe, Signals, score_boosts};
+pub use boosts::{Boost, Signals, score_boosts};
 pub use parameters::{BoostFactors, FieldWeights, Parameters};
 pub use prior::{Known, Prior};
+pub use unseen::Unseen;

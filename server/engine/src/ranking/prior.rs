@@ -114,14 +114,6 @@ impl<'a> Prior<'a> {
             + self.most_confidence
     }
 
-    /// What a pin can add to [`Prior::bound`].
-    #[must_use]
-    pub fn pin_bound(&self) -> f64 {
-        let factors = &self.parameters.boosts;
-        (factors.pinned * PINNED).max(0.0) + (factors.confidence * CONFIDENCE).max(0.0)
-            - self.most_confidence
-    }
-
     fn recency(&self, updated_at: Timestamp) -> f64 {
         let age_days = self.now.days_since(updated_at).max(0.0);
         self.parameters.boosts.recent * RECENT * (-age_days / RECENT_DAYS).exp()
@@ -167,12 +159,10 @@ mod tests {
             };
             let sum: f64 = score_boosts(&parameters, &signals, now).map(|(_, value)| value).sum();
             prop_assert!((prior.most(&known) - sum).abs() < 1e-9);
-            let pin = if pinned { prior.pin_bound() } else { 0.0 };
-            prop_assert!(prior.most(&known) <= prior.bound(known.updated_at) + pin + 1e-9);
+            prop_assert!(pinned || prior.most(&known) <= prior.bound(known.updated_at) + 1e-9);
             let counted = Prior::new(&parameters, Scope::Local, now, &config, &|_| true, true);
             prop_assert!(counted.most(&known) + 1e-9 >= prior.most(&known));
-            let pin = if pinned { counted.pin_bound() } else { 0.0 };
-            prop_assert!(counted.most(&known) <= counted.bound(known.updated_at) + pin + 1e-9);
+            prop_assert!(pinned || counted.most(&known) <= counted.bound(known.updated_at) + 1e-9);
         }
     }
 }

@@ -141,7 +141,7 @@ impl Top<'_, '_> {
     #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
     fn threshold(&self, bound: f64) -> f32 {
         // Equals are offered, since newer ones among them count more; and rounding errs this way.
-        self.worst().map_or(f32::MIN, |worst| ((worst.most - bound) as f32).next_down().next_down())
+        self.worst().map_or(f32::MIN, |worst| ((worst.most - bound) as f32).next_down())
     }
 
     fn finish(self) -> Best {

@@ -36,7 +36,7 @@ pub use filter::Filter;
 pub use index::{TextIndex, TextOptions};
 pub(crate) use query::is_quote;
 pub use query::{MAX_QUERY_CHARS, MAX_QUERY_TERMS, ParsedQuery, WordMatch, parse, word_matches};
-pub use search::{Candidate, Candidates, Overlay, SearchRequest, Unseen};
+pub use search::{Candidate, Candidates, Overlay, SearchRequest};
 pub use statistics::Statistics;
 pub(crate) use tail::{Prepared, PreparedChange};
 

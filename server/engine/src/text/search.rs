@@ -5,9 +5,9 @@
 //! A search answers the matches that are best by BM25 and [`Prior`] together, and beside them the
 //! best that are pinned, whose title is the query, or that contain it as a phrase (unless its words
 //! are so frequent that looking for the phrase would be slow). [`Candidates::unseen`] says what no
-//! match left out exceeds, and which of these properties it may still have. What they can add is
-//! bounded ([`Parameters::query_bound`], [`Prior::pin_bound`]), so a caller that finds its k-th
-//! final score above that has the true best k; otherwise it may ask again with a larger limit.
+//! match left out exceeds, by which of these properties it may still have ([`Unseen::most`]), so a
+//! caller that finds its k-th final score above that has the true best k; otherwise it may ask
+//! again with a larger limit.
 //! (tantivy stores the maximum of a block for the average length at the time the segment was
 //! written; where averages have drifted far, a match may be passed over that exceeds the threshold
 //! by a hair.)
@@ -31,7 +31,7 @@ use super::tail::{Tail, TailHit, contains_phrase, occurrences};
 use super::view::View;
 use crate::api::TermScore;
 use crate::ids::Seq;
-use crate::ranking::{Known, MayBe, Parameters, Prior};
+use crate::ranking::{Known, Parameters, Prior, Unseen};
 
 /// What to search for.
 #[derive(Debug, Clone, Copy)]
@@ -120,15 +120,6 @@ pub struct Candidates {
     pub(super) fields: Arc<Fields>,
 }
 
-/// What a match that was left out can be at most.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Unseen {
-    /// The sum of its BM25 and its [`Prior`], unless it is pinned.
-    pub most: f64,
-    /// What it may be besides.
-    pub may_be: MayBe,
-}
-
 impl std::fmt::Debug for Candidates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Candidates")
@@ -185,11 +176,11 @@ impl Snapshot {
         let wanted_title = title_key_of(request.query);
 
         let best = search.best(limit)?;
-        let (complete, committed_unseen) = (best.complete, best.unseen());
+        let complete = best.complete;
+        let mut unseen = best.unseen().map(Unseen::plain);
         let mut found = best.found;
-        let mut may_be = MayBe::default();
-        if !complete && !request.query.terms.is_empty() {
-            may_be = add_others(&search, wanted_title, limit, &mut found)?;
+        if let Some(unseen) = unseen.as_mut().filter(|_| !request.query.terms.is_empty()) {
+            add_others(&search, wanted_title, limit, &mut found, unseen)?;
         }
 
         let tail_total = self.tail_hits.len() as u64;
@@ -213,9 +204,9 @@ impl Snapshot {
 
         let (tail_kept, tail_unseen) =
             best_of_tail(self.tail_hits, request.prior, limit, wanted_title);
-        // What of the tail is left out is neither pinned nor titled as the query.
-        may_be.phrased |= tail_unseen.is_some();
-        let unseen = committed_unseen.into_iter().chain(tail_unseen).max_by(f64::total_cmp);
+        if let Some(most) = tail_unseen {
+            unseen = Some(unseen.unwrap_or_else(|| Unseen::plain(most)).or_phrased(most));
+        }
 
         let mut hits: Vec<Candidate> = tail_kept
             .into_iter()
@@ -232,36 +223,42 @@ impl Snapshot {
             hits,
             total: committed_total.saturating_add(tail_total),
             facets,
-            unseen: unseen.map(|most| Unseen { most, may_be }),
+            unseen,
             view: self.view,
             fields: self.fields,
         })
     }
 }
 
-/// Adds the best matches that bonuses may lift, and says what those left out may still be.
+/// Adds the best matches that bonuses may lift, and notes what those left out can reach.
 fn add_others(
     search: &Search<'_>,
     wanted_title: u64,
     limit: usize,
     found: &mut Vec<Found>,
-) -> tantivy::Result<MayBe> {
+    unseen: &mut Unseen,
+) -> tantivy::Result<()> {
     let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
     let mut add = |best: Best| {
+        let left_out = best.unseen();
         found.extend(best.found.into_iter().filter(|more| known.insert(more.address)));
-        !best.complete
+        left_out
     };
-    let mut may_be = MayBe { pinned: add(search.best_pinned(limit)?), ..MayBe::default() };
+    unseen.pinned = add(search.best_pinned(limit)?);
     if wanted_title != 0 {
-        may_be.titled = add(search.best_titled(wanted_title, limit)?);
+        unseen.titled = add(search.best_titled(wanted_title, limit)?);
     }
-    for field in [TextField::Title, TextField::Text, TextField::Code] {
-        may_be.phrased |= match search.best_phrased(field, limit)? {
+    let plain = unseen.plain;
+    let mut phrased = |field| -> tantivy::Result<Option<f64>> {
+        Ok(match search.best_phrased(field, limit)? {
             Ok(best) => add(best),
-            Err(may_be) => may_be,
-        };
-    }
-    Ok(may_be)
+            Err(may_be) => may_be.then_some(plain),
+        })
+    };
+    unseen.in_title = phrased(TextField::Title)?;
+    unseen.in_text = phrased(TextField::Text)?;
+    unseen.in_code = phrased(TextField::Code)?;
+    Ok(())
 }
 
 fn title_key_of(query: &ParsedQuery) -> u64 {

@@ -285,7 +285,7 @@ fn a_limit_keeps_the_best_and_pinned_and_titled_matches() {
         assert!(ids.contains(&"pinned".to_owned()), "{ids:?}");
         assert!(ids.len() <= 7 && candidates.total > 20, "{} {}", ids.len(), candidates.total);
         let worst = candidates.hits.iter().map(|hit| hit.bm25).fold(f64::MAX, f64::min);
-        assert!(candidates.unseen.unwrap().most >= worst);
+        assert!(candidates.unseen.unwrap().plain >= worst);
         let faceted = SearchRequest { facets: true, ..request };
         let faceted = index.search(&faceted, &statistics).unwrap();
         assert_eq!(faceted.total, 42);

@@ -12,13 +12,14 @@ use crate::item::{ConfidenceConfig, Counters};
 use crate::ranking::{Boost, Parameters, Prior, Signals, score_boosts};
 use crate::text::{
     Candidate, Candidates, FacetCounter, Filter, Overlay, ParsedQuery, SearchRequest, Statistics,
-    TextError, Unseen,
+    TextError,
 };
 
 /// Fewest candidates taken from a scope: enough that bonuses seldom ask for more.
-const LEAST_CANDIDATES: usize = 32;
-/// Candidates taken for each hit wanted. Among them the order is nearly the final one.
-const CANDIDATES_PER_HIT: usize = 2;
+const LEAST_CANDIDATES: usize = 16;
+/// Candidates taken beyond the hits wanted. Among candidates the order is nearly the final one:
+/// what changes it (votes, uses, phrases) is rare or looked for apart.
+const SPARE_CANDIDATES: usize = 8;
 /// By so much more are taken when they were not enough.
 const CANDIDATE_FACTOR: usize = 8;
 
@@ -131,7 +132,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let mut limit = if self.request.filters.confidence.is_some() {
             most
         } else {
-            needed.saturating_mul(CANDIDATES_PER_HIT).clamp(LEAST_CANDIDATES, most)
+            needed.saturating_add(SPARE_CANDIDATES).clamp(LEAST_CANDIDATES, most)
         };
         let mut total = None;
         loop {
@@ -234,8 +235,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
         let settled = found.iter().enumerate().all(|(source, candidates)| {
             let Some(unseen) = candidates.unseen else { return true };
-            let added = self.bound(source, &unseen);
-            best.len() >= needed && (by_newness || unseen.most + added <= worst)
+            let parameters = self.parameters.get(source).copied().unwrap_or_default();
+            best.len() >= needed && (by_newness || unseen.most(&parameters) <= worst)
         });
 
         let mut hits = Vec::with_capacity(best.len());
@@ -303,17 +304,6 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let (parameters, confidence) = (self.parameters.get(source)?, self.confidence.get(source)?);
         let any_counted = one.has_counters();
         Some(Prior::new(parameters, one.scope(), self.now, confidence, counted, any_counted))
-    }
-
-    /// The most that a match that was left out has beyond [`Unseen::most`].
-    fn bound(&self, source: usize, unseen: &Unseen) -> f64 {
-        let (Some(parameters), Some(prior)) =
-            (self.parameters.get(source), self.prior(source, &|_| true))
-        else {
-            return 0.0;
-        };
-        let pin = if unseen.may_be.pinned { prior.pin_bound() } else { 0.0 };
-        parameters.query_bound(unseen.may_be) + pin
     }
 
     /// The confidence of a hit without counters; `None` when it may have some.
