@@ -106,3 +106,7 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     "${b[@]}" build --quiet --isolation chroot --target prebuilt --build-arg BASE={{ BASE }} \
         --tag localhost/llm-memory:latest .
     echo "image: localhost/llm-memory:latest"
+
+# Writes the manifests of the resources that the types in crds/ describe.
+crds:
+    @cargo run --quiet -p llm-memory-crds --bin crdgen charts/llm-memory-crds/templates
