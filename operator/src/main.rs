@@ -1,1 +1,50 @@
-fn main() {}
+//! Parses, runs, exits.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use llm_memory_operator::args::{Arguments, Command};
+use llm_memory_operator::{probe, run, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the edge: results and one error")]
+#[tokio::main]
+async fn main() -> ExitCode {
+    match start(Arguments::parse()).await {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("llm-memory-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(arguments: Arguments) -> Result<String> {
+    // Two libraries bring TLS; they have to agree on who does the arithmetic.
+    let provider = rustls::crypto::ring::default_provider();
+    if provider.install_default().is_err() {
+        anyhow::bail!("TLS was set up twice");
+    }
+    if let Some(Command::Probe { url }) = arguments.command {
+        return probe::probe(&url).await;
+    }
+    telemetry::init(&arguments.run.log_level, &arguments.run.log_format)?;
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    run::run(arguments.run, stop).await?;
+    Ok(String::new())
+}

@@ -1,0 +1,316 @@
+//! Brings one object to what it should be, by server-side apply, and only when it is not that
+//! already: at steady state nothing is written, and nothing read either.
+//!
+//! Another program's changes to fields that the operator sets are undone; fields that it does not
+//! set are nobody's business. An object of the same name that belongs to somebody else is never
+//! touched.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::cluster::{Cluster, Seen};
+use crate::hash;
+use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY};
+
+/// Why an object could not be brought to what it should be.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// Somebody else's object has the name.
+    #[error(
+        "{kind} {name} is there already and belongs to somebody else: rename or delete it, or give \
+         the MemoryStore another name"
+    )]
+    Foreign {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server did not take it.
+    #[error("{kind} {name}: {source}")]
+    Api {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// The object cannot be written as JSON.
+    #[error("{kind} cannot be written: {source}")]
+    Json {
+        /// Kind of the object.
+        kind: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// An object as it should be.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// Its type.
+    pub resource: ApiResource,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    body: Value,
+    hash: String,
+}
+
+impl Desired {
+    /// The wanted form of `object`.
+    pub fn of<K>(object: &K) -> Result<Self, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        Self::dynamic(ApiResource::erase::<K>(&()), object)
+    }
+
+    /// The wanted form of an object whose type is known at run time only.
+    pub fn dynamic<K: Resource + Serialize>(
+        resource: ApiResource,
+        object: &K,
+    ) -> Result<Self, ApplyError> {
+        let mut body = serde_json::to_value(object)
+            .map_err(|source| ApplyError::Json { kind: resource.kind.clone(), source })?;
+        drop_nulls(&mut body);
+        let hash = hash::of(&body);
+        if let Value::Object(root) = &mut body {
+            root.insert("apiVersion".to_owned(), json!(resource.api_version));
+            root.insert("kind".to_owned(), json!(resource.kind));
+            root.remove("status");
+        }
+        if let Some(Value::Object(meta)) = body.get_mut("metadata") {
+            let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
+            if let Value::Object(annotations) = annotations {
+                annotations.insert(APPLIED.to_owned(), json!(hash));
+            }
+        }
+        let meta = object.meta();
+        Ok(Self {
+            name: meta.name.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            resource,
+            body,
+            hash,
+        })
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, value| !value.is_null());
+            object.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// What applying did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was as it should be.
+    Unchanged,
+    /// It was made.
+    Created,
+    /// It was changed.
+    Changed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verified {
+    uid: String,
+    resource_version: String,
+    hash: String,
+}
+
+type Key = (String, String, String);
+
+/// Applies objects, and remembers in which version each was seen to be right.
+pub struct Applier {
+    client: Client,
+    cluster: Arc<Cluster>,
+    verified: Mutex<HashMap<Key, Verified>>,
+}
+
+impl Applier {
+    /// An applier that trusts the caches of `cluster`.
+    pub fn new(client: Client, cluster: Arc<Cluster>) -> Self {
+        Self { client, cluster, verified: Mutex::default() }
+    }
+
+    /// Makes `desired` true. `owner` is the uid of the store it belongs to.
+    pub async fn apply(&self, desired: &Desired, owner: &str) -> Result<Outcome, ApplyError> {
+        let key = key(desired);
+        let seen = self.cluster.seen(&desired.resource.kind, &desired.namespace, &desired.name);
+        if let Seen::Version { uid, resource_version } = seen {
+            let now = Verified { uid, resource_version, hash: desired.hash.clone() };
+            if self.verified.lock().get(&key) == Some(&now) {
+                return Ok(Outcome::Unchanged);
+            }
+        }
+        let failed = |source| ApplyError::Api {
+            kind: desired.resource.kind.clone(),
+            name: desired.name.clone(),
+            source: Box::new(source),
+        };
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &desired.namespace, &desired.resource);
+        let live = api.get_opt(&desired.name).await.map_err(failed)?;
+        if let Some(live) = &live {
+            if !belongs(live, desired, owner) {
+                return Err(ApplyError::Foreign {
+                    kind: desired.resource.kind.clone(),
+                    name: desired.name.clone(),
+                });
+            }
+            let current = serde_json::to_value(live).map_err(|source| ApplyError::Json {
+                kind: desired.resource.kind.clone(),
+                source,
+            })?;
+            if contains(&current, &desired.body) {
+                self.remember(key, live, desired);
+                return Ok(Outcome::Unchanged);
+            }
+        }
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api
+            .patch(&desired.name, &parameters, &Patch::Apply(&desired.body))
+            .await
+            .map_err(failed)?;
+        self.remember(key, &applied, desired);
+        Ok(if live.is_some() { Outcome::Changed } else { Outcome::Created })
+    }
+
+    /// Removes an object that is no longer wanted, when it is ours. True when it was there.
+    pub async fn remove(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+        owner: &str,
+    ) -> Result<bool, ApplyError> {
+        if self.cluster.seen(&resource.kind, namespace, name) == Seen::Absent {
+            return Ok(false);
+        }
+        let failed = |source| ApplyError::Api {
+            kind: resource.kind.clone(),
+            name: name.to_owned(),
+            source: Box::new(source),
+        };
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let Some(live) = api.get_opt(name).await.map_err(failed)? else { return Ok(false) };
+        let ours = live.owner_references().iter().any(|reference| reference.uid == owner);
+        if !ours {
+            return Ok(false);
+        }
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions { uid: live.uid(), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(name, &parameters).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Forgets a store that is gone. Names of its objects begin with its own, or with `data-` and
+    /// its own; another store's that begin alike are only looked at once more.
+    pub fn forget(&self, namespace: &str, store: &str) {
+        self.verified.lock().retain(|(_, ns, name), _| {
+            let own = name.strip_prefix("data-").unwrap_or(name);
+            ns != namespace || !own.starts_with(store)
+        });
+    }
+
+    fn remember(&self, key: Key, live: &DynamicObject, desired: &Desired) {
+        self.verified.lock().insert(
+            key,
+            Verified {
+                uid: live.uid().unwrap_or_default(),
+                resource_version: live.resource_version().unwrap_or_default(),
+                hash: desired.hash.clone(),
+            },
+        );
+    }
+}
+
+fn key(desired: &Desired) -> Key {
+    (desired.resource.kind.clone(), desired.namespace.clone(), desired.name.clone())
+}
+
+/// Owned objects are ours when this very store owns them; kept ones, such as claims, when they
+/// carry its name and the operator's.
+fn belongs(live: &DynamicObject, desired: &Desired, owner: &str) -> bool {
+    let owners = live.owner_references();
+    if owners.iter().any(|reference| reference.uid == owner) {
+        return true;
+    }
+    let wanted = desired.body.pointer("/metadata/labels").and_then(|all| all.get(INSTANCE_LABEL));
+    let label = |name: &str| live.labels().get(name).map(String::as_str);
+    owners.is_empty()
+        && desired.resource.kind == "PersistentVolumeClaim"
+        && label(MANAGED_BY.0) == Some(MANAGED_BY.1)
+        && label(INSTANCE_LABEL) == wanted.and_then(Value::as_str)
+}
+
+/// Whether every field of `wanted` is in `live` with that value. Objects may have more fields;
+/// lists must have the same length, and their elements may have more fields too.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| match live.get(name) {
+                Some(live) => contains(live, wanted),
+                None => is_empty(wanted),
+            })
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len()
+                && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+        }
+        _ => live == wanted,
+    }
+}
+
+/// The API server drops empty objects and lists.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => object.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_api_server_are_no_difference_and_everything_else_is() {
+        let live = json!({"a": 1, "list": [{"name": "x", "defaulted": true}], "extra": {}});
+        for (wanted, same) in [
+            (json!({"a": 1}), true),
+            (json!({"list": [{"name": "x"}]}), true),
+            (json!({"empty": {}}), true),
+            (json!({"a": 2}), false),
+            (json!({"list": []}), false),
+            (json!({"list": [{"name": "y"}]}), false),
+            (json!({"b": 1}), false),
+        ] {
+            assert_eq!(contains(&live, &wanted), same, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What every reconciliation needs, and how often the ones that fail are tried again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::ObjectRef;
+use llm_memory_crds::MemoryStore;
+use parking_lot::Mutex;
+
+use crate::apply::Applier;
+use crate::cluster::Cluster;
+use crate::memory_store::build::OperatorIdentity;
+use crate::metrics::Metrics;
+use crate::probes::Probes;
+
+/// What the operator was told when it was started.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Image of servers whose spec names none.
+    pub server_image: String,
+    /// The operator, as servers know it.
+    pub identity: OperatorIdentity,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+}
+
+/// What every reconciliation needs.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// Watched objects.
+    pub cluster: Arc<Cluster>,
+    /// Writes objects.
+    pub applier: Arc<Applier>,
+    /// Asks servers.
+    pub probes: Arc<Probes>,
+    /// Tells people.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Failures in a row of each store.
+    pub failures: Arc<Failures>,
+}
+
+/// Failures in a row, and the time to wait after each.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<ObjectRef<MemoryStore>, u32>>);
+
+impl Failures {
+    /// Counts a failure, and says when to try again: a second, doubled with each failure up to two
+    /// minutes, a quarter more or less, so that stores that failed together do not return together.
+    pub fn failed(&self, store: ObjectRef<MemoryStore>) -> Duration {
+        let mut failures = self.0.lock();
+        let count = failures.entry(store).or_default();
+        let seconds = f64::from(1_u32 << (*count).min(7)).min(120.0);
+        *count = count.saturating_add(1);
+        Duration::from_secs_f64(seconds * rand::random_range(0.75..1.25))
+    }
+
+    /// Forgets the failures of a store.
+    pub fn succeeded(&self, store: &ObjectRef<MemoryStore>) {
+        self.0.lock().remove(store);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_bounded_and_end_with_success() {
+        let failures = Failures::default();
+        let store = || ObjectRef::new("m").within("team");
+        let waits: Vec<f64> = (0..20).map(|_| failures.failed(store()).as_secs_f64()).collect();
+        assert!(waits[0] < 1.3 && waits[5] > 20.0, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= 150.0), "{waits:?}");
+        failures.succeeded(&store());
+        assert!(failures.failed(store()).as_secs_f64() < 1.3);
+    }
+}

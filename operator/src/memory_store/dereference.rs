@@ -1,0 +1,161 @@
+//! Stage 1, needs a client: looks up what the spec refers to and what is there already. Watched
+//! objects come from the caches; Secrets are read one by one, by name, so that the operator needs
+//! no right to list the Secrets of a cluster.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client};
+use llm_memory_crds::memory_store::AuthMode;
+use std::sync::Arc;
+use thiserror::Error;
+
+use super::build::TlsFacts;
+use super::validate::Store;
+use crate::cluster::Cluster;
+
+/// Why something could not be looked up.
+#[derive(Debug, Error)]
+pub enum DereferenceError {
+    /// An object that the spec names is not there, or not what it should be.
+    #[error("{field}: {reason}")]
+    Missing {
+        /// The field that names it.
+        field: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
+    },
+    /// The API server did not answer.
+    #[error("{what} could not be read: {source}")]
+    Api {
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+}
+
+/// What there is.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The StatefulSet.
+    pub stateful_set: Option<Arc<StatefulSet>>,
+    /// The pod.
+    pub pod: Option<Arc<Pod>>,
+    /// The claim: the operator's own, or the one that people brought.
+    pub claim: Option<Arc<PersistentVolumeClaim>>,
+    /// The Secret with the static tokens that the operator makes.
+    pub tokens: Option<Secret>,
+    /// The certificate.
+    pub tls: Option<TlsFacts>,
+    /// The authority (PEM) that clients of the store have to trust.
+    pub authority: Option<Vec<u8>>,
+}
+
+/// Looks everything up.
+pub async fn dereference(
+    client: &Client,
+    cluster: &Cluster,
+    store: &Store,
+) -> Result<Found, DereferenceError> {
+    let names = &store.names;
+    let namespace = &names.namespace;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let claim = match &store.spec.storage.existing_claim {
+        None => cluster.claims.get(&ObjectRef::new(&names.claim()).within(namespace)),
+        Some(name) => {
+            let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+            let found = claims.get_opt(name).await.map_err(|source| DereferenceError::Api {
+                what: format!("PersistentVolumeClaim {name}"),
+                source: Box::new(source),
+            })?;
+            Some(Arc::new(found.ok_or_else(|| DereferenceError::Missing {
+                field: "spec.storage.existingClaim",
+                reason: format!("there is no PersistentVolumeClaim {name}: create it"),
+            })?))
+        }
+    };
+    let auth = &store.spec.mcp.auth;
+    let mut tokens = None;
+    if auth.mode != AuthMode::None {
+        match &auth.secret_name {
+            None => tokens = get(&secrets, &names.tokens()).await?,
+            Some(name) => {
+                let secret = get(&secrets, name).await?;
+                let has_file = secret
+                    .and_then(|secret| secret.data)
+                    .is_some_and(|data| data.contains_key(super::tokens::FILE));
+                if !has_file {
+                    return Err(DereferenceError::Missing {
+                        field: "spec.mcp.auth.secretName",
+                        reason: format!(
+                            "there is no Secret {name} with the key {}: `llm-memory token create` \
+                             writes such a file",
+                            super::tokens::FILE
+                        ),
+                    });
+                }
+            }
+        }
+    }
+    let (tls, authority) = certificate(&secrets, cluster, store).await?;
+    Ok(Found {
+        stateful_set: cluster.stateful_sets.get(&ObjectRef::new(&names.main()).within(namespace)),
+        pod: cluster.pods.get(&ObjectRef::new(&names.pod()).within(namespace)),
+        claim,
+        tokens,
+        tls,
+        authority,
+    })
+}
+
+async fn certificate(
+    secrets: &Api<Secret>,
+    cluster: &Cluster,
+    store: &Store,
+) -> Result<(Option<TlsFacts>, Option<Vec<u8>>), DereferenceError> {
+    let Some(tls) = &store.spec.tls else { return Ok((None, None)) };
+    let name = match (&tls.secret_name, &tls.cert_manager_issuer_ref) {
+        (Some(name), _) => name.clone(),
+        (None, _) if cluster.apis.certificate => store.names.certificate(),
+        (None, _) => {
+            return Err(DereferenceError::Missing {
+                field: "spec.tls.certManagerIssuerRef",
+                reason:
+                    "cert-manager is not installed in this cluster: install it and restart the \
+                         operator, or name a Secret in spec.tls.secretName"
+                        .to_owned(),
+            });
+        }
+    };
+    let data = get(secrets, &name).await?.and_then(|secret| secret.data);
+    let Some(data) = data else {
+        // The pod waits for the Secret by itself, and so does the kubelet's event say.
+        if tls.secret_name.is_none() {
+            return Ok((Some(TlsFacts { secret_name: name, authority_key: "ca.crt" }), None));
+        }
+        return Err(DereferenceError::Missing {
+            field: "spec.tls.secretName",
+            reason: format!("there is no Secret {name}: create it with tls.crt and tls.key"),
+        });
+    };
+    for key in ["tls.crt", "tls.key"] {
+        if !data.contains_key(key) {
+            return Err(DereferenceError::Missing {
+                field: "spec.tls.secretName",
+                reason: format!("the Secret {name} has no key {key}"),
+            });
+        }
+    }
+    // A certificate that nobody else signed is its own authority.
+    let authority_key = if data.contains_key("ca.crt") { "ca.crt" } else { "tls.crt" };
+    let authority = data.get(authority_key).map(|bytes| bytes.0.clone());
+    Ok((Some(TlsFacts { secret_name: name, authority_key }), authority))
+}
+
+async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, DereferenceError> {
+    secrets.get_opt(name).await.map_err(|source| DereferenceError::Api {
+        what: format!("Secret {name}"),
+        source: Box::new(source),
+    })
+}

@@ -1,0 +1,210 @@
+//! What pods and claims say of themselves. Pure.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use llm_memory_crds::conditions::ready;
+
+use super::rollout::PodState;
+
+/// Why a pod does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// For programs.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Whether the pod is being deleted.
+pub fn is_going(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether the pod's condition Ready holds.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, ..)| status == "True") && !is_going(pod)
+}
+
+/// Why the pod is not ready; `None` when it is.
+pub fn obstacle(pod: &Pod) -> Option<Obstacle> {
+    if is_going(pod) {
+        let message = "the pod is ending".to_owned();
+        return Some(Obstacle { reason: ready::POD_NOT_READY, message });
+    }
+    if is_ready(pod) {
+        return None;
+    }
+    if let Some((status, _, message)) = condition(pod, "PodScheduled")
+        && status == "False"
+    {
+        let message = format!("no node takes the pod: {message}");
+        return Some(Obstacle { reason: ready::UNSCHEDULABLE, message });
+    }
+    if let Some(message) = waiting(pod) {
+        return Some(Obstacle { reason: ready::CONTAINER_WAITING, message });
+    }
+    let message = condition(pod, "Ready").map_or_else(
+        || "the pod is starting".to_owned(),
+        |(_, reason, message)| {
+            if message.is_empty() { format!("the pod is not ready: {reason}") } else { message }
+        },
+    );
+    Some(Obstacle { reason: ready::POD_NOT_READY, message })
+}
+
+/// Status, reason and message of a condition.
+fn condition(pod: &Pod, kind: &str) -> Option<(String, String, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some((
+        found.status.clone(),
+        found.reason.clone().unwrap_or_default(),
+        found.message.clone().unwrap_or_default(),
+    ))
+}
+
+/// What a container waits for, when that is more than its start.
+fn waiting(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    for container in containers {
+        let last = container
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())
+            .map(|ended| {
+                let reason = ended.reason.clone().unwrap_or_default();
+                format!("; it ended with exit code {} ({reason})", ended.exit_code)
+            })
+            .unwrap_or_default();
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        if let Some(waiting) = waiting {
+            let reason = waiting.reason.as_deref().unwrap_or("Waiting");
+            if reason == "ContainerCreating" || reason == "PodInitializing" {
+                continue;
+            }
+            let message = waiting.message.as_deref().unwrap_or_default();
+            return Some(format!("container {}: {reason} {message}{last}", container.name));
+        }
+    }
+    None
+}
+
+/// How the pod stands to the template of its StatefulSet. `answers` says whether a handshake
+/// succeeded.
+pub fn state(pod: Option<&Pod>, set: Option<&StatefulSet>, answers: bool) -> PodState {
+    let Some(pod) = pod.filter(|pod| !is_going(pod)) else { return PodState::Absent };
+    let ready = answers && is_ready(pod);
+    let Some(set) = set else { return PodState::Unknown { ready } };
+    let status = set.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation);
+    let revision = status.and_then(|status| status.update_revision.as_ref());
+    let own =
+        pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
+    match (revision, own) {
+        (Some(revision), Some(own)) if seen == set.metadata.generation => {
+            if revision == own {
+                PodState::Current { ready }
+            } else {
+                PodState::Outdated { ready }
+            }
+        }
+        _ => PodState::Unknown { ready },
+    }
+}
+
+/// Size that the claim has.
+pub fn capacity(claim: &PersistentVolumeClaim) -> Option<String> {
+    let capacity = claim.status.as_ref()?.capacity.as_ref()?;
+    capacity.get("storage").map(|quantity| quantity.0.clone())
+}
+
+/// Size that the claim asks for.
+pub fn request(claim: &PersistentVolumeClaim) -> Option<String> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    requests.get("storage").map(|quantity| quantity.0.clone())
+}
+
+/// Why the claim does not grow, when the cluster says so.
+pub fn resize_refusal(claim: &PersistentVolumeClaim) -> Option<String> {
+    let conditions = claim.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|condition| {
+            condition.status == "True"
+                && (condition.type_ == "ControllerResizeError"
+                    || condition.type_ == "NodeResizeError")
+        })
+        .map(|condition| condition.message.clone().unwrap_or_default())
+}
+
+/// Image of the server's container in the template of a StatefulSet.
+pub fn image(set: &StatefulSet) -> Option<String> {
+    let containers = &set.spec.as_ref()?.template.spec.as_ref()?.containers;
+    let server = containers.iter().find(|container| container.name == crate::names::CONTAINER)?;
+    server.image.clone()
+}
+
+/// An annotation of a StatefulSet.
+pub fn annotation(set: &StatefulSet, name: &str) -> Option<String> {
+    set.metadata.annotations.as_ref()?.get(name).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "m-0", "labels": {"controller-revision-hash": "m-1"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_scheduler_and_the_kubelet_are_quoted() {
+        let unscheduled = pod(json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+        }]}));
+        let obstacle = obstacle(&unscheduled).unwrap();
+        assert_eq!(obstacle.reason, ready::UNSCHEDULABLE);
+        assert!(obstacle.message.contains("nvidia.com/gpu"));
+        let broken = pod(json!({"containerStatuses": [{
+            "name": "server", "ready": false, "restartCount": 3, "image": "x", "imageID": "",
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+        }]}));
+        let obstacle = super::obstacle(&broken).unwrap();
+        assert_eq!(obstacle.reason, ready::CONTAINER_WAITING);
+        assert!(
+            obstacle.message.contains("CrashLoopBackOff") && obstacle.message.contains("OOMKilled")
+        );
+        let ready = pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        assert_eq!(super::obstacle(&ready), None);
+    }
+
+    #[test]
+    fn a_revision_counts_only_when_the_controller_has_seen_the_template() {
+        let ready = pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        let set = |generation, seen, revision: &str| -> StatefulSet {
+            serde_json::from_value(json!({
+                "metadata": {"generation": generation},
+                "status": {"observedGeneration": seen, "updateRevision": revision, "replicas": 1},
+            }))
+            .unwrap()
+        };
+        let state = |set| super::state(Some(&ready), Some(&set), true);
+        assert_eq!(state(set(2, 2, "m-1")), PodState::Current { ready: true });
+        assert_eq!(state(set(2, 2, "m-2")), PodState::Outdated { ready: true });
+        assert_eq!(state(set(3, 2, "m-1")), PodState::Unknown { ready: true });
+        assert_eq!(super::state(None, None, true), PodState::Absent);
+    }
+}

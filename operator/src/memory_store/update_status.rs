@@ -1,0 +1,308 @@
+//! Stage 6: the status, only from what was observed. What a store says is computed here without a
+//! client; writing it, when it differs, is the driver's.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use llm_memory_crds::MemoryStoreStatus;
+use llm_memory_crds::conditions::{
+    ACCEPTED, HARDWARE_ENCODING, PROGRESSING, READY, STORAGE_HEALTHY, VERIFIED, accepted, encoding,
+    progressing, ready, storage, verified,
+};
+use llm_memory_crds::memory_store::{
+    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase,
+};
+
+use super::conditions::{Now, Truth, merge, whole_second};
+use super::pods;
+use super::rollout::Plan;
+use super::validate::Store;
+use crate::probes::Answer;
+use crate::server_api::ServerStatus;
+
+/// Share of the volume above which it is nearly full.
+const NEARLY_FULL_PERCENT: u64 = 85;
+
+/// Everything that was observed.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The status before.
+    pub before: &'a MemoryStoreStatus,
+    /// What was decided about the image.
+    pub plan: &'a Plan,
+    /// The pod.
+    pub pod: Option<&'a Pod>,
+    /// The claim.
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    /// Size that was asked for.
+    pub requested: &'a str,
+    /// Why the claim was not enlarged.
+    pub refused_claim: Option<&'a str>,
+    /// What the server answered.
+    pub answer: &'a Answer,
+    /// The store is reached with TLS.
+    pub encrypted: bool,
+    /// Selector of the pods.
+    pub selector: String,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The status of a store that is being acted on.
+pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
+    let Observed { store, before, plan, answer, now, .. } = observed;
+    let server = answer.status.as_ref();
+    let verification = verification(observed);
+    let conditions = vec![
+        Now::new(ACCEPTED, true, accepted::VALID, "the spec is acted on"),
+        ready_condition(observed),
+        progressing_condition(observed),
+        storage_condition(observed),
+        verified_condition(verification.as_ref()),
+        encoding_condition(observed),
+    ];
+    let scheme = if observed.encrypted { "https" } else { "http" };
+    MemoryStoreStatus {
+        observed_generation: Some(store.generation),
+        conditions: merge(&before.conditions, conditions, store.generation, *now),
+        replicas: i32::from(observed.pod.is_some_and(|pod| !pods::is_going(pod))),
+        selector: Some(observed.selector.clone()),
+        url: Some(format!("{scheme}://{}:{}/mcp", store.names.host(), store.spec.mcp.port)),
+        image: Some(plan.image.clone()),
+        server_info: match &answer.handshake {
+            Some(Ok(handshake)) => Some(ServerInfo {
+                name: handshake.name.clone(),
+                version: handshake.version.clone(),
+                protocol_version: handshake.protocol.clone(),
+            }),
+            Some(Err(_)) | None => before.server_info.clone(),
+        },
+        // What was seen last stays when nobody can be asked: the data is still there.
+        items: server.and_then(|server| server.items).or(before.items),
+        journal_bytes: server.and_then(|server| server.journal_bytes).or(before.journal_bytes),
+        storage: Some(storage_status(observed)),
+        encoder: server
+            .and_then(|server| server.encoder.as_ref())
+            .map(|encoder| {
+                if encoder.kind == "software" {
+                    "software".to_owned()
+                } else {
+                    encoder.encoder.clone()
+                }
+            })
+            .or_else(|| before.encoder.clone()),
+        last_verification: verification,
+        last_compaction: server
+            .and_then(|server| server.last_compaction.as_ref())
+            .map(|compaction| Time(whole_second(compaction.at)))
+            .or_else(|| before.last_compaction.clone()),
+        update: plan.update.clone().map(|mut update| {
+            update.since = update.since.map(|since| Time(whole_second(since.0)));
+            update
+        }),
+    }
+}
+
+/// The status of a store whose spec cannot be acted on. What runs goes on running.
+pub fn refused(
+    before: &MemoryStoreStatus,
+    generation: i64,
+    reason: &'static str,
+    message: &str,
+    now: Timestamp,
+) -> MemoryStoreStatus {
+    let mut next = before.clone();
+    next.observed_generation = Some(generation);
+    let refusal = merge(
+        &before.conditions,
+        vec![Now::new(ACCEPTED, false, reason, message)],
+        generation,
+        now,
+    );
+    next.conditions.retain(|condition| condition.type_ != ACCEPTED);
+    next.conditions.splice(0..0, refusal);
+    if !next.conditions.iter().any(|condition| condition.type_ == READY) {
+        let not_ready =
+            Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted");
+        next.conditions.extend(merge(&[], vec![not_ready], generation, now));
+    }
+    next
+}
+
+fn ready_condition(observed: &Observed<'_>) -> Now {
+    let no = |reason, message: String| Now::new(READY, false, reason, message);
+    if observed.store.spec.replicas == 0 {
+        let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
+        return no(ready::HIBERNATED, message.to_owned());
+    }
+    let Some(pod) = observed.pod else {
+        return no(ready::NO_POD, "there is no pod yet".to_owned());
+    };
+    if let Some(obstacle) = pods::obstacle(pod) {
+        return no(obstacle.reason, obstacle.message);
+    }
+    match &observed.answer.handshake {
+        Some(Ok(handshake)) => {
+            let (name, version) = (&handshake.name, &handshake.version);
+            Now::new(READY, true, ready::SERVING, format!("{name} {version} answered"))
+        }
+        Some(Err(reason)) => no(ready::HANDSHAKE_FAILED, reason.clone()),
+        None => Now::new(
+            READY,
+            Truth::False,
+            ready::NOT_PROBED,
+            "the pod is ready; its first MCP handshake is under way",
+        ),
+    }
+}
+
+fn progressing_condition(observed: &Observed<'_>) -> Now {
+    let (store, plan) = (observed.store, observed.plan);
+    let now = |truth: bool, reason, message: String| Now::new(PROGRESSING, truth, reason, message);
+    if store.spec.paused {
+        let message = "spec.paused is true: nothing is changed until it is false";
+        return now(false, progressing::PAUSED, message.to_owned());
+    }
+    if let Some(update) = &plan.update {
+        let why = update.message.clone().unwrap_or_default();
+        let (from, to) = (&update.from, &update.to);
+        match update.phase {
+            UpdatePhase::Verifying => {
+                let message = format!("verifying the store before {to}");
+                return now(true, progressing::VERIFYING, message);
+            }
+            UpdatePhase::RollingOut => {
+                return now(true, progressing::ROLLING_OUT, format!("waiting for {to}"));
+            }
+            UpdatePhase::RollingBack => {
+                let message = format!("{why}; putting {from} back");
+                return now(true, progressing::ROLLING_BACK, message);
+            }
+            UpdatePhase::RolledBack if !plan.pending => {
+                let message = format!("{why}; {from} runs again. Set another spec.image");
+                return now(false, progressing::ROLLED_BACK, message);
+            }
+            UpdatePhase::Refused if !plan.pending => {
+                let message = format!("{to} was not rolled out: {why}");
+                return now(false, progressing::VERIFICATION_FAILED, message);
+            }
+            UpdatePhase::RolledBack | UpdatePhase::Refused | UpdatePhase::Complete => {}
+        }
+    }
+    if plan.pending {
+        let message = format!(
+            "a change waits for `kubectl memory restart {}`, because spec.update.strategy is Manual",
+            store.names.store
+        );
+        return now(false, progressing::UPDATE_PENDING, message);
+    }
+    let wanted = store.spec.replicas == 1;
+    let there = observed.pod.is_some_and(|pod| !pods::is_going(pod));
+    let served = matches!(observed.answer.handshake, Some(Ok(_)));
+    if wanted != there || (wanted && !served) {
+        return now(true, progressing::STARTING, "waiting for the pod".to_owned());
+    }
+    now(false, progressing::COMPLETE, "everything is as the spec asks".to_owned())
+}
+
+fn storage_condition(observed: &Observed<'_>) -> Now {
+    let now =
+        |truth: bool, reason, message: String| Now::new(STORAGE_HEALTHY, truth, reason, message);
+    let Some(claim) = observed.claim else {
+        return now(false, storage::PENDING, "the claim is being made".to_owned());
+    };
+    let status = claim.status.as_ref();
+    match status.and_then(|status| status.phase.as_deref()) {
+        Some("Bound") => {}
+        Some("Lost") => {
+            let message = "the volume of the claim is gone; restore a backup into a new store";
+            return now(false, storage::LOST, message.to_owned());
+        }
+        _ => {
+            let message = "the claim waits for a volume: see `kubectl describe pvc`";
+            return now(false, storage::PENDING, message.to_owned());
+        }
+    }
+    let actual = pods::capacity(claim);
+    let refusal = observed.refused_claim.map(str::to_owned).or_else(|| pods::resize_refusal(claim));
+    if let Some(refusal) = refusal {
+        return now(false, storage::EXPANSION_REFUSED, refusal);
+    }
+    if let Some(actual) = &actual
+        && super::quantity::less(actual, observed.requested) == Some(true)
+    {
+        let message = format!("growing from {actual} to {}", observed.requested);
+        return now(true, storage::RESIZING, message);
+    }
+    let volume = observed.answer.status.as_ref().and_then(|status| status.volume);
+    if let Some(volume) = volume.filter(|volume| volume.total_bytes > 0) {
+        let used = volume.total_bytes.saturating_sub(volume.available_bytes);
+        let percent = used.saturating_mul(100) / volume.total_bytes;
+        if percent > NEARLY_FULL_PERCENT {
+            // Figures that move all the time would make each a write of the status.
+            let message = format!(
+                "over {NEARLY_FULL_PERCENT} % of the volume are used: raise spec.storage.size"
+            );
+            return now(false, storage::NEARLY_FULL, message);
+        }
+    }
+    now(true, storage::BOUND, "the volume is bound".to_owned())
+}
+
+fn verification(observed: &Observed<'_>) -> Option<LastVerification> {
+    let last = observed.answer.status.as_ref().and_then(|status| status.last_verification.as_ref());
+    let Some(last) = last else { return observed.before.last_verification.clone() };
+    let intact = last.verdict == "sound";
+    let message = if intact {
+        format!("{} records intact", last.checked)
+    } else if last.damage.is_empty() {
+        format!("{}: {} of {} records damaged", last.verdict, last.damaged, last.checked)
+    } else {
+        format!("{} of {} records damaged: {}", last.damaged, last.checked, last.damage.join("; "))
+    };
+    Some(LastVerification { time: Time(whole_second(last.at)), intact, message })
+}
+
+fn verified_condition(last: Option<&LastVerification>) -> Now {
+    match last {
+        None => {
+            Now::new(VERIFIED, Truth::Unknown, verified::NEVER, "no verification has ended yet")
+        }
+        Some(last) if last.intact => {
+            Now::new(VERIFIED, true, verified::INTACT, last.message.clone())
+        }
+        Some(last) => Now::new(VERIFIED, false, verified::DAMAGED, last.message.clone()),
+    }
+}
+
+fn encoding_condition(observed: &Observed<'_>) -> Now {
+    let now =
+        |truth: Truth, reason, message: &str| Now::new(HARDWARE_ENCODING, truth, reason, message);
+    if observed.store.spec.gpu.mode == GpuMode::Disabled {
+        return now(Truth::False, encoding::DISABLED, "spec.gpu.mode is Disabled");
+    }
+    let encoder = |status: &ServerStatus| status.encoder.clone();
+    match observed.answer.status.as_ref().and_then(encoder) {
+        None => now(Truth::Unknown, encoding::UNKNOWN, "the server has not said yet"),
+        Some(encoder) if encoder.kind == "hardware" => {
+            now(Truth::True, encoding::HARDWARE, &encoder.reason)
+        }
+        Some(encoder) => now(Truth::False, encoding::SOFTWARE_FALLBACK, &encoder.reason),
+    }
+}
+
+fn storage_status(observed: &Observed<'_>) -> StorageStatus {
+    let server = observed.answer.status.as_ref();
+    let before = observed.before.storage.as_ref();
+    let used = server
+        .and_then(|server| server.used_bytes)
+        .or_else(|| before.and_then(|before| before.used_bytes));
+    StorageStatus {
+        requested: Some(observed.requested.to_owned()),
+        actual: observed.claim.and_then(pods::capacity),
+        used: used.map(super::quantity::for_people),
+        used_bytes: used,
+    }
+}

@@ -1,0 +1,183 @@
+//! Stage 2, no client: what the schema cannot say. Turns a stored object into a [`Store`], or says
+//! which field cannot be acted on.
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::ResourceExt as _;
+use llm_memory_crds::{MemoryStore, MemoryStoreSpec};
+use thiserror::Error;
+
+use crate::names::Names;
+
+/// A field that cannot be acted on.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Invalid {
+    /// The object has no namespace or uid; the API server gives every object both.
+    #[error("metadata.{0} is missing")]
+    Metadata(&'static str),
+    /// `spec.podTemplate` is no pod template.
+    #[error("spec.podTemplate: {0}. Write it as the template of a Deployment")]
+    PodTemplate(String),
+    /// `spec.podTemplate` changes what the operator answers for.
+    #[error("spec.podTemplate.{field} must not be set: {remedy}")]
+    Reserved {
+        /// The field.
+        field: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The wish for a restart is no moment.
+    #[error(
+        "metadata.annotations[{name}]: {0:?} is no moment such as 2026-01-31T12:00:00Z; \
+         `kubectl memory restart` writes one",
+        name = crate::names::RESTART
+    )]
+    Restart(String),
+    /// A schedule that the regular expression lets through and a calendar does not.
+    #[error("spec.maintenance.{routine}.schedule: {reason}")]
+    Schedule {
+        /// The routine.
+        routine: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A store whose spec can be acted on.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Names of its objects.
+    pub names: Names,
+    /// Identity of the object, for ownership.
+    pub uid: String,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// The spec.
+    pub spec: MemoryStoreSpec,
+    /// The overlay of the pod template.
+    pub pod_template: Option<PodTemplateSpec>,
+    /// Pods made before this moment are to be replaced.
+    pub restart_requested: Option<jiff::Timestamp>,
+}
+
+/// Checks `object`.
+pub fn validate(object: &MemoryStore) -> Result<Store, Invalid> {
+    let namespace = object.namespace().ok_or(Invalid::Metadata("namespace"))?;
+    let uid = object.uid().ok_or(Invalid::Metadata("uid"))?;
+    let pod_template = match &object.spec.pod_template {
+        Some(value) => Some(pod_template(value)?),
+        None => None,
+    };
+    for (kind, routine) in object.spec.maintenance.routines() {
+        if let Some(schedule) = &routine.schedule {
+            super::schedule::check(schedule)
+                .map_err(|reason| Invalid::Schedule { routine: kind.as_str(), reason })?;
+        }
+    }
+    let restart_requested = match object.annotations().get(crate::names::RESTART) {
+        Some(text) => Some(text.parse().map_err(|_| Invalid::Restart(text.clone()))?),
+        None => None,
+    };
+    Ok(Store {
+        names: Names::new(namespace, object.name_any()),
+        uid,
+        generation: object.metadata.generation.unwrap_or_default(),
+        spec: object.spec.clone(),
+        pod_template,
+        restart_requested,
+    })
+}
+
+fn pod_template(value: &serde_json::Value) -> Result<PodTemplateSpec, Invalid> {
+    let template: PodTemplateSpec = serde_json::from_value(value.clone())
+        .map_err(|error| Invalid::PodTemplate(error.to_string()))?;
+    // Fields that no pod template has are typing errors; they would be lost without a word.
+    let known =
+        serde_json::to_value(&template).map_err(|error| Invalid::PodTemplate(error.to_string()))?;
+    if let Some(path) = unknown_field("", value, &known) {
+        return Err(Invalid::PodTemplate(format!("there is no field {path}")));
+    }
+    let reserved = |field, remedy| Err(Invalid::Reserved { field, remedy });
+    if template.metadata.as_ref().and_then(|meta| meta.name.as_ref()).is_some() {
+        return reserved("metadata.name", "the pod is named after the store");
+    }
+    if let Some(spec) = &template.spec
+        && spec.service_account_name.is_some()
+    {
+        return reserved(
+            "spec.serviceAccountName",
+            "the server has an account of its own, which may check the tokens of its callers",
+        );
+    }
+    Ok(template)
+}
+
+/// The first field of `given` that `known` does not have. Empty values may be left out there.
+fn unknown_field(
+    path: &str,
+    given: &serde_json::Value,
+    known: &serde_json::Value,
+) -> Option<String> {
+    use serde_json::Value;
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(name, value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match known.get(name) {
+                Some(known) => unknown_field(&path, value, known),
+                None if is_empty(value) => None,
+                None => Some(path),
+            }
+        }),
+        (Value::Array(given), Value::Array(known)) => {
+            given.iter().zip(known).enumerate().find_map(|(index, (given, known))| {
+                unknown_field(&format!("{path}[{index}]"), given, known)
+            })
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(spec: serde_json::Value) -> Result<Store, Invalid> {
+        let mut store = MemoryStore::new("memory", serde_json::from_value(spec).unwrap());
+        store.metadata.namespace = Some("team".to_owned());
+        store.metadata.uid = Some("u".to_owned());
+        validate(&store)
+    }
+
+    #[test]
+    fn a_pod_template_is_checked_for_typing_errors_and_reserved_fields() {
+        check(json!({"podTemplate": {"metadata": {"labels": {"a": "b"}}}})).unwrap();
+        let wrong = |template| check(json!({ "podTemplate": template })).unwrap_err().to_string();
+        assert!(
+            wrong(json!({"spec": {"containers": [{"name": "server", "imagee": "x"}]}}))
+                .contains("there is no field spec.containers[0].imagee")
+        );
+        assert!(wrong(json!({"spec": {"containers": "x"}})).starts_with("spec.podTemplate: "));
+        assert!(
+            wrong(json!({"spec": {"containers": [], "serviceAccountName": "x"}}))
+                .contains("spec.podTemplate.spec.serviceAccountName must not be set")
+        );
+    }
+
+    #[test]
+    fn a_schedule_out_of_the_calendar_names_its_routine() {
+        let error =
+            check(json!({"maintenance": {"verify": {"schedule": "99 * * * *"}}})).unwrap_err();
+        assert!(error.to_string().starts_with("spec.maintenance.verify.schedule: "), "{error}");
+    }
+}

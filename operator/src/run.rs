@@ -1,0 +1,226 @@
+//! One run of the operator: waits for the definition and for the Lease, then reconciles until a
+//! signal, or until the Lease is lost. A run that ends early ends the process: the kubelet starts
+//! it anew, and everything it knew is in the cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::StreamExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use llm_memory_crds::MemoryStore;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Applier;
+use crate::args::Run;
+use crate::cluster::{Cluster, Watched};
+use crate::context::{Context, Failures, Settings};
+use crate::lease::Leadership;
+use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::memory_store::{error_policy, reconcile};
+use crate::metrics::Metrics;
+use crate::names::FIELD_MANAGER;
+use crate::probes::Probes;
+use crate::{discovery, http};
+
+/// Changes of one store that come within this time are looked at together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Stores reconciled at the same time.
+const AT_ONCE: u16 = 16;
+/// How often the definition is looked for before it is there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Runs until a signal.
+pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
+    let metrics = Arc::new(Metrics::default());
+    let ready = Arc::new(AtomicBool::new(false));
+    let web = tokio::spawn(http::serve(
+        arguments.http_address,
+        Arc::clone(&metrics),
+        Arc::clone(&ready),
+        stop.clone(),
+    ));
+    let apis = loop {
+        match discovery::look(&client).await {
+            Ok(found) if found.memory_stores => break found.apis,
+            Ok(_) => tracing::warn!(
+                "MemoryStore is not defined in this cluster: install the chart llm-memory-crds"
+            ),
+            Err(error) => tracing::warn!(%error, "the API server does not say what it serves"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    };
+    ready.store(true, Ordering::Relaxed);
+    tracing::info!(?apis, version = env!("CARGO_PKG_VERSION"), "started");
+    let leadership = arguments.leader_elect.then(|| {
+        let identity = arguments
+            .pod_name
+            .clone()
+            .unwrap_or_else(|| format!("{FIELD_MANAGER}-{}", std::process::id()));
+        Leadership::new(
+            client.clone(),
+            &arguments.namespace,
+            arguments.lease_name.clone(),
+            identity,
+        )
+    });
+    if let Some(leadership) = &leadership {
+        tracing::info!("waiting for the Lease");
+        if !leadership.acquire(&stop).await {
+            return Ok(());
+        }
+    }
+    metrics.set_leader(true);
+    tracing::info!("leading");
+    let working = stop.child_token();
+    let work = tokio::spawn(work(client, arguments, apis, Arc::clone(&metrics), working.clone()));
+    let lost = match &leadership {
+        Some(leadership) => leadership.keep(&stop).await,
+        None => {
+            stop.cancelled().await;
+            false
+        }
+    };
+    working.cancel();
+    metrics.set_leader(false);
+    work.await.context("the controllers ended early")??;
+    if lost {
+        bail!("the Lease is lost to another operator");
+    }
+    if let Some(leadership) = &leadership {
+        leadership.release().await;
+    }
+    web.await.context("the listener of metrics ended early")?.context("metrics and health")?;
+    Ok(())
+}
+
+/// Runs one controller for each watched namespace, or one for all.
+async fn work(
+    client: Client,
+    arguments: Run,
+    apis: Apis,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let settings = Arc::new(Settings {
+        server_image: arguments.server_image,
+        identity: OperatorIdentity {
+            namespace: arguments.namespace,
+            service_account: arguments.service_account,
+        },
+        cluster_domain: arguments.cluster_domain,
+    });
+    let watched: Vec<Watched> = if arguments.watch_namespaces.is_empty() {
+        vec![Watched::Everywhere]
+    } else {
+        arguments.watch_namespaces.into_iter().map(Watched::Namespace).collect()
+    };
+    let mut controllers = tokio::task::JoinSet::new();
+    for watched in watched {
+        let (cluster, triggers) = Cluster::watch(&client, &watched, apis);
+        let (probes, changed) = Probes::new(
+            Duration::from_secs(arguments.probe_seconds),
+            arguments.identity_token_dir.clone(),
+        );
+        tokio::spawn(Arc::clone(&probes).run(stop.clone()));
+        let context = Arc::new(Context {
+            client: client.clone(),
+            settings: Arc::clone(&settings),
+            applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
+            cluster,
+            probes,
+            recorder: Recorder::new(
+                client.clone(),
+                Reporter { controller: FIELD_MANAGER.to_owned(), instance: None },
+            ),
+            metrics: Arc::clone(&metrics),
+            failures: Arc::new(Failures::default()),
+        });
+        controllers.spawn(control(watched, context, triggers, changed, stop.clone()));
+    }
+    while let Some(ended) = controllers.join_next().await {
+        ended.context("a controller ended early")?;
+    }
+    Ok(())
+}
+
+async fn control(
+    watched: Watched,
+    context: Arc<Context>,
+    triggers: impl futures_util::Stream<Item = ObjectRef<MemoryStore>> + Send + 'static,
+    changed: mpsc::UnboundedReceiver<ObjectRef<MemoryStore>>,
+    stop: CancellationToken,
+) {
+    let answers = futures_util::stream::unfold(changed, |mut changed| async move {
+        changed.recv().await.map(|store| (store, changed))
+    });
+    let triggers = futures_util::stream::select(triggers.boxed(), answers.boxed())
+        .map(|store| guarded(&store));
+    // Watches have to be read for their caches to fill, whether or not there is a store to
+    // reconcile: a task of their own reads them and hands on what changed.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let reading = tokio::spawn(triggers.for_each(move |store| {
+        let _ = sender.send(store);
+        std::future::ready(())
+    }));
+    tokio::select! {
+        () = context.cluster.ready() => {}
+        () = stop.cancelled() => return,
+    }
+    let triggers = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|store| (store, receiver))
+    });
+    let api: Api<DeserializeGuard<MemoryStore>> = watched.api(&context.client);
+    Controller::new(api, watcher::Config::default())
+        .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(AT_ONCE))
+        .reconcile_on(triggers)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(reconcile, error_policy, Arc::clone(&context))
+        .for_each(|outcome| {
+            if let Err(controller::Error::ObjectNotFound(gone)) = outcome {
+                forget(&context, &gone);
+            }
+            std::future::ready(())
+        })
+        .await;
+    reading.abort();
+}
+
+fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<DeserializeGuard<MemoryStore>> {
+    let namespace = store.namespace.as_deref().unwrap_or_default();
+    ObjectRef::new(&store.name).within(namespace)
+}
+
+/// A store is gone; its objects go by their owner reference.
+fn forget(context: &Context, gone: &ObjectRef<kube::core::DynamicObject>) {
+    let namespace = gone.namespace.clone().unwrap_or_default();
+    let reference = ObjectRef::new(&gone.name).within(&namespace);
+    context.probes.unwatch(&reference);
+    context.failures.succeeded(&reference);
+    context.metrics.forget(&namespace, &gone.name);
+    context.applier.forget(&namespace, &gone.name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_keep_name_and_namespace() {
+        let reference = guarded(&ObjectRef::new("m").within("team"));
+        assert_eq!((reference.name.as_str(), reference.namespace.as_deref()), ("m", Some("team")));
+    }
+}
