@@ -106,3 +106,8 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     "${b[@]}" build --quiet --isolation chroot --target prebuilt --build-arg BASE={{ BASE }} \
         --tag localhost/llm-memory:latest .
     echo "image: localhost/llm-memory:latest"
+
+# A Kubernetes cluster of one node on this machine, for tests: up, down, status, load IMAGE, ... (help).
+[positional-arguments]
+cluster *ARGS:
+    @e2e/cluster/cluster.sh "$@"
