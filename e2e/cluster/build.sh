@@ -78,15 +78,20 @@ build_pause() {
     rm -rf "$work"
 }
 
+names=("$@")
+[ ${#names[@]} -gt 0 ] || mapfile -t names < <(ls "$here/tools")
+lacking=()
+for name in "${names[@]}"; do
+    [ -e "$here/tools/$name/go.mod" ] || fail "no such program: $name; there are: $(ls -m "$here/tools")"
+    [ -d "$(tool_folder "$name")" ] || lacking+=("$name")
+done
+[ ${#lacking[@]} -gt 0 ] || [ ! -e "$(pause_folder)/pause.tar" ] || exit 0
+
 mkdir -p "$tools"
 exec 8>"$tools/lock"
 flock -n 8 || { say "another build is running; waiting for it"; flock 8; }
-
-names=("$@")
-[ ${#names[@]} -gt 0 ] || mapfile -t names < <(ls "$here/tools")
-for name in "${names[@]}"; do
-    [ -e "$here/tools/$name/go.mod" ] || fail "no such program: $name; there are: $(ls -m "$here/tools")"
+for name in "${lacking[@]}"; do
     [ -d "$(tool_folder "$name")" ] || (build "$name")
 done
 build_pause
-[ $# -gt 0 ] || rm -rf "$scratch"
+rm -rf "$scratch"

@@ -27,7 +27,7 @@ usage() {
   kubectl ARGUMENT... runs kubectl against the cluster
   exec COMMAND...     runs a command on the node: in its network, ended by `down`
   logs                the folder with the log of each component and the audit log
-  build               compiles the programs only
+  build [NAME...]     compiles the programs: those a cluster needs, and helm and the like
 
 --name (default e2e) and --subnet (default: the first free 10.89.N) tell clusters apart.
 TEXT

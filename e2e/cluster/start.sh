@@ -92,7 +92,7 @@ give_up() {
 
 up() {
     local begun=$SECONDS
-    "$here/build.sh"
+    "$here/build.sh" kubernetes etcd containerd coredns kwok
     if ! running; then
         down # what an interrupted start or a reboot left
         trap give_up EXIT
