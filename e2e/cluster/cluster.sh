@@ -121,7 +121,7 @@ case $command in
     status) status ;;
     load) need_root; need_running; lock; load "$@" ;;
     restart | stop | start) need_root; need_running; "$command"_component "${1:?name a component: $COMPONENTS}" ;;
-    exec) need_root; need_running; inside "$@" ;;
+    exec) need_root; need_running; inside env --chdir="$PWD" "$@" ;;
     kubectl) need_running; exec kubectl --kubeconfig "$state/kubeconfig" "$@" ;;
     logs) echo "$state/log" ;;
     build) exec "$here/build.sh" "$@" ;;
