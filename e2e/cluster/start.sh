@@ -91,7 +91,10 @@ give_up() {
 }
 
 up() {
-    local begun=$SECONDS
+    local begun=$SECONDS program
+    for program in kubectl jq curl openssl nsenter ip iptables runc; do
+        command -v $program >/dev/null || fail "$program is missing: call this through ./justw cluster, which installs it"
+    done
     "$here/build.sh" kubernetes etcd containerd coredns kwok
     if ! running; then
         down # what an interrupted start or a reboot left
