@@ -37,19 +37,18 @@ finish() {
 }
 
 build() {
-    local name=$1 folder packages package program flags='-s -w' tags='' begun=$SECONDS
+    local name=$1 folder packages package program flags='-s -w' begun=$SECONDS
     folder=$(tool_folder "$name")
     command -v go >/dev/null || fail "Go is missing: call this through ./justw cluster, which installs it"
     say "compiling $name (once)"
     mkdir -p "$folder.partial" "$GOTMPDIR"
     cd "$here/tools/$name"
     [ ! -e ldflags ] || flags+=" $(cat ldflags)"
-    [ ! -e tags ] || tags=$(cat tags)
     packages=$(go mod edit -json | jq -r '.Tool[].Path')
     for package in $packages; do
         program=$(program_name "$name" "$package")
         [ ! -x "$folder.partial/$program" ] || continue
-        go build -mod=readonly -trimpath -buildvcs=false -tags "$tags" -ldflags "$flags" \
+        go build -mod=readonly -trimpath -buildvcs=false -ldflags "$flags" \
             -o "$folder.partial/$program.new" "$package" ||
             fail "could not compile $program; the lines above say why"
         mv "$folder.partial/$program.new" "$folder.partial/$program"
