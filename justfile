@@ -110,6 +110,7 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
 # Writes the manifests of the resources that the types in crds/ describe.
 crds:
     @cargo run --quiet -p llm-memory-crds --bin crdgen charts/llm-memory-crds/templates
+
 # A Kubernetes cluster of one node on this machine, for tests: up, down, status, load IMAGE, ... (help).
 [positional-arguments]
 cluster *ARGS:

@@ -14,7 +14,7 @@ pub struct McpSpec {
     /// Port of the Service. MCP is served at `/mcp`.
     #[serde(default = "port")]
     #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
+    pub port: i32,
     /// Address under which agents outside the cluster reach the store, for the OAuth metadata,
     /// such as `https://memory.example.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ impl Default for McpSpec {
     }
 }
 
-const fn port() -> u16 {
+const fn port() -> i32 {
     3000
 }
 
@@ -93,7 +93,7 @@ pub struct AuthSpec {
     /// Minutes that former tokens stay valid after a rotation.
     #[serde(default = "a_day")]
     #[schemars(range(min = 0, max = 525_600))]
-    pub rotate_overlap_minutes: u32,
+    pub rotate_overlap_minutes: i32,
     /// The identity provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcSpec>,
@@ -118,7 +118,7 @@ fn audience() -> String {
     "llm-memory".to_owned()
 }
 
-const fn a_day() -> u32 {
+const fn a_day() -> i32 {
     1440
 }
 

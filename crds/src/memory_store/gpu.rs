@@ -28,7 +28,7 @@ pub struct GpuSpec {
     /// How many of them.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
-    pub count: u32,
+    pub count: i32,
     /// Labels of nodes with hardware: must hold when Required, count in favour when Preferred.
     /// Left out, Preferred looks for `<resourceName>.present=true`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -61,7 +61,7 @@ fn nvidia() -> String {
     "nvidia.com/gpu".to_owned()
 }
 
-const fn one() -> u32 {
+const fn one() -> i32 {
     1
 }
 

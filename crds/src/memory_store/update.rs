@@ -19,7 +19,7 @@ pub struct UpdateSpec {
     /// back.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 10, max = 86_400))]
-    pub ready_timeout_seconds: u32,
+    pub ready_timeout_seconds: i32,
 }
 
 impl Default for UpdateSpec {
@@ -36,7 +36,7 @@ const fn yes() -> bool {
     true
 }
 
-const fn five_minutes() -> u32 {
+const fn five_minutes() -> i32 {
     300
 }
 

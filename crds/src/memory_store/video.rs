@@ -20,7 +20,7 @@ pub struct VideoSpec {
     /// Constant rate factor of the lossy codecs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 63))]
-    pub crf: Option<u8>,
+    pub crf: Option<i32>,
     /// Speed against size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<VideoPreset>,

@@ -1,15 +1,17 @@
 //! The reconciler of MemoryStore: a line of stages, one file each.
 //!
 //! ```text
-//! validate -> dereference -> rollout -> build -> apply -> update_status
-//!  (pure)      (client)       (pure)    (pure)  (client)   (pure, then client)
+//! validate -> dereference -> decide, rollout -> build -> apply -> update_status
+//!  (pure)      (client)     (client)  (pure)   (pure)  (client)  (pure, then client)
 //! ```
 //!
 //! A stage that cannot go on ends the line with a status that says why; what runs goes on running.
 //! Every stage may be cut off at any moment: the next run begins from what the cluster has.
 
+mod apply;
 pub mod build;
 pub mod conditions;
+mod decide;
 pub mod dereference;
 mod events;
 pub mod pods;

@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::conditions::{PROGRESSING, accepted, progressing};
-use llm_memory_crds::memory_store::{AuthMode, UpdatePhase};
+use llm_memory_crds::memory_store::UpdatePhase;
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
 use thiserror::Error;
 
-use super::build::{self, Input, KeptTemplate, Resources};
+use super::apply::{apply, claim_size};
 use super::conditions::{Now, merge};
+use super::decide::{ask, begin_verification, decide};
 use super::dereference::{DereferenceError, Found, dereference};
-use super::rollout::{self, Plan, PodState, Replace, Situation, Verification};
-use super::tokens::{self, TokensError};
+use super::rollout::{Plan, PodState, Replace};
+use super::tokens::TokensError;
 use super::update_status::{self, Observed};
 use super::validate::{Store, validate};
-use super::{events, pods, quantity};
-use crate::apply::{ApplyError, Desired, Outcome};
+use super::{events, pods};
+use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::names::{EDITION, FIELD_MANAGER, INPUTS};
-use crate::probes::{Answer, Target};
-use crate::server_api::JobState;
+use crate::names::FIELD_MANAGER;
+use crate::probes::Answer;
 
 /// A store that nothing happens to is looked at this often, and a bit.
 const IDLE: Duration = Duration::from_secs(300);
@@ -229,294 +229,6 @@ fn next_look(
         .fold(idle, Duration::min)
 }
 
-/// The pod that can be asked is asked; of others, what was said last is known.
-fn ask(
-    context: &Context,
-    reference: &ObjectRef<MemoryStore>,
-    store: &Store,
-    found: &Found,
-    before: &MemoryStoreStatus,
-) -> (Answer, Option<Target>) {
-    let pod = found.pod.as_deref().filter(|pod| store.spec.replicas == 1 && pods::is_ready(pod));
-    let Some(pod) = pod else {
-        let last = context.probes.unwatch(reference).unwrap_or_default();
-        // Figures stay; that somebody answered does not.
-        return (Answer { handshake: None, job: None, ..last }, None);
-    };
-    let auth = &store.spec.mcp.auth;
-    let scheme = if found.tls.is_some() { "https" } else { "http" };
-    let job = before
-        .update
-        .as_ref()
-        .filter(|update| update.phase == UpdatePhase::Verifying)
-        .and_then(|update| update.verify_job.clone());
-    let target = Target {
-        base: format!("{scheme}://{}:{}", store.names.host(), store.spec.mcp.port),
-        authority: found.authority.clone(),
-        audience: (auth.mode != AuthMode::None).then(|| auth.audience.clone()),
-        pod: pod.uid().unwrap_or_default(),
-        job,
-    };
-    (context.probes.watch(reference, target.clone()), Some(target))
-}
-
-fn decide(
-    context: &Context,
-    store: &Store,
-    found: &Found,
-    before: &MemoryStoreStatus,
-    answer: &Answer,
-    now: Timestamp,
-) -> Plan {
-    let running = found.stateful_set.as_deref().and_then(pods::image);
-    // A newer operator brings a newer default; stores keep the image that they were made with.
-    let wanted = store
-        .spec
-        .image
-        .clone()
-        .or_else(|| running.clone())
-        .or_else(|| before.image.clone())
-        .unwrap_or_else(|| context.settings.server_image.clone());
-    if store.spec.paused {
-        return Plan {
-            image: running.unwrap_or(wanted),
-            update: before.update.clone(),
-            verify: false,
-            replace: Replace::Never,
-            pending: false,
-        };
-    }
-    let answers = matches!(answer.handshake, Some(Ok(_)));
-    rollout::plan(&Situation {
-        spec: &store.spec.update,
-        wanted: &wanted,
-        running: running.as_deref(),
-        hibernated: store.spec.replicas == 0,
-        restart_requested: restart_is_due(store, found.pod.as_deref()),
-        pod: pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), answers),
-        update: before.update.as_ref(),
-        verification: verification(answer),
-        now,
-    })
-}
-
-fn restart_is_due(store: &Store, pod: Option<&Pod>) -> bool {
-    let made = pod.and_then(|pod| pod.metadata.creation_timestamp.as_ref());
-    match (store.restart_requested, made) {
-        (Some(wish), Some(made)) => made.0 < wish,
-        (Some(_), None) | (None, _) => false,
-    }
-}
-
-fn verification(answer: &Answer) -> Verification {
-    match &answer.job {
-        None => Verification::None,
-        Some(Err(reason)) => Verification::Failed(reason.clone()),
-        Some(Ok(job)) => {
-            let summary = || job.summary.clone().unwrap_or_else(|| "damage was found".to_owned());
-            match job.state {
-                JobState::Pending | JobState::Running => Verification::Running,
-                JobState::Succeeded => Verification::Intact,
-                JobState::Finding => Verification::Damaged(summary()),
-                JobState::Failed | JobState::Cancelled => {
-                    let error = job.error.as_ref().and_then(|error| error.get("message")?.as_str());
-                    Verification::Failed(error.map_or_else(summary, str::to_owned))
-                }
-            }
-        }
-    }
-}
-
-/// Asks the server to verify itself. When it does not take the job, the next run asks again.
-async fn begin_verification(
-    context: &Context,
-    store: &Store,
-    plan: &mut Plan,
-    target: Option<&Target>,
-) {
-    let (Some(update), Some(target)) = (plan.update.as_mut(), target) else { return };
-    let wish = store.restart_requested.map(|wish| wish.to_string());
-    let attempt = crate::hash::of(&json!([store.uid, store.generation, update.to, wish]));
-    let asked = match context.probes.server(target).await {
-        Ok(server) => server.verify(&format!("update-{attempt}")).await,
-        Err(error) => Err(error),
-    };
-    match asked {
-        Ok(job) => update.verify_job = Some(job.id),
-        Err(error) => tracing::warn!(
-            namespace = store.names.namespace, name = store.names.store, %error,
-            "the server did not take the verification before the update"
-        ),
-    }
-}
-
-struct Applied {
-    refused_claim: Option<String>,
-    next_token_end: Option<Timestamp>,
-}
-
-async fn apply(
-    object: &MemoryStore,
-    context: &Context,
-    store: &Store,
-    found: &Found,
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<Applied, Error> {
-    let existing = found.tokens.as_ref().and_then(|secret| secret.data.as_ref());
-    let planned = tokens::plan(&store.spec.mcp.auth, existing, now, rand::random)?;
-    let size = claim_size(store, found);
-    let mut input = Input {
-        store,
-        image: &plan.image,
-        operator: &context.settings.identity,
-        cluster_domain: &context.settings.cluster_domain,
-        apis: context.cluster.apis,
-        tls: found.tls.clone(),
-        tokens: planned.as_ref().map(|planned| planned.data.clone()),
-        claim_size: &size,
-        keep: None,
-    };
-    input.keep = kept_template(&input, found);
-    let resources = build::build(&input);
-    let (refused_claim, changed) =
-        apply_all(context, store, &resources, found.claim.is_some()).await?;
-    if changed > 0 {
-        tracing::info!(
-            namespace = store.names.namespace,
-            name = store.names.store,
-            changed,
-            "objects applied"
-        );
-    }
-    if let Some(planned) = planned.as_ref().filter(|planned| !planned.made.is_empty()) {
-        let note = format!("made tokens: {}", planned.made.join(", "));
-        events::publish(context, object, EventType::Normal, "TokensMade", note, "MakeTokens").await;
-    }
-    Ok(Applied { refused_claim, next_token_end: planned.and_then(|planned| planned.next_end) })
-}
-
-/// The template that runs, when an older operator made it from the same words.
-fn kept_template(input: &Input<'_>, found: &Found) -> Option<KeptTemplate> {
-    let set = found.stateful_set.as_deref()?;
-    let edition = pods::annotation(set, EDITION)?;
-    if edition == build::EDITION || pods::annotation(set, INPUTS)? != build::inputs(input) {
-        return None;
-    }
-    Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition })
-}
-
-/// Applies everything, the StatefulSet last. Answers why the claim does not grow, when it does not,
-/// and how many objects were written.
-async fn apply_all(
-    context: &Context,
-    store: &Store,
-    resources: &Resources,
-    claim_exists: bool,
-) -> Result<(Option<String>, usize), Error> {
-    // A new kind of object cannot be forgotten here: this does not compile without it.
-    let Resources {
-        service_accounts,
-        config_map,
-        secret,
-        services,
-        network_policy,
-        disruption_budget,
-        claim,
-        certificate,
-        service_monitor,
-        prometheus_rule,
-        cron_jobs,
-        stateful_set,
-    } = resources;
-    let mut desired = Vec::new();
-    for account in service_accounts {
-        desired.push(Desired::of(account)?);
-    }
-    desired.push(Desired::of(config_map)?);
-    if let Some(secret) = secret {
-        desired.push(Desired::of(secret)?);
-    }
-    for service in services {
-        desired.push(Desired::of(service)?);
-    }
-    if let Some(policy) = network_policy {
-        desired.push(Desired::of(policy)?);
-    }
-    desired.push(Desired::of(disruption_budget)?);
-    for object in [certificate, service_monitor, prometheus_rule].into_iter().flatten() {
-        let types = object.types.clone().unwrap_or_default();
-        if let Ok(kind) = kube::core::GroupVersionKind::try_from(&types) {
-            desired.push(Desired::dynamic(ApiResource::from_gvk(&kind), object)?);
-        }
-    }
-    for cron_job in cron_jobs {
-        desired.push(Desired::of(cron_job)?);
-    }
-    let mut changed = 0;
-    let mut refused_claim = None;
-    if let Some(claim) = claim {
-        match context.applier.apply(&Desired::of(claim)?, &store.uid).await {
-            Ok(outcome) => changed += usize::from(outcome != Outcome::Unchanged),
-            // The class does not let it grow; the store serves on with what it has.
-            Err(ApplyError::Api { source, .. }) if claim_exists && is_refusal(&source) => {
-                refused_claim = Some(source.to_string());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    desired.push(Desired::of(stateful_set)?);
-    for object in &desired {
-        let outcome = context.applier.apply(object, &store.uid).await?;
-        changed += usize::from(outcome != Outcome::Unchanged);
-    }
-    changed += remove_unwanted(context, store, resources).await?;
-    Ok((refused_claim, changed))
-}
-
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403 || status.code == 422)
-}
-
-/// Objects that a spec can do without, and that an earlier spec had.
-async fn remove_unwanted(
-    context: &Context,
-    store: &Store,
-    resources: &Resources,
-) -> Result<usize, Error> {
-    use k8s_openapi::api::networking::v1::NetworkPolicy;
-    let names = &store.names;
-    let apis = context.cluster.apis;
-    let dynamic = |group: &str, kind: &str| {
-        ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, "v1", kind))
-    };
-    let mut unwanted = Vec::new();
-    if resources.network_policy.is_none() {
-        unwanted.push((ApiResource::erase::<NetworkPolicy>(&()), names.main()));
-    }
-    if resources.service_monitor.is_none() && apis.service_monitor {
-        unwanted.push((dynamic("monitoring.coreos.com", "ServiceMonitor"), names.main()));
-    }
-    if resources.prometheus_rule.is_none() && apis.prometheus_rule {
-        unwanted.push((dynamic("monitoring.coreos.com", "PrometheusRule"), names.main()));
-    }
-    if resources.certificate.is_none() && apis.certificate {
-        unwanted.push((dynamic("cert-manager.io", "Certificate"), names.certificate()));
-    }
-    let mut removed = 0;
-    for (resource, name) in unwanted {
-        let gone = context.applier.remove(&resource, &names.namespace, &name, &store.uid).await?;
-        removed += usize::from(gone);
-    }
-    Ok(removed)
-}
-
-fn claim_size(store: &Store, found: &Found) -> String {
-    let wanted = store.spec.storage.size.0.as_str();
-    let has = found.claim.as_deref().and_then(pods::request);
-    has.as_deref().map_or(wanted, |has| quantity::larger(wanted, has)).to_owned()
-}
-
 fn selector(store: &Store) -> String {
     let labels = store.names.selector();
     labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
@@ -534,10 +246,10 @@ async fn replace_pod(
     let answers = matches!(answer.handshake, Some(Ok(_)));
     let state = pods::state(Some(pod), found.stateful_set.as_deref(), answers);
     let due = match (plan.replace, state) {
-        (Replace::Never, _) | (_, PodState::Absent | PodState::Unknown { .. }) => false,
-        (Replace::Outdated, PodState::Current { .. }) => false,
-        (Replace::Outdated, PodState::Outdated { .. }) => true,
-        (Replace::Always, PodState::Current { .. } | PodState::Outdated { .. }) => true,
+        (Replace::Outdated | Replace::Always, PodState::Outdated { .. })
+        | (Replace::Always, PodState::Current { .. }) => true,
+        (Replace::Never | Replace::Outdated, _)
+        | (Replace::Always, PodState::Absent | PodState::Unknown { .. }) => false,
     };
     if !due {
         return Ok(());

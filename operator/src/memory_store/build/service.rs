@@ -24,7 +24,7 @@ pub(super) fn services(input: &Input<'_>) -> [Service; 2] {
             ports: Some(vec![ServicePort {
                 // So that meshes and gateways know what they carry.
                 app_protocol: Some(text(if input.tls.is_some() { "https" } else { "http" })),
-                ..port("mcp", i32::from(input.store.spec.mcp.port))
+                ..port("mcp", input.store.spec.mcp.port)
             }]),
             ..ServiceSpec::default()
         }),

@@ -204,7 +204,7 @@ fn another_template_is_another_edition() {
 
 #[test]
 fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
-    let mut object = MemoryStore::new("notes", Default::default());
+    let mut object = MemoryStore::new("notes", llm_memory_crds::MemoryStoreSpec::default());
     object.metadata.namespace = Some("team".to_owned());
     object.metadata.uid = Some("u".to_owned());
     let store = validate(&object).unwrap();

@@ -1,0 +1,188 @@
+//! Stage 5, needs a client: builds, and applies every object; removes what a former spec wanted.
+
+use jiff::Timestamp;
+use kube::api::ApiResource;
+use kube::runtime::events::EventType;
+use llm_memory_crds::MemoryStore;
+
+use super::build::{self, Input, KeptTemplate, Resources};
+use super::dereference::Found;
+use super::reconcile::Error;
+use super::rollout::Plan;
+use super::validate::Store;
+use super::{events, pods, quantity, tokens};
+use crate::apply::{ApplyError, Desired, Outcome};
+use crate::context::Context;
+use crate::names::{EDITION, INPUTS};
+
+/// What applying came to.
+pub(super) struct Applied {
+    /// Why the claim does not grow, when it does not.
+    pub(super) refused_claim: Option<String>,
+    /// When a former token ends next.
+    pub(super) next_token_end: Option<Timestamp>,
+}
+
+/// Brings all objects of `store` to what they should be.
+pub(super) async fn apply(
+    object: &MemoryStore,
+    context: &Context,
+    store: &Store,
+    found: &Found,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<Applied, Error> {
+    let existing = found.tokens.as_ref().and_then(|secret| secret.data.as_ref());
+    let planned = tokens::plan(&store.spec.mcp.auth, existing, now, rand::random)?;
+    let size = claim_size(store, found);
+    let mut input = Input {
+        store,
+        image: &plan.image,
+        operator: &context.settings.identity,
+        cluster_domain: &context.settings.cluster_domain,
+        apis: context.cluster.apis,
+        tls: found.tls.clone(),
+        tokens: planned.as_ref().map(|planned| planned.data.clone()),
+        claim_size: &size,
+        keep: None,
+    };
+    input.keep = kept_template(&input, found);
+    let resources = build::build(&input);
+    let (refused_claim, changed) =
+        apply_all(context, store, &resources, found.claim.is_some()).await?;
+    if changed > 0 {
+        tracing::info!(
+            namespace = store.names.namespace,
+            name = store.names.store,
+            changed,
+            "objects applied"
+        );
+    }
+    if let Some(planned) = planned.as_ref().filter(|planned| !planned.made.is_empty()) {
+        let note = format!("made tokens: {}", planned.made.join(", "));
+        events::publish(context, object, EventType::Normal, "TokensMade", note, "MakeTokens").await;
+    }
+    Ok(Applied { refused_claim, next_token_end: planned.and_then(|planned| planned.next_end) })
+}
+
+/// The template that runs, when an older operator made it from the same words.
+fn kept_template(input: &Input<'_>, found: &Found) -> Option<KeptTemplate> {
+    let set = found.stateful_set.as_deref()?;
+    let edition = pods::annotation(set, EDITION)?;
+    if edition == build::EDITION || pods::annotation(set, INPUTS)? != build::inputs(input) {
+        return None;
+    }
+    Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition })
+}
+
+/// Applies everything, the StatefulSet last. Answers why the claim does not grow, when it does not,
+/// and how many objects were written.
+async fn apply_all(
+    context: &Context,
+    store: &Store,
+    resources: &Resources,
+    claim_exists: bool,
+) -> Result<(Option<String>, usize), Error> {
+    // A new kind of object cannot be forgotten here: this does not compile without it.
+    let Resources {
+        service_accounts,
+        config_map,
+        secret,
+        services,
+        network_policy,
+        disruption_budget,
+        claim,
+        certificate,
+        service_monitor,
+        prometheus_rule,
+        cron_jobs,
+        stateful_set,
+    } = resources;
+    let mut desired = Vec::new();
+    for account in service_accounts {
+        desired.push(Desired::of(account)?);
+    }
+    desired.push(Desired::of(config_map)?);
+    if let Some(secret) = secret {
+        desired.push(Desired::of(secret)?);
+    }
+    for service in services {
+        desired.push(Desired::of(service)?);
+    }
+    if let Some(policy) = network_policy {
+        desired.push(Desired::of(policy)?);
+    }
+    desired.push(Desired::of(disruption_budget)?);
+    for object in [certificate, service_monitor, prometheus_rule].into_iter().flatten() {
+        let types = object.types.clone().unwrap_or_default();
+        if let Ok(kind) = kube::core::GroupVersionKind::try_from(&types) {
+            desired.push(Desired::dynamic(ApiResource::from_gvk(&kind), object)?);
+        }
+    }
+    for cron_job in cron_jobs {
+        desired.push(Desired::of(cron_job)?);
+    }
+    let mut changed = 0;
+    let mut refused_claim = None;
+    if let Some(claim) = claim {
+        match context.applier.apply(&Desired::of(claim)?, &store.uid).await {
+            Ok(outcome) => changed += usize::from(outcome != Outcome::Unchanged),
+            // The class does not let it grow; the store serves on with what it has.
+            Err(ApplyError::Api { source, .. }) if claim_exists && is_refusal(&source) => {
+                refused_claim = Some(source.to_string());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    desired.push(Desired::of(stateful_set)?);
+    for object in &desired {
+        let outcome = context.applier.apply(object, &store.uid).await?;
+        changed += usize::from(outcome != Outcome::Unchanged);
+    }
+    changed += remove_unwanted(context, store, resources).await?;
+    Ok((refused_claim, changed))
+}
+
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 || status.code == 422)
+}
+
+/// Objects that a spec can do without, and that an earlier spec had.
+async fn remove_unwanted(
+    context: &Context,
+    store: &Store,
+    resources: &Resources,
+) -> Result<usize, Error> {
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    let names = &store.names;
+    let apis = context.cluster.apis;
+    let dynamic = |group: &str, kind: &str| {
+        ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, "v1", kind))
+    };
+    let mut unwanted = Vec::new();
+    if resources.network_policy.is_none() {
+        unwanted.push((ApiResource::erase::<NetworkPolicy>(&()), names.main()));
+    }
+    if resources.service_monitor.is_none() && apis.service_monitor {
+        unwanted.push((dynamic("monitoring.coreos.com", "ServiceMonitor"), names.main()));
+    }
+    if resources.prometheus_rule.is_none() && apis.prometheus_rule {
+        unwanted.push((dynamic("monitoring.coreos.com", "PrometheusRule"), names.main()));
+    }
+    if resources.certificate.is_none() && apis.certificate {
+        unwanted.push((dynamic("cert-manager.io", "Certificate"), names.certificate()));
+    }
+    let mut removed = 0;
+    for (resource, name) in unwanted {
+        let gone = context.applier.remove(&resource, &names.namespace, &name, &store.uid).await?;
+        removed += usize::from(gone);
+    }
+    Ok(removed)
+}
+
+/// The size asked for, or the larger one that a kept claim has.
+pub(super) fn claim_size(store: &Store, found: &Found) -> String {
+    let wanted = store.spec.storage.size.0.as_str();
+    let has = found.claim.as_deref().and_then(pods::request);
+    has.as_deref().map_or(wanted, |has| quantity::larger(wanted, has)).to_owned()
+}

@@ -1,0 +1,140 @@
+//! Between the pure stage of the rollout and the world: asks the server, turns what is known into a
+//! [`Situation`], and starts the verification that a plan wants.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use llm_memory_crds::memory_store::{AuthMode, UpdatePhase};
+use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
+use serde_json::json;
+
+use super::dereference::Found;
+use super::pods;
+use super::rollout::{self, Plan, Replace, Situation, Verification};
+use super::validate::Store;
+use crate::context::Context;
+use crate::probes::{Answer, Target};
+use crate::server_api::JobState;
+
+/// The pod that can be asked is asked; of others, what was said last is known.
+pub(super) fn ask(
+    context: &Context,
+    reference: &ObjectRef<MemoryStore>,
+    store: &Store,
+    found: &Found,
+    before: &MemoryStoreStatus,
+) -> (Answer, Option<Target>) {
+    let pod = found.pod.as_deref().filter(|pod| store.spec.replicas == 1 && pods::is_ready(pod));
+    let Some(pod) = pod else {
+        let last = context.probes.unwatch(reference).unwrap_or_default();
+        // Figures stay; that somebody answered does not.
+        return (Answer { handshake: None, job: None, ..last }, None);
+    };
+    let auth = &store.spec.mcp.auth;
+    let scheme = if found.tls.is_some() { "https" } else { "http" };
+    let job = before
+        .update
+        .as_ref()
+        .filter(|update| update.phase == UpdatePhase::Verifying)
+        .and_then(|update| update.verify_job.clone());
+    let target = Target {
+        base: format!("{scheme}://{}:{}", store.names.host(), store.spec.mcp.port),
+        authority: found.authority.clone(),
+        audience: (auth.mode != AuthMode::None).then(|| auth.audience.clone()),
+        pod: pod.uid().unwrap_or_default(),
+        job,
+    };
+    (context.probes.watch(reference, target.clone()), Some(target))
+}
+
+/// Decides about image and pod.
+pub(super) fn decide(
+    context: &Context,
+    store: &Store,
+    found: &Found,
+    before: &MemoryStoreStatus,
+    answer: &Answer,
+    now: Timestamp,
+) -> Plan {
+    let running = found.stateful_set.as_deref().and_then(pods::image);
+    // A newer operator brings a newer default; stores keep the image that they were made with.
+    let wanted = store
+        .spec
+        .image
+        .clone()
+        .or_else(|| running.clone())
+        .or_else(|| before.image.clone())
+        .unwrap_or_else(|| context.settings.server_image.clone());
+    if store.spec.paused {
+        return Plan {
+            image: running.unwrap_or(wanted),
+            update: before.update.clone(),
+            verify: false,
+            replace: Replace::Never,
+            pending: false,
+        };
+    }
+    let answers = matches!(answer.handshake, Some(Ok(_)));
+    rollout::plan(&Situation {
+        spec: &store.spec.update,
+        wanted: &wanted,
+        running: running.as_deref(),
+        hibernated: store.spec.replicas == 0,
+        restart_requested: restart_is_due(store, found.pod.as_deref()),
+        pod: pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), answers),
+        update: before.update.as_ref(),
+        verification: verification(answer),
+        now,
+    })
+}
+
+fn restart_is_due(store: &Store, pod: Option<&Pod>) -> bool {
+    let made = pod.and_then(|pod| pod.metadata.creation_timestamp.as_ref());
+    match (store.restart_requested, made) {
+        (Some(wish), Some(made)) => made.0 < wish,
+        (Some(_), None) | (None, _) => false,
+    }
+}
+
+fn verification(answer: &Answer) -> Verification {
+    match &answer.job {
+        None => Verification::None,
+        Some(Err(reason)) => Verification::Failed(reason.clone()),
+        Some(Ok(job)) => {
+            let summary = || job.summary.clone().unwrap_or_else(|| "damage was found".to_owned());
+            match job.state {
+                JobState::Pending | JobState::Running => Verification::Running,
+                JobState::Succeeded => Verification::Intact,
+                JobState::Finding => Verification::Damaged(summary()),
+                JobState::Failed | JobState::Cancelled => {
+                    let error = job.error.as_ref().and_then(|error| error.get("message")?.as_str());
+                    Verification::Failed(error.map_or_else(summary, str::to_owned))
+                }
+            }
+        }
+    }
+}
+
+/// Asks the server to verify itself. When it does not take the job, the next run asks again.
+pub(super) async fn begin_verification(
+    context: &Context,
+    store: &Store,
+    plan: &mut Plan,
+    target: Option<&Target>,
+) {
+    let (Some(update), Some(target)) = (plan.update.as_mut(), target) else { return };
+    let wish = store.restart_requested.map(|wish| wish.to_string());
+    let attempt = crate::hash::of(&json!([store.uid, store.generation, update.to, wish]));
+    let asked = match context.probes.server(target).await {
+        Ok(server) => server.verify(&format!("update-{attempt}")).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(job) => update.verify_job = Some(job.id),
+        Err(error) => tracing::warn!(
+            namespace = store.names.namespace, name = store.names.store, %error,
+            "the server did not take the verification before the update"
+        ),
+    }
+}
