@@ -90,6 +90,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<Exit, Fa
             context.printer.answer(&json!({ "name": token, "token": value }), || value.clone())?;
         }
         Command::Rotate { name } => {
+            made_by_operator(&context.store(name).await?, name)?;
             let at = format!("{:.0}", Timestamp::now());
             let auth = json!({ "rotateAt": at });
             let store =
@@ -151,6 +152,21 @@ fn is_mapped(store: &MemoryStore, namespace: &str, name: &str, own_namespace: &s
     })
 }
 
+/// Refuses a store that has no static tokens of the operator's making.
+fn made_by_operator(store: &MemoryStore, name: &str) -> Result<(), Failure> {
+    let auth = &store.spec.mcp.auth;
+    let reason = if auth.mode == AuthMode::None {
+        "its spec.mcp.auth.mode is None, so there are no tokens".to_owned()
+    } else if let Some(own) = &auth.secret_name {
+        format!(
+            "its tokens are in your own Secret {own}, which holds only their hashes. Use a token that you kept, or `kubectl memory token create`"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Refused { object: format!("memorystore {name}"), reason })
+}
+
 /// A static token of the operator's Secret.
 pub(crate) async fn fixed(
     context: &Context,
@@ -158,17 +174,7 @@ pub(crate) async fn fixed(
     name: &str,
     token: &str,
 ) -> Result<String, Failure> {
-    let refuse =
-        |reason: String| Failure::Refused { object: format!("memorystore {name}"), reason };
-    let auth = &store.spec.mcp.auth;
-    if auth.mode == AuthMode::None {
-        return Err(refuse("its spec.mcp.auth.mode is None, so there are no tokens".to_owned()));
-    }
-    if let Some(own) = &auth.secret_name {
-        return Err(refuse(format!(
-            "its tokens are in your own Secret {own}, which holds only their hashes. Use a token that you kept, or `kubectl memory token create`"
-        )));
-    }
+    made_by_operator(store, name)?;
     let secret = names::tokens(name);
     let missing = "the operator makes it; `kubectl memory status` shows whether it could";
     let found = context
@@ -179,10 +185,11 @@ pub(crate) async fn fixed(
     let data = found.data.unwrap_or_default();
     let Some(value) = data.get(token) else {
         let known: Vec<_> = data.keys().map(String::as_str).collect();
-        return Err(refuse(format!(
+        let reason = format!(
             "its Secret {secret} has no token {token:?}; there are: {}. Choose one with --name, or add it to spec.mcp.auth.tokens",
             known.join(", ")
-        )));
+        );
+        return Err(Failure::Refused { object: format!("memorystore {name}"), reason });
     };
     Ok(String::from_utf8_lossy(&value.0).trim().to_owned())
 }

@@ -21,6 +21,7 @@ pub(super) fn findings(observed: &Observed, now: Timestamp) -> Vec<Finding> {
             findings.extend(container(pod, now));
             findings.push(limits(pod));
         }
+        None if observed.unreadable.contains_key("pod") => {}
         None if observed.store.spec.replicas == 0 => {
             findings.push(Finding::ok("pod", "none, since the store is hibernated"));
         }
@@ -30,9 +31,11 @@ pub(super) fn findings(observed: &Observed, now: Timestamp) -> Vec<Finding> {
             "`kubectl memory status` shows why; is the operator running?",
         )),
     }
-    findings.push(claim(observed));
+    if !observed.unreadable.contains_key("claim") {
+        findings.push(claim(observed));
+    }
     findings.extend(volume(observed));
-    findings.extend(observed.unreadable.iter().map(|failure| {
+    findings.extend(observed.unreadable.values().map(|failure| {
         Finding::warning("rights", failure.clone(), "the check is incomplete without")
     }));
     findings
@@ -195,7 +198,7 @@ mod tests {
             claim: Some(fixtures::claim()),
             cron_jobs: Vec::new(),
             warnings: Vec::new(),
-            unreadable: Vec::new(),
+            unreadable: std::collections::BTreeMap::new(),
         }
     }
 
@@ -240,6 +243,17 @@ mod tests {
         let first = &findings(&observed, fixtures::now())[0];
         assert_eq!(first.level, super::super::Level::Critical);
         assert_eq!(first.message, "no node takes it: 0/3 nodes are available");
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_unknown_and_not_absent() {
+        let mut observed = observed();
+        (observed.pod, observed.claim) = (None, None);
+        observed.unreadable.insert("pod", "not allowed to read pod prod/mem-0".to_owned());
+        observed.unreadable.insert("claim", "not allowed to read the claim".to_owned());
+        let found = findings(&observed, fixtures::now());
+        let subjects: Vec<_> = found.iter().map(|it| (it.level, it.subject)).collect();
+        assert_eq!(subjects, [(super::super::Level::Warning, "rights"); 2]);
     }
 
     #[test]

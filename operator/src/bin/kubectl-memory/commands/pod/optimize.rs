@@ -60,10 +60,11 @@ fn sample(metrics: &DynamicObject) -> Option<Usage> {
 /// Recommendations; pure.
 pub(super) fn findings(observed: &Observed, usage: Option<&Usage>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match (observed.pod.as_ref().and_then(resources), usage) {
-        (Some(resources), Some(usage)) => {
-            findings.push(memory(resources, *usage));
-            findings.push(cpu(resources, *usage));
+    match (&observed.pod, usage) {
+        (Some(pod), Some(usage)) => {
+            let resources = resources(pod);
+            findings.push(memory(&resources, *usage));
+            findings.push(cpu(&resources, *usage));
         }
         (None, _) => findings.push(Finding::ok("usage", "no data: there is no pod")),
         (Some(_), None) => findings.push(Finding::ok(
@@ -84,9 +85,10 @@ pub(super) fn findings(observed: &Observed, usage: Option<&Usage>) -> Vec<Findin
     findings
 }
 
-fn resources(pod: &Pod) -> Option<&ResourceRequirements> {
-    let server = pod.spec.as_ref()?.containers.iter().find(|it| it.name == names::SERVER)?;
-    server.resources.as_ref()
+fn resources(pod: &Pod) -> ResourceRequirements {
+    let containers = pod.spec.iter().flat_map(|it| &it.containers);
+    let server = containers.into_iter().find(|it| it.name == names::SERVER);
+    server.and_then(|it| it.resources.clone()).unwrap_or_default()
 }
 
 fn number(resources: &ResourceRequirements, limit: bool, name: &str) -> Option<f64> {
@@ -202,7 +204,7 @@ mod tests {
             claim: Some(fixtures::claim()),
             cron_jobs: Vec::new(),
             warnings: Vec::new(),
-            unreadable: Vec::new(),
+            unreadable: std::collections::BTreeMap::new(),
         }
     }
 

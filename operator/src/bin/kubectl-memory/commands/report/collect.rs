@@ -42,7 +42,7 @@ pub(super) async fn kit(context: &Context, name: &str, observed: &Observed, tail
     if let (Some(claim), Some(_)) = (&observed.claim, &observed.store.spec.storage.existing_claim) {
         object(&mut kit, "objects/persistentvolumeclaims/existing.yaml".to_owned(), claim);
     }
-    kit.problems.extend(observed.unreadable.iter().cloned());
+    kit.problems.extend(observed.unreadable.values().cloned());
     for kind in KINDS {
         objects(context, name, kind, &mut kit).await;
     }

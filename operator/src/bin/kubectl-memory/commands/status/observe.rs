@@ -1,5 +1,7 @@
 //! What the cluster has of a store.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::CronJob;
@@ -22,7 +24,8 @@ pub(crate) struct Observed {
     pub(crate) claim: Option<PersistentVolumeClaim>,
     pub(crate) cron_jobs: Vec<CronJob>,
     pub(crate) warnings: Vec<Event>,
-    pub(crate) unreadable: Vec<String>,
+    /// What could not be read, by kind, and why. It is unknown, and not absent.
+    pub(crate) unreadable: BTreeMap<&'static str, String>,
 }
 
 impl Observed {
@@ -39,11 +42,11 @@ impl Observed {
             list::<CronJob>(context, "cronjobs", &own),
             list::<Event>(context, "events", &warnings),
         );
-        let mut unreadable = Vec::new();
-        let pod = known(pod, &mut unreadable);
-        let claim = known(claim, &mut unreadable);
-        let cron_jobs = known(cron_jobs, &mut unreadable);
-        let mut warnings = known(warnings, &mut unreadable);
+        let mut unreadable = BTreeMap::new();
+        let pod = known("pod", pod, &mut unreadable);
+        let claim = known("claim", claim, &mut unreadable);
+        let cron_jobs = known("cronJobs", cron_jobs, &mut unreadable);
+        let mut warnings = known("events", warnings, &mut unreadable);
         warnings.retain(|event| {
             event.involved_object.name.as_deref().is_some_and(|object| names::belongs(name, object))
         });
@@ -51,9 +54,13 @@ impl Observed {
     }
 }
 
-fn known<T: Default>(read: Result<T, Failure>, unreadable: &mut Vec<String>) -> T {
+fn known<T: Default>(
+    kind: &'static str,
+    read: Result<T, Failure>,
+    unreadable: &mut BTreeMap<&'static str, String>,
+) -> T {
     read.unwrap_or_else(|failure| {
-        unreadable.push(failure.to_string());
+        unreadable.insert(kind, failure.to_string());
         T::default()
     })
 }

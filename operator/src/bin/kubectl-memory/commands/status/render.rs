@@ -17,9 +17,8 @@ pub(super) fn text(view: &View, now: Timestamp) -> String {
     section(&mut page, "Pod", fields(pod(view)));
     section(&mut page, "Routines", routines(view, now));
     section(&mut page, "Warnings", warnings(view, now));
-    if !view.unreadable.is_empty() {
-        section(&mut page, "Not shown", view.unreadable.join("\n"));
-    }
+    let unreadable: Vec<_> = view.unreadable.values().map(String::as_str).collect();
+    section(&mut page, "Not shown", unreadable.join("\n"));
     page
 }
 
@@ -109,6 +108,7 @@ fn server(view: &View, now: Timestamp) -> [(&'static str, Option<String>); 9] {
 fn volume(view: &View) -> [(&'static str, Option<String>); 5] {
     let storage = view.status.storage.clone().unwrap_or_default();
     let claim = view.claim.as_ref();
+    let absent = claim.is_none() && !view.unreadable.contains_key("claim");
     let class = claim.and_then(|it| it.storage_class.as_ref()).map(|it| format!(", class {it}"));
     [
         (
@@ -118,13 +118,19 @@ fn volume(view: &View) -> [(&'static str, Option<String>); 5] {
         ("requested", storage.requested),
         ("actual", storage.actual.or_else(|| claim.and_then(|it| it.capacity.clone()))),
         ("used", storage.used.or_else(|| storage.used_bytes.map(units::bytes))),
-        ("note", claim.is_none().then(|| "there is no claim yet".to_owned())),
+        ("note", absent.then(|| "there is no claim yet".to_owned())),
     ]
 }
 
 fn pod(view: &View) -> [(&'static str, Option<String>); 5] {
     let Some(pod) = &view.pod else {
-        let why = if view.replicas == 0 { "none, since the store is hibernated" } else { "none" };
+        let why = if view.unreadable.contains_key("pod") {
+            "unknown"
+        } else if view.replicas == 0 {
+            "none, since the store is hibernated"
+        } else {
+            "none"
+        };
         return [("name", Some(why.to_owned())), ("", None), ("", None), ("", None), ("", None)];
     };
     let last = pod.last_exit.as_ref().map(|it| format!(", last {it}")).unwrap_or_default();
@@ -186,7 +192,7 @@ mod tests {
             claim: Some(fixtures::claim()),
             cron_jobs: vec![fixtures::cron_job()],
             warnings: Vec::new(),
-            unreadable: Vec::new(),
+            unreadable: std::collections::BTreeMap::new(),
         }
     }
 
@@ -244,7 +250,7 @@ mod tests {
         observed.pod = None;
         observed.claim = None;
         observed.cron_jobs = Vec::new();
-        observed.unreadable = vec!["not allowed to read pod prod/mem-0".to_owned()];
+        observed.unreadable.insert("pod", "not allowed to read pod prod/mem-0".to_owned());
         let view = View::new(observed);
         assert!(!view.is_well());
         insta::assert_snapshot!(text(&view, fixtures::now()));

@@ -1,6 +1,7 @@
 //! What matters of all that was observed; pure.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
@@ -30,7 +31,7 @@ pub(super) struct View {
     pub(super) claim: Option<ClaimView>,
     pub(super) routines: Vec<RoutineView>,
     pub(super) warnings: Vec<WarningView>,
-    pub(super) unreadable: Vec<String>,
+    pub(super) unreadable: BTreeMap<&'static str, String>,
 }
 
 /// The pod.
