@@ -50,7 +50,8 @@ pub(crate) struct Store {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show how a store does: conditions, server, volume, pod, routines, warnings
+    /// Show how a store does: conditions, server, volume, pod, routines, warnings; exits with 1
+    /// when it is not well
     Status(status::Args),
     /// List stores
     List(list::Args),

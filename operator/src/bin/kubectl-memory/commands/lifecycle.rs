@@ -145,6 +145,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_paused_store_is_changed_but_not_waited_for() {
+        let (context, server) = fixtures::cluster();
+        let mut store = fixtures::store();
+        store.spec.paused = true;
+        let path = "/apis/llm-memory.dev/v1alpha1/namespaces/prod/memorystores/mem";
+        let script = server.answer(path, 200, serde_json::to_value(&store).unwrap());
+        let args =
+            Args { name: "mem".to_owned(), no_wait: false, timeout: Duration::from_secs(60) };
+        let (result, ()) = tokio::join!(scale(&context, &args, 0), script);
+        assert_eq!(result.unwrap(), Exit::Finding);
+    }
+
+    #[tokio::test]
+    async fn a_missing_store_is_named_with_what_to_do() {
+        let (context, server) = fixtures::cluster();
+        let path = "/apis/llm-memory.dev/v1alpha1/namespaces/prod/memorystores/mem";
+        let message = "memorystores.llm-memory.dev \"mem\" not found";
+        let script = server.refuse(path, 404, message);
+        let (result, ()) = tokio::join!(pause(&context, "mem", true), script);
+        insta::assert_snapshot!(result.unwrap_err(), @"memorystore mem was not found in namespace prod: `kubectl memory list -A` shows the stores there are; choose a namespace with -n");
+    }
+
+    #[tokio::test]
     async fn a_refused_spec_is_not_waited_for() {
         let mut store = fixtures::store();
         fixtures::condition(&mut store, "Accepted", "False", "InvalidSpec", "mcp.port is taken");

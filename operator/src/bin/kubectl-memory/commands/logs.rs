@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use crate::context::Context;
@@ -45,6 +46,18 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         context.api::<Pod>().log_stream(&pod, &params).await.map_err(|error| {
             context.object("pod", &pod, missing).failed("read the log of", error)
         })?;
-    tokio::io::copy(&mut log.compat(), &mut tokio::io::stdout()).await.map_err(Failure::Output)?;
-    Ok(Exit::Done)
+    let (mut log, mut out) = (log.compat(), tokio::io::stdout());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        // Reading and writing fail for different reasons, so they are told apart.
+        let count = log.read(&mut buffer).await.map_err(|source| Failure::Local {
+            what: format!("the log of pod {pod} broke off; `-f --tail 0` takes it up again"),
+            source,
+        })?;
+        let Some(lines) = buffer.get(..count).filter(|lines| !lines.is_empty()) else {
+            return Ok(Exit::Done);
+        };
+        out.write_all(lines).await.map_err(Failure::Output)?;
+        out.flush().await.map_err(Failure::Output)?;
+    }
 }

@@ -19,7 +19,8 @@ use crate::printer;
 pub(crate) enum Command {
     /// Look for trouble; exits with 1 for a warning and 2 for something critical
     Check(Store),
-    /// Recommend settings from what the cluster measures
+    /// Recommend settings from what the cluster measures; exits with 1 when there is something to
+    /// change
     Optimize(Store),
     /// Replace the pod, as `kubectl memory restart`
     Restart(restart::Args),
