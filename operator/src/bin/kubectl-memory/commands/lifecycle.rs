@@ -1,0 +1,179 @@
+//! `pause`, `resume`, `hibernate`, `wake`: what a field of the spec decides.
+
+use std::time::Duration;
+
+use llm_memory_crds::{MemoryStore, conditions};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::units;
+use crate::wait::{self, Seen, Wish};
+
+/// Flags of `hibernate` and `wake`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the MemoryStore
+    name: String,
+    /// Return once the change is written, without waiting for its effect
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait for the effect
+    #[arg(long, value_parser = units::duration, default_value = "5m")]
+    timeout: Duration,
+}
+
+/// Sets `spec.paused`.
+pub(crate) async fn pause(context: &Context, name: &str, paused: bool) -> Result<Exit, Failure> {
+    context.patch(name, &json!({ "spec": { "paused": paused } })).await?;
+    let word = if paused { "paused" } else { "resumed" };
+    tell(context, name, word)?;
+    Ok(Exit::Done)
+}
+
+/// Sets `spec.replicas`, and waits until the store is as it should be.
+pub(crate) async fn scale(context: &Context, args: &Args, replicas: i32) -> Result<Exit, Failure> {
+    let name = &args.name;
+    let store = context.patch(name, &json!({ "spec": { "replicas": replicas } })).await?;
+    let (wanted, what) = if replicas == 0 {
+        ("hibernated", "the store to hibernate")
+    } else {
+        ("awake", "the store to be ready")
+    };
+    if store.spec.paused {
+        context.printer.note(&format!(
+            "memorystore {name} is paused: the change takes effect after `kubectl memory resume {name}`"
+        ));
+        tell(context, name, "changed")?;
+        return Ok(Exit::Finding);
+    }
+    if args.no_wait {
+        tell(context, name, "changed")?;
+        return Ok(Exit::Done);
+    }
+    let generation = store.metadata.generation;
+    let remedy = format!("`kubectl memory status {name}` shows what holds it up.");
+    let wish =
+        Wish { object: context.store_object(name), what, remedy: &remedy, timeout: args.timeout };
+    wait::until(context, wish, |store| settled(context, name, store, generation, replicas)).await?;
+    tell(context, name, wanted)?;
+    Ok(Exit::Done)
+}
+
+fn tell(context: &Context, name: &str, result: &str) -> Result<(), Failure> {
+    let data = json!({
+        "kind": "MemoryStore", "namespace": context.namespace, "name": name, "result": result,
+    });
+    context.printer.answer(&data, || format!("memorystore {name} {result}"))
+}
+
+/// Whether the operator has brought the store to the number of replicas.
+fn settled(
+    context: &Context,
+    name: &str,
+    store: Option<&MemoryStore>,
+    generation: Option<i64>,
+    replicas: i32,
+) -> Seen<()> {
+    let Some(store) = store else {
+        return Seen::Hopeless(Failure::NotFound {
+            object: format!("memorystore {name}"),
+            namespace: context.namespace.clone(),
+            remedy: "it was deleted meanwhile".to_owned(),
+        });
+    };
+    let status = store.status.as_ref();
+    if status.and_then(|it| it.observed_generation) < generation {
+        return Seen::Pending("the operator has not seen the change yet".to_owned());
+    }
+    let find = |type_: &str| {
+        status.and_then(|it| it.conditions.iter().find(|condition| condition.type_ == type_))
+    };
+    if let Some(refused) = find(conditions::ACCEPTED).filter(|it| it.status == "False") {
+        return Seen::Hopeless(Failure::Refused {
+            object: format!("memorystore {name}"),
+            reason: format!(
+                "the operator refuses the spec ({}): {}",
+                refused.reason, refused.message
+            ),
+        });
+    }
+    let Some(ready) = find(conditions::READY) else {
+        return Seen::Pending("no condition Ready yet".to_owned());
+    };
+    let there = if replicas == 0 {
+        ready.reason == conditions::ready::HIBERNATED
+    } else {
+        ready.status == "True"
+    };
+    if there {
+        Seen::Reached(())
+    } else {
+        Seen::Pending(format!("{}: {}", ready.reason, ready.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    fn seen(store: &MemoryStore, generation: i64, replicas: i32) -> String {
+        let (context, _server) = fixtures::cluster();
+        match settled(&context, "mem", Some(store), Some(generation), replicas) {
+            Seen::Pending(words) => format!("pending: {words}"),
+            Seen::Reached(()) => "reached".to_owned(),
+            Seen::Hopeless(failure) => format!("hopeless: {failure}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_of_an_older_spec_counts_for_nothing() {
+        let store = fixtures::store();
+        assert_eq!(seen(&store, 3, 1), "reached");
+        assert_eq!(seen(&store, 4, 1), "pending: the operator has not seen the change yet");
+    }
+
+    #[tokio::test]
+    async fn hibernated_is_a_reason_and_not_only_not_ready() {
+        let mut store = fixtures::store();
+        fixtures::condition(&mut store, "Ready", "False", "PodNotReady", "starting");
+        assert_eq!(seen(&store, 3, 0), "pending: PodNotReady: starting");
+        fixtures::condition(&mut store, "Ready", "False", "Hibernated", "spec.replicas is 0");
+        assert_eq!(seen(&store, 3, 0), "reached");
+    }
+
+    #[tokio::test]
+    async fn a_paused_store_is_changed_but_not_waited_for() {
+        let (context, server) = fixtures::cluster();
+        let mut store = fixtures::store();
+        store.spec.paused = true;
+        let path = "/apis/llm-memory.dev/v1alpha1/namespaces/prod/memorystores/mem";
+        let script = server.answer(path, 200, serde_json::to_value(&store).unwrap());
+        let args =
+            Args { name: "mem".to_owned(), no_wait: false, timeout: Duration::from_secs(60) };
+        let (result, ()) = tokio::join!(scale(&context, &args, 0), script);
+        assert_eq!(result.unwrap(), Exit::Finding);
+    }
+
+    #[tokio::test]
+    async fn a_missing_store_is_named_with_what_to_do() {
+        let (context, server) = fixtures::cluster();
+        let path = "/apis/llm-memory.dev/v1alpha1/namespaces/prod/memorystores/mem";
+        let message = "memorystores.llm-memory.dev \"mem\" not found";
+        let script = server.refuse(path, 404, message);
+        let (result, ()) = tokio::join!(pause(&context, "mem", true), script);
+        insta::assert_snapshot!(result.unwrap_err(), @"memorystore mem was not found in namespace prod: `kubectl memory list -A` shows the stores there are; choose a namespace with -n");
+    }
+
+    #[tokio::test]
+    async fn a_refused_spec_is_not_waited_for() {
+        let mut store = fixtures::store();
+        fixtures::condition(&mut store, "Accepted", "False", "InvalidSpec", "mcp.port is taken");
+        assert_eq!(
+            seen(&store, 3, 1),
+            "hopeless: memorystore mem: the operator refuses the spec (InvalidSpec): mcp.port is taken"
+        );
+    }
+}
