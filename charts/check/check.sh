@@ -3,8 +3,9 @@
 # schemas of Kubernetes, of Prometheus' operator and of our own resources, promtool's unit tests.
 # Called by `./justw charts`. Prints what it finds, and one line when there is nothing.
 #
-# helm, kubeconform and promtool come from PATH, or from the programs that e2e/cluster pins. The
-# schemas are made once from two Go modules, which `go mod download` checks and fetches.
+# helm and kubeconform come from PATH, or are those that e2e/cluster pins and compiles; promtool
+# comes from PATH, into which ./justw puts it. The schemas are made once from two Go modules, which
+# `go mod download` fetches and checks.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,19 +22,19 @@ fail() { say "$*"; exit 1; }
 
 # ---- Programs --------------------------------------------------------------------------------
 
-# program NAME PINS: finds a program, or compiles what e2e/cluster/tools/PINS names.
+# program NAME: finds a program, or compiles the one that e2e/cluster/tools/NAME pins.
 program() {
     local build=$root/e2e/cluster/build.sh
     command -v "$1" >/dev/null && return
     [ -x "$build" ] || fail "$1 is missing: put it into PATH"
-    "$build" "$2"
+    "$build" "$1"
     # shellcheck source=/dev/null
-    PATH=$PATH:$(source "$root/e2e/cluster/common.sh" && tool_folder "$2")
-    command -v "$1" >/dev/null || fail "$1 is missing, though e2e/cluster/tools/$2 was compiled"
+    PATH=$PATH:$(source "$root/e2e/cluster/common.sh" && tool_folder "$1")
+    command -v "$1" >/dev/null || fail "$1 is missing, though e2e/cluster/tools/$1 was compiled"
 }
-program helm helm
-program kubeconform kubeconform
-program promtool prometheus
+program helm
+program kubeconform
+command -v promtool >/dev/null || fail "promtool is missing: call this as ./justw charts"
 
 python=python3
 "$python" -c 'import yaml' 2>/dev/null || python=/usr/bin/python3
@@ -47,7 +48,7 @@ module() {
         fail "could not fetch $1: run 'go mod download $1' to see why"
 }
 
-schemas=$cache/schemas-$(cat "$here/schemas.py" "${BASH_SOURCE[0]}" | cksum | cut -d' ' -f1)
+schemas=$cache/schemas-$({ echo "$kubernetes" "$prometheus"; cat "$here/schemas.py"; } | cksum | cut -d' ' -f1)
 if ! [ -d "$schemas" ]; then
     say "making the schemas of Kubernetes (once)"
     cd "$work"
