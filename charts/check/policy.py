@@ -1,8 +1,9 @@
 """Checks what no schema says of rendered manifests: policy.py FILE...
 
 Every pod meets the restricted Pod Security Standard and has a read-only root file system, every
-object carries the standard labels, names do not clash, and the operator has no right over RBAC,
-no wildcard, and nothing beyond get, list and watch where it has no business to write.
+object carries the standard labels, no two have the same name, Services and budgets select the pods
+they are for, and the operator has no wildcard, no right over RBAC, cannot list Secrets and cannot
+delete claims.
 """
 
 import sys
@@ -56,6 +57,10 @@ def excessive(role):
             yield f"has rights over rights: {rule}"
         if {"pods/exec", "nodes", "namespaces"} & set(text):
             yield f"reaches too far: {rule}"
+        if "secrets" in text and {"list", "watch"} & set(text):
+            yield f"can ask which Secrets there are: {rule}"
+        if "persistentvolumeclaims" in text and "delete" in text:
+            yield f"can delete data: {rule}"
 
 
 def findings(manifests):
