@@ -1,36 +1,49 @@
-# The server's image. Two targets end in the same runtime stage:
-#   server    builds from source:    docker build --target server -t llm-memory .
-#   prebuilt  takes a built binary:  docker build --target prebuilt --build-arg BINARY=dist/llm-memory .
-# `./justw image` builds `prebuilt` without a daemon. Runs as user 65532 and writes to /data and
-# /tmp only, so the root file system may be read-only.
+# The images of the server and of the operator. Each has two targets that end in the same stage:
+#   server             from source:      docker build --target server -t llm-memory .
+#   prebuilt           a built binary:   docker build --target prebuilt --build-arg BINARY=dist/llm-memory .
+#   operator           from source:      docker build --target operator -t llm-memory-operator .
+#   operator-prebuilt  built binaries:   docker build --target operator-prebuilt --build-arg BINARIES=dist .
+# `./justw image` builds the prebuilt ones without a daemon. All run as user 65532. The server
+# writes to /data and /tmp only and the operator nowhere, so root file systems may be read-only.
 
 ARG BASE=debian:bookworm-slim
 ARG BUILDER=rust:1.95-slim-bookworm
 
-FROM ${BUILDER} AS build
+FROM ${BUILDER} AS source
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev mold pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The registry and the target folder outlive this build where the builder keeps cache mounts.
+
+# The registry and the target folder outlive these builds where the builder keeps cache mounts.
+FROM source AS build
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
+    --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --package llm-memory --bin llm-memory \
     && install -D -m 0755 target/release/llm-memory /out/llm-memory
 
-FROM ${BASE} AS runtime
-# The names make `ps` and `ls` readable; programs see the numbers.
-RUN echo 'llm-memory:x:65532:65532:llm-memory:/data:/usr/sbin/nologin' >>/etc/passwd \
-    && echo 'llm-memory:x:65532:' >>/etc/group \
-    && mkdir /data && chown 65532:65532 /data && chmod 0750 /data
-ENV LLM_MEMORY_DATA_DIR=/data
+FROM source AS build-operator
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --release --locked --package llm-memory-operator \
+        --bin llm-memory-operator --bin kubectl-memory \
+    && install -D -m 0755 -t /out target/release/llm-memory-operator target/release/kubectl-memory
+
+# What both images have in common. The name makes `ps` and `ls` readable; programs see the number.
+FROM ${BASE} AS nonroot
+RUN echo 'llm-memory:x:65532:65532:llm-memory:/nonexistent:/usr/sbin/nologin' >>/etc/passwd \
+    && echo 'llm-memory:x:65532:' >>/etc/group
+STOPSIGNAL SIGTERM
+
+FROM nonroot AS runtime
+RUN mkdir /data && chown 65532:65532 /data && chmod 0750 /data
+ENV LLM_MEMORY_DATA_DIR=/data HOME=/data
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
 # MCP, health, metrics.
 EXPOSE 3000 8080 9090
-STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/llm-memory"]
 CMD ["serve"]
 
@@ -38,5 +51,20 @@ FROM runtime AS prebuilt
 ARG BINARY=dist/llm-memory
 COPY --chown=0:0 --chmod=0755 ${BINARY} /usr/local/bin/llm-memory
 
+FROM nonroot AS runtime-operator
+USER 65532:65532
+WORKDIR /
+# Metrics and health.
+EXPOSE 8080
+ENTRYPOINT ["/usr/local/bin/llm-memory-operator"]
+
+FROM runtime-operator AS operator-prebuilt
+ARG BINARIES=dist
+COPY --chown=0:0 --chmod=0755 ${BINARIES}/llm-memory-operator ${BINARIES}/kubectl-memory /usr/local/bin/
+
+FROM runtime-operator AS operator
+COPY --from=build-operator --chown=0:0 /out/ /usr/local/bin/
+
+# Last, so that it is what a build without --target makes.
 FROM runtime AS server
 COPY --from=build --chown=0:0 /out/llm-memory /usr/local/bin/llm-memory

@@ -86,7 +86,7 @@ bench *ARGS:
     @cargo build --release --quiet -p llm-memory -p llm-memory-tests --bins
     @"{{ target }}/release/bench" {{ ARGS }}
 
-# Builds the container image `localhost/llm-memory` with buildah; BASE is any Debian-like image.
+# Builds the images `localhost/llm-memory` and `localhost/llm-memory-operator` with buildah; BASE is any Debian-like image.
 image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -100,12 +100,26 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
         "${b[@]}" add --quiet "$container" "$scratch/base.tar" /
         "${b[@]}" commit --quiet --rm "$container" {{ BASE }}
     fi
-    echo "image: building the server in release form"
+    echo "image: building server and operator in release form"
+    # Apart, so that neither gets features that only the other asks for.
     cargo build --release --quiet -p llm-memory --bin llm-memory
-    install -D "{{ target }}/release/llm-memory" dist/llm-memory
-    "${b[@]}" build --quiet --isolation chroot --target prebuilt --build-arg BASE={{ BASE }} \
-        --tag localhost/llm-memory:latest .
-    echo "image: localhost/llm-memory:latest"
+    cargo build --release --quiet -p llm-memory-operator --bins
+    for program in llm-memory llm-memory-operator kubectl-memory; do
+        install -D "{{ target }}/release/$program" "dist/$program"
+    done
+    # The version is the tag that the charts name.
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
+    build() { # build TARGET IMAGE
+        "${b[@]}" build --quiet --isolation chroot --target "$1" --build-arg BASE={{ BASE }} \
+            --tag "$2:latest" --tag "$2:$version" .
+        echo "image: $2:latest, $2:$version"
+    }
+    build prebuilt localhost/llm-memory
+    build operator-prebuilt localhost/llm-memory-operator
+
+# Checks the charts, the samples and the alert rules, without a cluster.
+charts:
+    @charts/check/check.sh
 
 # Writes the manifests of the resources that the types in crds/ describe.
 crds:
