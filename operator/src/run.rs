@@ -123,11 +123,14 @@ async fn work(
         },
         cluster_domain: arguments.cluster_domain,
     });
-    let watched: Vec<Watched> = if arguments.watch_namespaces.is_empty() {
-        vec![Watched::Everywhere]
-    } else {
-        arguments.watch_namespaces.into_iter().map(Watched::Namespace).collect()
-    };
+    // A variable that is set to nothing names one namespace without a name.
+    let named: Vec<Watched> = arguments
+        .watch_namespaces
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .map(Watched::Namespace)
+        .collect();
+    let watched = if named.is_empty() { vec![Watched::Everywhere] } else { named };
     let mut controllers = tokio::task::JoinSet::new();
     for watched in watched {
         let (cluster, triggers) = Cluster::watch(&client, &watched, apis);

@@ -98,7 +98,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
 }
 
 /// The port of the pod behind the MCP port of the Service.
-async fn target(context: &Context, name: &str, service_port: u16) -> Result<u16, Failure> {
+async fn target(context: &Context, name: &str, service_port: i32) -> Result<u16, Failure> {
     let pod = names::pod(name);
     let missing = "the operator makes it; `kubectl memory status` shows whether it could";
     let (services, pods) = (context.api::<Service>(), context.api::<Pod>());
@@ -115,9 +115,9 @@ async fn target(context: &Context, name: &str, service_port: u16) -> Result<u16,
     })
 }
 
-fn container_port(service: &Service, pod: &Pod, service_port: u16) -> Option<u16> {
+fn container_port(service: &Service, pod: &Pod, service_port: i32) -> Option<u16> {
     let ports = service.spec.as_ref()?.ports.as_ref()?;
-    let port = ports.iter().find(|it| it.port == i32::from(service_port))?;
+    let port = ports.iter().find(|it| it.port == service_port)?;
     let number = match &port.target_port {
         None => port.port,
         Some(IntOrString::Int(number)) => *number,
