@@ -87,7 +87,7 @@ bench *ARGS:
     @"{{ target }}/release/bench" {{ ARGS }}
 
 # Builds the images `localhost/llm-memory` and `localhost/llm-memory-operator` with buildah; BASE is any Debian-like image.
-image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
+image BASE="localhost/debian:bookworm-slim" STORAGE="vfs" PROFILE="release":
     #!/usr/bin/env bash
     set -euo pipefail
     b=(buildah --storage-driver {{ STORAGE }})
@@ -100,12 +100,14 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
         "${b[@]}" add --quiet "$container" "$scratch/base.tar" /
         "${b[@]}" commit --quiet --rm "$container" {{ BASE }}
     fi
-    echo "image: building server and operator in release form"
+    echo "image: building server and operator with the profile {{ PROFILE }}"
+    folder={{ if PROFILE == "dev" { "debug" } else { PROFILE } }}
     # Apart, so that neither gets features that only the other asks for.
-    cargo build --release --quiet -p llm-memory --bin llm-memory
-    cargo build --release --quiet -p llm-memory-operator --bins
+    cargo build --profile {{ PROFILE }} --quiet -p llm-memory --bin llm-memory
+    cargo build --profile {{ PROFILE }} --quiet -p llm-memory-operator --bins
+    mkdir -p dist
     for program in llm-memory llm-memory-operator kubectl-memory; do
-        install -D "{{ target }}/release/$program" "dist/$program"
+        strip --strip-debug -o "dist/$program" "{{ target }}/$folder/$program"
     done
     # The version is the tag that the charts name.
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)

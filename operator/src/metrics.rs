@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn stores_are_counted_while_they_are_there() {
         let metrics = Metrics::default();
-        let mut store = MemoryStore::new("m", llm_memory_crds::MemoryStoreSpec::default());
+        let mut store =
+            MemoryStore::new("m", serde_json::from_value(serde_json::json!({})).unwrap());
         store.metadata.namespace = Some("team".to_owned());
         metrics.observed(&store, &MemoryStoreStatus::default());
         metrics.observed(&store, &MemoryStoreStatus::default());

@@ -39,7 +39,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A memory for agents: one server, its volume, who may call it, and how it is cared for.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "llm-memory.dev",
     version = "v1alpha1",
@@ -50,7 +50,6 @@ use serde::{Deserialize, Serialize};
     category = "memory",
     namespaced,
     status = "MemoryStoreStatus",
-    derive = "Default",
     derive = "PartialEq",
     doc = "A memory for agents: one server, its volume, who may call it, and how it is cared for.",
     scale(

@@ -204,7 +204,8 @@ fn another_template_is_another_edition() {
 
 #[test]
 fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
-    let mut object = MemoryStore::new("notes", llm_memory_crds::MemoryStoreSpec::default());
+    let mut object =
+        MemoryStore::new("notes", serde_json::from_value(serde_json::json!({})).unwrap());
     object.metadata.namespace = Some("team".to_owned());
     object.metadata.uid = Some("u".to_owned());
     let store = validate(&object).unwrap();
