@@ -1,0 +1,12 @@
+//! What tests on a real cluster share: the cluster that `KUBECONFIG` names, a namespace of its own
+//! for each test, waiting, and a folder of evidence for those that fail.
+//!
+//! `./justw e2e` brings the cluster, the images and the operator; these tests expect them.
+
+pub mod evidence;
+pub mod pods;
+pub mod scratch;
+pub mod stores;
+pub mod wait;
+
+pub use scratch::{Scratch, scratch};

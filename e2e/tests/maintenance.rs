@@ -1,0 +1,144 @@
+//! Scheduled care: CronJobs ask the server, follow it and end with its verdict.
+
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test: a wrong index fails it")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt as _;
+use kube::api::{ListParams, LogParams, PostParams};
+use llm_memory_e2e::{Scratch, scratch, wait};
+use serde_json::json;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A Job of the CronJob `routine`, as a person starts one.
+async fn start(scratch: &Scratch, routine: &str, name: &str) -> Result<()> {
+    let cron: CronJob = scratch.api::<CronJob>().get(routine).await?;
+    let mut job = Job::default();
+    job.metadata.name = Some(name.to_owned());
+    job.metadata.labels = cron.spec.job_template.metadata.and_then(|meta| meta.labels);
+    job.spec = cron.spec.job_template.spec;
+    scratch.api::<Job>().create(&PostParams::default(), &job).await?;
+    Ok(())
+}
+
+/// Waits for the end of a Job; true when it succeeded.
+async fn ended(scratch: &Scratch, name: &str) -> Result<bool> {
+    wait::until(name, MINUTE * 2, || async {
+        let job = scratch.api::<Job>().get(name).await?;
+        let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
+        let end = conditions.iter().find(|condition| {
+            ["Complete", "Failed"].contains(&condition.type_.as_str()) && condition.status == "True"
+        });
+        Ok(end.map(|condition| condition.type_ == "Complete").ok_or(conditions.len()))
+    })
+    .await
+}
+
+async fn log_of(scratch: &Scratch, job: &str) -> Result<String> {
+    let pods = scratch.api::<Pod>();
+    let list = pods
+        .list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")))
+        .await?;
+    let pod = list.items.first().context("the Job has no pod")?;
+    Ok(pods.logs(&pod.name_any(), &LogParams::default()).await?)
+}
+
+async fn fill(scratch: &Scratch) -> Result<()> {
+    for number in 0..20 {
+        let text = format!("--text=fact {number} about the harbour");
+        scratch
+            .server(
+                "memory",
+                &["memory.upsert", "--scope=global", "--type=note", &text, "--title=fact"],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
+    scratch("routines", |scratch| async move {
+        let every_minute = json!({"schedule": "* * * * *"});
+        let spec = json!({
+            "storage": {"size": "1Gi"},
+            "maintenance": {"compaction": every_minute, "verify": every_minute},
+        });
+        scratch.create("memory", spec).await?;
+        scratch.ready("memory").await?;
+        fill(&scratch).await?;
+        for routine in ["memory-compaction", "memory-verify"] {
+            wait::until(routine, MINUTE * 3, || async {
+                let cron = scratch.api::<CronJob>().get(routine).await?;
+                let success = cron.status.and_then(|status| status.last_successful_time);
+                Ok(success.ok_or("no success"))
+            })
+            .await?;
+        }
+        scratch.condition("memory", "Verified", "True", "Intact", MINUTE * 2).await?;
+        scratch.change("memory", json!({"maintenance": {"compaction": {"suspend": true}}})).await?;
+        wait::until("suspension", MINUTE, || async {
+            let suspended = scratch.api::<CronJob>().get("memory-compaction").await?.spec.suspend;
+            Ok(if suspended == Some(true) { Ok(()) } else { Err(suspended) })
+        })
+        .await?;
+        for routine in ["daily", "weekly", "monthly", "quarterly"] {
+            let job = format!("now-{routine}");
+            start(&scratch, &format!("memory-{routine}"), &job).await?;
+            ensure!(ended(&scratch, &job).await?, "{}", log_of(&scratch, &job).await?);
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn damage_fails_the_job_and_is_told_on_the_store() -> Result<()> {
+    scratch("damage", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        fill(&scratch).await?;
+        start(&scratch, "memory-verify", "sound").await?;
+        ensure!(ended(&scratch, "sound").await?, "{}", log_of(&scratch, "sound").await?);
+        // One letter of one body.
+        let flip = "f=$(find /data -name journal.ndjson | head -1); sed -i '0,/fact 7 about/s//fact 7 abouX/' $f";
+        scratch.run("memory-0", "server", &["sh", "-c", flip]).await?;
+        start(&scratch, "memory-verify", "damaged").await?;
+        ensure!(!ended(&scratch, "damaged").await?, "damage was not found");
+        let log = log_of(&scratch, "damaged").await?;
+        ensure!(log.contains("damaged"), "{log}");
+        let store = scratch.condition("memory", "Verified", "False", "Damaged", MINUTE * 2).await?;
+        let message = store.status.and_then(|status| status.last_verification).context("none")?.message;
+        ensure!(message.contains("global"), "{message}");
+        wait::until("the Event", MINUTE, || async {
+            let events = scratch.api::<Event>().list(&ListParams::default()).await?;
+            let told = events.items.into_iter().find(|event| {
+                event.reason.as_deref() == Some("Damaged")
+                    && event.involved_object.kind.as_deref() == Some("MemoryStore")
+            });
+            Ok(told.ok_or("no Event"))
+        })
+        .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_job_survives_the_restart_of_its_server() -> Result<()> {
+    scratch("survivor", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        fill(&scratch).await?;
+        scratch.api::<Pod>().delete("memory-0", &kube::api::DeleteParams::default()).await?;
+        // The client finds nobody, waits, and has its work done by the next server.
+        start(&scratch, "memory-verify", "patient").await?;
+        ensure!(ended(&scratch, "patient").await?, "{}", log_of(&scratch, "patient").await?);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,189 @@
+//! A store's life: it becomes ready, keeps its data whatever happens to its pod, sleeps, wakes,
+//! grows, and goes without taking its data along.
+
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test: a wrong index fails it")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use llm_memory_crds::MemoryStore;
+use llm_memory_e2e::{Scratch, scratch, wait};
+use serde_json::{Value, json};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Stores a memory through the server's own command line and answers its name.
+async fn remember(scratch: &Scratch, store: &str, text: &str) -> Result<String> {
+    let answer = scratch
+        .server(
+            store,
+            &[
+                "memory.upsert",
+                "--scope=global",
+                "--type=note",
+                &format!("--title={text}"),
+                &format!("--text={text} is kept"),
+                "--output",
+                "json",
+            ],
+        )
+        .await?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn recalls(scratch: &Scratch, store: &str, id: &str) -> Result<()> {
+    let answer = scratch
+        .server(store, &["memory.get", "--id", id, "--scope=global", "--output", "json"])
+        .await?;
+    ensure!(answer.contains(id), "{id} is not in {answer}");
+    Ok(())
+}
+
+async fn pod_uid(scratch: &Scratch, store: &str) -> Result<String> {
+    Ok(scratch.api::<Pod>().get(&format!("{store}-0")).await?.uid().unwrap_or_default())
+}
+
+/// Watches the status until `done`, and counts how long it said Ready while nobody could shake
+/// hands through the Service.
+async fn another_pod(scratch: &Scratch, store: &str, before: &str) -> Result<()> {
+    wait::until("another pod", MINUTE, || async {
+        let pod = scratch.api::<Pod>().get_opt(&format!("{store}-0")).await?;
+        let uid = pod.and_then(|pod| pod.uid());
+        Ok(uid.filter(|uid| uid != before).ok_or("the former one"))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_minimal_store_serves_within_a_minute_and_survives_its_pod() -> Result<()> {
+    scratch("store", |scratch| async move {
+        let start = Instant::now();
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        let store = scratch.ready("memory").await?;
+        println!("ready after {:.1} s", start.elapsed().as_secs_f64());
+        let status = store.status.unwrap_or_default();
+        ensure!(status.server_info.is_some_and(|server| server.name == "llm-memory"));
+        let url = format!("http://memory.{}.svc:3000/mcp", scratch.namespace);
+        ensure!(status.url.as_deref() == Some(url.as_str()), "{:?}", status.url);
+        let secret = scratch.api::<Secret>().get("memory-tokens").await?;
+        let token = secret.data.unwrap_or_default().remove("default").unwrap_or_default();
+        ensure!(token.0.starts_with(b"llmm_"));
+
+        let first = remember(&scratch, "memory", "the blue door").await?;
+        let pod = pod_uid(&scratch, "memory").await?;
+        scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
+        another_pod(&scratch, "memory", &pod).await?;
+        scratch.ready("memory").await?;
+        recalls(&scratch, "memory", &first).await?;
+
+        let second = remember(&scratch, "memory", "the red door").await?;
+        // The server is the first process of its container; only the node may kill that with -9.
+        let restarts = restart_count(&scratch, "memory").await?;
+        let node = std::env::var("E2E_NODE_EXEC").unwrap_or_default();
+        if !node.is_empty() {
+            let command = format!("{node} pkill -9 -x llm-memory");
+            tokio::process::Command::new("bash").args(["-c", &command]).status().await?;
+            wait::until("a restart", MINUTE, || async {
+                let now = restart_count(&scratch, "memory").await?;
+                Ok(if now > restarts { Ok(()) } else { Err(now) })
+            })
+            .await?;
+            scratch.ready("memory").await?;
+        }
+        recalls(&scratch, "memory", &first).await?;
+        recalls(&scratch, "memory", &second).await
+    })
+    .await
+}
+
+async fn restart_count(scratch: &Scratch, store: &str) -> Result<i32> {
+    let pod = scratch.api::<Pod>().get(&format!("{store}-0")).await?;
+    let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+    Ok(statuses.iter().map(|container| container.restart_count).sum())
+}
+
+#[tokio::test]
+async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
+    scratch("life", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let id = remember(&scratch, "memory", "the green door").await?;
+
+        scratch.change("memory", json!({"replicas": 0})).await?;
+        scratch.condition("memory", "Ready", "False", "Hibernated", MINUTE).await?;
+        wait::until("no pod", MINUTE, || async {
+            let pod = scratch.api::<Pod>().get_opt("memory-0").await?;
+            Ok(pod.map_or(Ok(()), |_| Err("a pod")))
+        })
+        .await?;
+        scratch.change("memory", json!({"replicas": 1, "storage": {"size": "2Gi"}})).await?;
+        scratch.ready("memory").await?;
+        recalls(&scratch, "memory", &id).await?;
+        scratch.condition("memory", "StorageHealthy", "True", "Bound", MINUTE).await?;
+        wait::until("the size", MINUTE, || async {
+            let store = scratch.api::<MemoryStore>().get("memory").await?;
+            let actual = store.status.and_then(|status| status.storage?.actual);
+            Ok(if actual.as_deref() == Some("2Gi") { Ok(()) } else { Err(actual) })
+        })
+        .await?;
+
+        // Paused: a change waits.
+        scratch.change("memory", json!({"paused": true})).await?;
+        scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
+        let pod = pod_uid(&scratch, "memory").await?;
+        scratch.change("memory", json!({"settings": {"limits.maxItemKb": "512"}})).await?;
+        scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
+        ensure!(pod_uid(&scratch, "memory").await? == pod, "a paused store was changed");
+        scratch.change("memory", json!({"paused": false})).await?;
+        another_pod(&scratch, "memory", &pod).await?;
+        scratch.ready("memory").await?;
+
+        // Deleted and made again: the claim stayed.
+        let background = DeleteParams::background();
+        scratch.api::<MemoryStore>().delete("memory", &background).await?;
+        wait::until("no StatefulSet", MINUTE, || async {
+            let sets = scratch.api::<k8s_openapi::api::apps::v1::StatefulSet>();
+            Ok(sets.get_opt("memory").await?.map_or(Ok(()), |_| Err("there")))
+        })
+        .await?;
+        let claims = scratch.api::<PersistentVolumeClaim>();
+        ensure!(claims.get_opt("data-memory-0").await?.is_some(), "the claim went too");
+        scratch
+            .create("memory", json!({"reclaimPolicy": "Delete", "storage": {"size": "1Gi"}}))
+            .await?;
+        scratch.ready("memory").await?;
+        recalls(&scratch, "memory", &id).await?;
+        scratch.api::<MemoryStore>().delete("memory", &background).await?;
+        wait::until("no claim", MINUTE, || async {
+            Ok(claims.get_opt("data-memory-0").await?.map_or(Ok(()), |_| Err("there")))
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_cannot_be_acted_on_is_told_and_mended() -> Result<()> {
+    scratch("refused", |scratch| async move {
+        scratch.create("memory", json!({"tls": {"secretName": "absent"}})).await?;
+        let store =
+            scratch.condition("memory", "Accepted", "False", "ReferenceNotFound", MINUTE).await?;
+        let message = serde_json::to_string(&store.status)?;
+        ensure!(message.contains("there is no Secret absent"), "{message}");
+        scratch
+            .change("memory", json!({"tls": null, "podTemplate": {"spec": {"containres": []}}}))
+            .await?;
+        let store = scratch.condition("memory", "Accepted", "False", "InvalidSpec", MINUTE).await?;
+        let message = serde_json::to_string(&store.status)?;
+        ensure!(message.contains("there is no field spec.containres"), "{message}");
+        scratch.change("memory", json!({"podTemplate": null})).await?;
+        scratch.ready("memory").await?;
+        Ok(())
+    })
+    .await
+}

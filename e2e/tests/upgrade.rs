@@ -1,0 +1,126 @@
+//! Changes of image: one that works rolls, one that does not is taken back, and a newer operator
+//! restarts nobody.
+
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test: a wrong index fails it")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use llm_memory_crds::MemoryStore;
+use llm_memory_crds::memory_store::UpdatePhase;
+use llm_memory_e2e::{Scratch, scratch, wait};
+use serde_json::json;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An image that is the same server under another name.
+fn other_image() -> String {
+    std::env::var("E2E_OTHER_IMAGE").unwrap_or_else(|_| "localhost/llm-memory:other".to_owned())
+}
+
+async fn image_of_pod(scratch: &Scratch) -> Result<String> {
+    let pod = scratch.api::<Pod>().get("memory-0").await?;
+    let spec = pod.spec.context("spec")?;
+    Ok(spec.containers.first().and_then(|container| container.image.clone()).unwrap_or_default())
+}
+
+async fn phase(scratch: &Scratch, wanted: UpdatePhase, limit: Duration) -> Result<MemoryStore> {
+    wait::until(&format!("{wanted:?}"), limit, || async {
+        let store = scratch.api::<MemoryStore>().get("memory").await?;
+        let update = store.status.as_ref().and_then(|status| status.update.clone());
+        let there = update.as_ref().is_some_and(|update| update.phase == wanted);
+        Ok(if there { Ok(store) } else { Err(update) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
+    scratch("upgrade", |scratch| async move {
+        scratch
+            .create(
+                "memory",
+                json!({"storage": {"size": "1Gi"}, "update": {"readyTimeoutSeconds": 25}}),
+            )
+            .await?;
+        let before = scratch.ready("memory").await?;
+        let former = before.status.and_then(|status| status.image).context("no image")?;
+        scratch.change("memory", json!({"image": other_image()})).await?;
+        let done = phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
+        let update = done.status.and_then(|status| status.update).context("no update")?;
+        ensure!(update.verify_job.is_some(), "it was not verified before: {update:?}");
+        ensure!(image_of_pod(&scratch).await? == other_image());
+        scratch.ready("memory").await?;
+
+        scratch.change("memory", json!({"image": "localhost/llm-memory:does-not-exist"})).await?;
+        let back = phase(&scratch, UpdatePhase::RolledBack, MINUTE * 3).await?;
+        let condition =
+            scratch.condition("memory", "Progressing", "False", "RolledBack", MINUTE).await?;
+        ensure!(condition.status.is_some_and(|status| status.image == Some(other_image())));
+        ensure!(image_of_pod(&scratch).await? == other_image(), "{back:?}");
+        scratch.ready("memory").await?;
+
+        // A person chooses another image, and it rolls again.
+        scratch.change("memory", json!({"image": former})).await?;
+        phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
+        ensure!(image_of_pod(&scratch).await? == former);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn manual_updates_wait_for_a_person() -> Result<()> {
+    scratch("manual", |scratch| async move {
+        scratch
+            .create("memory", json!({"storage": {"size": "1Gi"}, "update": {"strategy": "Manual"}}))
+            .await?;
+        scratch.ready("memory").await?;
+        let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
+        scratch.change("memory", json!({"image": other_image()})).await?;
+        scratch.condition("memory", "Progressing", "False", "UpdatePending", MINUTE).await?;
+        ensure!(scratch.api::<Pod>().get("memory-0").await?.uid() == pod);
+        let wish = jiff::Timestamp::now().to_string();
+        let patch = kube::api::Patch::Merge(json!({
+            "metadata": {"annotations": {"llm-memory.dev/restart-requested-at": wish}}
+        }));
+        scratch
+            .api::<MemoryStore>()
+            .patch("memory", &kube::api::PatchParams::default(), &patch)
+            .await?;
+        phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
+        ensure!(image_of_pod(&scratch).await? == other_image());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_template_of_an_older_operator_stays() -> Result<()> {
+    scratch("edition", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
+        let sets = scratch.api::<StatefulSet>();
+        // As an older operator would have left it: another edition, another template.
+        let patch = kube::api::Patch::Merge(json!({
+            "metadata": {"annotations": {"llm-memory.dev/edition": "0"}},
+        }));
+        sets.patch("memory", &kube::api::PatchParams::default(), &patch).await?;
+        scratch.change("memory", json!({"maintenance": {"verify": {"suspend": true}}})).await?;
+        wait::until("the CronJob", MINUTE, || async {
+            let jobs = scratch.api::<k8s_openapi::api::batch::v1::CronJob>();
+            let suspended = jobs.get("memory-verify").await?.spec.suspend;
+            Ok(if suspended == Some(true) { Ok(()) } else { Err(suspended) })
+        })
+        .await?;
+        let set = sets.get("memory").await?;
+        ensure!(set.annotations().get("llm-memory.dev/edition").map(String::as_str) == Some("0"));
+        ensure!(scratch.api::<Pod>().get("memory-0").await?.uid() == pod, "the pod was replaced");
+        Ok(())
+    })
+    .await
+}
