@@ -84,6 +84,8 @@ impl Origin {
             Err(Denied::LockedOut { .. }) => {
                 self.principal.expires.is_none_or(|end| end > Timestamp::now())
             }
+            // Neither does that nobody can be asked; but then whether the token still holds is not
+            // known, and nothing is told on the strength of that.
             Err(_) => false,
         }
     }
