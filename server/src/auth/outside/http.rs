@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llm_memory_disk::{Disk, DiskError};
-use reqwest::Client;
 use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -48,23 +48,43 @@ pub(super) fn client(disk: &dyn Disk, trust: &Trust, direct: bool) -> Result<Cli
     builder.build().map_err(|error| ClientError::Library(words(&error)))
 }
 
-/// The JSON that a request is answered with, and its status.
+/// A request without a usable answer.
+#[derive(Debug, Error)]
+pub(super) enum RequestError {
+    /// It cannot be put.
+    #[error("{0}")]
+    Own(String),
+    /// It did not get there, or the answer not back.
+    #[error("{}", words(.0))]
+    Broken(#[from] reqwest::Error),
+    /// It was refused.
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    /// The answer is too long.
+    #[error("the answer is longer than {MAX_ANSWER} bytes")]
+    TooLong,
+    /// The answer is something else.
+    #[error("the answer is not understood: {0}")]
+    Odd(#[from] serde_json::Error),
+}
+
+/// The JSON that a request is answered with.
 pub(super) async fn json<T: DeserializeOwned>(
     request: reqwest::RequestBuilder,
-) -> Result<T, String> {
-    let mut response = request.send().await.map_err(|error| words(&error))?;
+) -> Result<T, RequestError> {
+    let mut response = request.send().await?;
     let status = response.status();
+    if !status.is_success() {
+        return Err(RequestError::Status(status));
+    }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| words(&error))? {
+    while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
+            return Err(RequestError::TooLong);
         }
         body.extend_from_slice(&chunk);
     }
-    if !status.is_success() {
-        return Err(format!("the answer is {status}"));
-    }
-    serde_json::from_slice(&body).map_err(|error| format!("the answer is not understood: {error}"))
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// An error and what is behind it; the library's own words stop at the first.

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Digest;
 use parking_lot::Mutex;
-use reqwest::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::http::{self, ClientError};
+use super::http::{self, ClientError, RequestError};
 use super::identity::{Identity, Refusal};
 use crate::config;
 use crate::tls::client::Trust;
@@ -88,15 +88,22 @@ impl Kubernetes {
 
     /// Whose `token` is.
     pub(super) async fn review(&self, token: &str) -> Result<Identity, Refusal> {
-        let unavailable = |reason: String| {
+        let unavailable = |error: RequestError| {
+            let mut reason = error.to_string();
+            if let RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = error {
+                // What an administrator meets first.
+                reason.push_str(
+                    " (this server's own account needs the cluster role system:auth-delegator)",
+                );
+            }
             tracing::warn!(reason, "cannot have a token reviewed");
             Refusal::Unavailable(format!("the Kubernetes API server cannot be asked: {reason}"))
         };
         let first = self.ask(token).await;
         let answer = match first {
             Ok(review) => Ok(review),
-            Err(reason) => {
-                tracing::debug!(reason, "a token review failed, trying once more");
+            Err(error) => {
+                tracing::debug!(%error, "a token review failed, trying once more");
                 self.ask(token).await
             }
         };
@@ -119,32 +126,26 @@ impl Kubernetes {
         Ok(Identity::of_username(&name))
     }
 
-    async fn ask(&self, token: &str) -> Result<Review, String> {
-        let own = http::read(&self.disk, &self.token_file).await?;
-        let own = String::from_utf8(own).map_err(|error| error.to_string())?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", own.trim()))
-            .map_err(|_| format!("{} holds no token", self.token_file.display()))?;
+    async fn ask(&self, token: &str) -> Result<Review, RequestError> {
+        let own = http::read(&self.disk, &self.token_file).await.map_err(RequestError::Own)?;
+        let own = String::from_utf8_lossy(&own);
+        let mut bearer =
+            HeaderValue::from_str(&format!("Bearer {}", own.trim())).map_err(|_odd| {
+                RequestError::Own(format!("{} holds no token", self.token_file.display()))
+            })?;
         bearer.set_sensitive(true);
         let body = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [self.audience]},
         });
-        let client = self.client().await?;
+        let client = self.client().await.map_err(RequestError::Own)?;
         let request = client
             .post(&self.url)
             .header(AUTHORIZATION, bearer)
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
-        http::json(request).await.map_err(|reason| {
-            // What an administrator meets first.
-            let hint = if reason.contains("401") || reason.contains("403") {
-                " (this server's own account needs the cluster role system:auth-delegator)"
-            } else {
-                ""
-            };
-            format!("{reason}{hint}")
-        })
+        http::json(request).await
     }
 
     /// A client that trusts the authorities as they are now.

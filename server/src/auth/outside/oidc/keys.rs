@@ -93,8 +93,12 @@ impl Keys {
         let went = match recent {
             Some((_, went)) => went.clone(),
             None => {
+                // Before the first keys every key is unknown: that is nobody's doing.
+                let first = self.current.load().is_none();
                 let went = self.fetch().await;
-                *demanded = Some((now, went.clone()));
+                if !first || went.is_err() {
+                    *demanded = Some((now, went.clone()));
+                }
                 went
             }
         };
