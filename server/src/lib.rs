@@ -24,5 +24,6 @@ pub mod serve;
 pub mod sink;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod tools;
 pub mod verified;

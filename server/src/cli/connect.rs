@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::error::CliError;
 use super::http::Address;
 use super::local;
-use super::mcp_client::McpClient;
+use super::mcp_client::{CallError, McpClient};
 use super::printer::TerminalProgress;
 use crate::access::Principal;
 use crate::args::Common;
@@ -33,6 +33,9 @@ use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where a server takes calls.
+const MCP_PATH: &str = "/mcp";
 
 /// The resource in which a server says what its scopes hold.
 const HEALTH: &str = "kb://health";
@@ -115,7 +118,8 @@ impl Target {
     /// Connects to the store. `create` says whether an empty directory may become one.
     pub(crate) fn open(&self, create: bool) -> Result<Backend, CliError> {
         if let Some(url) = &self.server {
-            return self.client(url, self.token.clone());
+            let address = Address::parse(url, MCP_PATH).map_err(CallError::from)?;
+            return Ok(self.client(address, self.token.clone()));
         }
         if !create && !OsDisk.exists(&self.root)? {
             return Err(CliError::NoStore { root: self.root.clone() });
@@ -138,13 +142,12 @@ impl Target {
             return Err(CliError::Locked { root: self.root.clone() });
         };
         let token = self.token.clone().or(admin).filter(|token| !token.is_empty());
-        self.client(&running.mcp.to_string(), token)
+        Ok(self.client(Address::of_running(&running, MCP_PATH), token))
     }
 
-    fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
-        let address = Address::parse(url, "/mcp").map_err(super::mcp_client::CallError::from)?;
+    fn client(&self, address: Address, token: Option<String>) -> Backend {
         let project = self.project.as_ref().map(|project| project.as_str().to_owned());
-        Ok(Backend::Server(McpClient::new(address, token, project)))
+        Backend::Server(McpClient::new(address, token, project))
     }
 }
 

@@ -178,6 +178,9 @@ impl McpClient {
             .or_else(|| rpc_error.and_then(|error| error.get("message").or(Some(error))))
             .and_then(Value::as_str)
             .map_or_else(|| excerpt(body), str::to_owned);
+        // A proxy before a server that is down says the same, in other words.
+        let away =
+            *status == StatusCode::SERVICE_UNAVAILABLE && member("error_description").is_some();
         match *status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => {
                 let address = self.authority().to_owned();
@@ -185,7 +188,7 @@ impl McpClient {
             }
             StatusCode::UNAUTHORIZED => return Err(CallError::TokenRefused { message: said }),
             StatusCode::FORBIDDEN => return Err(CallError::Forbidden { message: said }),
-            StatusCode::TOO_MANY_REQUESTS => {
+            status if status == StatusCode::TOO_MANY_REQUESTS || away => {
                 let message = match retry_after {
                     Some(seconds) if !said.contains("try again") => {
                         format!("{said}; try again in {seconds} s")

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_memory_engine::ids::ProjectId;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -86,7 +86,7 @@ impl Http {
     /// Serves one connection to its end; on `cancel` the request in work is the last.
     pub(crate) async fn serve(
         &self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
         cancel: &CancellationToken,
     ) {
@@ -189,7 +189,8 @@ fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
     match &shared.options.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
-            format!("http://{}", header(headers, HOST.as_str()).unwrap_or("localhost"))
+            let scheme = if shared.options.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", header(headers, HOST.as_str()).unwrap_or("localhost"))
         }
     }
 }
@@ -199,7 +200,8 @@ fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
     let scopes = shared.authenticator.protected_resource().scopes.join(" ");
     let error = match denied {
         Denied::Missing | Denied::Invalid { .. } => "invalid_token",
-        Denied::LockedOut { .. } => "temporarily_unavailable",
+        Denied::Unmapped { .. } => "insufficient_scope",
+        Denied::LockedOut { .. } | Denied::Unavailable { .. } => "temporarily_unavailable",
     };
     let body = json!({"error": error, "error_description": denied.to_string()});
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
@@ -210,7 +212,7 @@ fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
-    if let Denied::LockedOut { retry_after } = denied {
+    if let Some(retry_after) = denied.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
     }
     response

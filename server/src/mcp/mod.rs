@@ -28,6 +28,7 @@ mod options;
 mod origin;
 mod prompts;
 mod resources;
+mod secure;
 mod sessions;
 mod stdio;
 

@@ -43,6 +43,7 @@ pub struct Metrics {
     operation_duration: HistogramFamily,
     operations: Family<Labels, Counter>,
     auth_failures: Family<Labels, Counter>,
+    token_reviews: Family<Labels, Counter>,
     connections: Family<Labels, Gauge>,
     fsync: Histogram,
     /// What happened lately, for `/health` and the history.
@@ -58,12 +59,14 @@ impl Metrics {
         let operation_duration = HistogramFamily::new_with_constructor(call_histogram);
         let operations = Family::<Labels, Counter>::default();
         let auth_failures = Family::<Labels, Counter>::default();
+        let token_reviews = Family::<Labels, Counter>::default();
         let connections = Family::<Labels, Gauge>::default();
         let fsync = Histogram::new(FSYNC_SECONDS);
         register(&mut registry, table::SEARCH_DURATION, search.clone());
         register(&mut registry, table::OPERATION_DURATION, operation_duration.clone());
         register(&mut registry, table::OPERATIONS, operations.clone());
         register(&mut registry, table::AUTH_FAILURES, auth_failures.clone());
+        register(&mut registry, table::TOKEN_REVIEWS, token_reviews.clone());
         register(&mut registry, table::CONNECTIONS, connections.clone());
         register(&mut registry, table::FSYNC_DURATION, fsync.clone());
         registry.register_collector(Box::new(collector::State::new(board)));
@@ -73,6 +76,7 @@ impl Metrics {
             operation_duration,
             operations,
             auth_failures,
+            token_reviews,
             connections,
             fsync,
             window: Mutex::new(Window::new(Instant::now())),
@@ -105,6 +109,11 @@ impl Metrics {
     /// Counts a caller who was not let in.
     pub fn denied(&self, reason: &'static str) {
         self.auth_failures.get_or_create(&vec![("reason", reason.to_owned())]).inc();
+    }
+
+    /// Counts a Kubernetes token that was looked at; `result` is one of a few words.
+    pub fn token_reviewed(&self, result: &'static str) {
+        self.token_reviews.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 
     /// Notes the number of open connections.
@@ -170,6 +179,7 @@ mod tests {
         let metrics = Metrics::new(fixtures::busy_board());
         metrics.call_finished("memory.query", None, Duration::from_millis(3), false, true);
         metrics.denied("invalid");
+        metrics.token_reviewed("cached");
         metrics.connections("http", 2);
         metrics.synced(Duration::from_millis(1));
         let expected: BTreeSet<(String, String)> = table::ALL

@@ -63,8 +63,12 @@ metrics! {
     OPERATION_DURATION = Histogram "llm_memory_operation_duration_seconds" ["operation"];
     /// Calls finished; `status` is `ok` or the stable word of the failure.
     OPERATIONS = Counter "llm_memory_operations_total" ["operation", "status"];
-    /// Callers not let in, by reason (`missing`, `invalid`, `locked_out`).
+    /// Callers not let in, by reason (`missing`, `invalid`, `unmapped`, `locked_out`,
+    /// `unavailable`).
     AUTH_FAILURES = Counter "llm_memory_auth_failures_total" ["reason"];
+    /// Kubernetes tokens looked at, by how (`authenticated`, `refused`, `unavailable`; `cached`
+    /// when the last review still counted).
+    TOKEN_REVIEWS = Counter "llm_memory_token_reviews_total" ["result"];
     /// Addresses and tokens locked out now.
     LOCKED_OUT = Gauge "llm_memory_locked_out" [];
     /// Open connections.

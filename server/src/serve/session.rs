@@ -21,11 +21,13 @@ use super::watch::WatchedFile;
 use super::{Instruments, compactor, mcp_options};
 use crate::answer::Failure;
 use crate::audit::{Entry, Kind};
-use crate::auth::{Authenticator, token_file};
+use crate::auth::Authenticator;
+use crate::auth::outside::Outside;
 use crate::config::{Config, Effective, Sources};
-use crate::mcp::{McpService, serve_listener};
+use crate::mcp::{McpOptions, McpService, serve_listener};
 use crate::metrics::history::History;
 use crate::status::Phase;
+use crate::tls::server::ServerTls;
 
 /// How often watched files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -37,6 +39,9 @@ pub(super) struct Session<'a> {
     pub(super) auth: Arc<Authenticator>,
     /// Hash of the token file that is in force.
     pub(super) tokens_read: Option<Digest>,
+    /// Hash of the identities file that is in force.
+    pub(super) rules_read: Option<Digest>,
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) server: ServerFile,
     pub(super) admin_token: String,
     pub(super) instruments: &'a Instruments,
@@ -63,7 +68,7 @@ impl Session<'_> {
             Arc::clone(&engine),
             Arc::clone(&self.auth) as _,
             Arc::clone(&self.instruments.recorder) as _,
-            mcp_options(&config, self.auth.is_open()),
+            McpOptions { tls: self.tls.clone(), ..mcp_options(&config, self.auth.is_open()) },
         );
         let work = Work::of(service);
         let served = self.serve(&engine, &reloader, listener, &mut signals, stop, &work).await;
@@ -107,20 +112,7 @@ impl Session<'_> {
     fn reloader(&self, engine: &Arc<Engine>, patterns_read: Option<Digest>) -> Arc<Reloader> {
         let config = &self.effective.config;
         let disk = &self.instruments.disk;
-        let auth = Arc::clone(&self.auth);
-        let tokens = WatchedFile::new(
-            Arc::clone(disk),
-            config.auth.tokens_file.clone(),
-            "tokens",
-            self.tokens_read,
-            Box::new(move |bytes| {
-                let entries = token_file::parse(bytes).map_err(|error| error.to_string())?;
-                let count = entries.len();
-                auth.replace(entries);
-                Ok(format!("{count} in force"))
-            }),
-        );
-        let mut files = vec![tokens];
+        let mut files = self.door_files();
         if let Some(path) = &config.redaction.patterns_file {
             let engine = Arc::clone(engine);
             files.push(WatchedFile::new(
@@ -162,6 +154,12 @@ impl Session<'_> {
         listener.set_nonblocking(true).map_err(Failure::failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
         let background = stop.child_token();
+        let (auth, until) = (Arc::clone(&self.auth), background.clone());
+        tokio::spawn(async move {
+            if let Some(outside) = auth.outside() {
+                outside.keep_fresh(&until).await;
+            }
+        });
         tokio::spawn(self.sampler(engine)?.run(background.clone()));
         let drain = background.child_token();
         if !config.safe_mode {
@@ -235,12 +233,14 @@ impl Session<'_> {
 
     fn announce(&self) {
         let server = &self.server;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let show = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         tracing::info!(
-            mcp = format!("http://{}/mcp", server.mcp),
+            mcp = format!("{scheme}://{}/mcp", server.mcp),
             health = show(server.health),
             metrics = show(server.metrics),
             tokens = self.auth.len(),
+            identities = self.auth.outside().map(Outside::len),
             "ready"
         );
         if self.auth.is_open() && !self.effective.config.listen.address.is_loopback() {

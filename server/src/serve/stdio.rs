@@ -151,6 +151,7 @@ async fn share(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: instruments.board.started_at(),
         mcp: listener.local_addr().map_err(Failure::failed)?,
+        certificates: Vec::new(),
         health: None,
         metrics: None,
         safe_mode: config.safe_mode,
@@ -161,15 +162,32 @@ async fn share(
     Ok((files, listening))
 }
 
+/// A connection in one direction, with or without TLS.
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Connects to the MCP port of `server`.
+async fn connect(server: &ServerFile) -> std::io::Result<(Reader, Writer)> {
+    let stream = TcpStream::connect(server.mcp).await?;
+    let Some(trust) = server.trust() else {
+        let (reader, writer) = stream.into_split();
+        return Ok((Box::new(reader), Box::new(writer)));
+    };
+    let host = server.mcp.ip().to_string();
+    let secured = trust.connect(&OsDisk, &host, stream).await.map_err(std::io::Error::other)?;
+    let (reader, writer) = tokio::io::split(secured);
+    Ok((Box::new(reader), Box::new(writer)))
+}
+
 /// A connection to the process that holds the data folder, and its token. One that has just begun
 /// gets its time. `None` when nobody holds it any more.
-async fn holder(config: &Config) -> Result<Option<(TcpStream, Option<String>)>, Failure> {
+async fn holder(config: &Config) -> Result<Option<((Reader, Writer), Option<String>)>, Failure> {
     let until = Instant::now() + HOLDER_STARTS;
     loop {
         let failure = match run_files::read(&OsDisk, &config.data_dir) {
             None => super::in_use(&config.data_dir),
-            Some((server, token)) => match TcpStream::connect(server.mcp).await {
-                Ok(stream) => return Ok(Some((stream, token))),
+            Some((server, token)) => match connect(&server).await {
+                Ok(halves) => return Ok(Some((halves, token))),
                 Err(error) => format!(
                     "{} is in use by process {}, which does not answer on {}: {error}",
                     config.data_dir.display(),
@@ -199,8 +217,8 @@ enum Bridged {
 
 /// Hands lines on to the process that holds the data folder.
 async fn bridge(config: &Config) -> Result<Bridged, Failure> {
-    let Some((stream, token)) = holder(config).await? else { return Ok(Bridged::FolderIsFree) };
-    let (mut from_server, mut to_server) = stream.into_split();
+    let Some((halves, token)) = holder(config).await? else { return Ok(Bridged::FolderIsFree) };
+    let (mut from_server, mut to_server) = halves;
     if let Some(hello) = hello(token, config) {
         to_server.write_all(hello.as_bytes()).await.map_err(Failure::failed)?;
     }
