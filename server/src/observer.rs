@@ -9,6 +9,7 @@ use llm_memory_engine::ids::Timestamp;
 use serde_json::Value;
 
 use crate::audit::{Audit, Entry, Kind};
+use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
@@ -29,6 +30,7 @@ pub struct Recorder {
     audit: Audit,
     metrics: Arc<Metrics>,
     verified: Arc<Verified>,
+    maintained: Arc<Maintained>,
     /// Calls slower than this are logged as slow; 0 turns it off.
     slow_ms: AtomicU64,
 }
@@ -39,9 +41,10 @@ impl Recorder {
         audit: Audit,
         metrics: Arc<Metrics>,
         verified: Arc<Verified>,
+        maintained: Arc<Maintained>,
         slow_ms: u64,
     ) -> Self {
-        Self { audit, metrics, verified, slow_ms: AtomicU64::new(slow_ms) }
+        Self { audit, metrics, verified, maintained, slow_ms: AtomicU64::new(slow_ms) }
     }
 
     /// Changes what counts as slow.
@@ -126,6 +129,11 @@ impl Observe for Recorder {
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
         self.audit.record(&entry);
+        // What was refused before it began is no verification.
+        if record.result.is_some() || failed {
+            let scope = record.asked.scope.as_deref();
+            self.maintained.note(operation, scope, record.result, Timestamp::now());
+        }
         if operation == VERIFY
             && let Some(result) = record.result
         {
@@ -192,7 +200,12 @@ fn item_count(result: &Value) -> Option<usize> {
 pub fn is_server_fault(code: &str) -> bool {
     !matches!(
         code,
-        "invalid_argument" | "not_found" | "version_conflict" | "forbidden" | "cancelled"
+        "invalid_argument"
+            | "not_found"
+            | "version_conflict"
+            | "conflict"
+            | "forbidden"
+            | "cancelled"
     )
 }
 
@@ -222,7 +235,13 @@ mod tests {
         let audit = Audit::open(Arc::new(OsDisk), folder.path(), 1 << 20, 1).unwrap();
         let metrics = Arc::new(Metrics::new(fixtures::fresh_board()));
         let verified = Arc::new(Verified::default());
-        let recorder = Recorder::new(audit.clone(), Arc::clone(&metrics), verified, 0);
+        let recorder = Recorder::new(
+            audit.clone(),
+            Arc::clone(&metrics),
+            verified,
+            Arc::new(Maintained::default()),
+            0,
+        );
         Bench { folder, audit, metrics, recorder }
     }
 

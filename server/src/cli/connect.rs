@@ -22,10 +22,12 @@ use super::http::Address;
 use super::local;
 use super::mcp_client::McpClient;
 use super::printer::TerminalProgress;
+use super::token::TokenSource;
 use crate::access::Principal;
 use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
+use crate::jobs::JobQueue;
 use crate::mcp::observe::Asked;
 use crate::serve::open::OpenError;
 use crate::serve::run_files::{self, ServerFile};
@@ -44,10 +46,11 @@ pub(crate) fn flags() -> [Arg; 3] {
             .long("server")
             .value_name("URL")
             .help(format!("Running server to talk to ({})", env_vars::URL.name)),
-        Arg::new("token")
-            .long("token")
-            .value_name("TOKEN")
-            .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
+        Arg::new("token").long("token").value_name("TOKEN").help(format!(
+            "Bearer token for it ({}, or the file that {} names)",
+            env_vars::TOKEN.name,
+            env_vars::TOKEN_FILE.name
+        )),
         project_flag(),
     ];
     flags.map(|flag| flag.global(true).help_heading("Where the store is"))
@@ -68,7 +71,7 @@ pub(crate) struct Target {
     pub(crate) root: PathBuf,
     /// A server named explicitly.
     pub(crate) server: Option<String>,
-    token: Option<String>,
+    token: TokenSource,
     /// The project calls are made in.
     pub(crate) project: Option<ProjectId>,
     settings: local::Settings,
@@ -95,7 +98,7 @@ impl Target {
         Ok(Self {
             root: settings.data_dir.clone(),
             server,
-            token: chosen("token", env_vars::TOKEN),
+            token: TokenSource::choose(flag("token")),
             project,
             settings,
         })
@@ -122,6 +125,7 @@ impl Target {
         }
         match self.settings.open_engine() {
             Ok(engine) => Ok(Backend::Directory {
+                jobs: Arc::new(self.settings.jobs()?),
                 engine: Arc::new(engine),
                 principal: Principal::local_owner(),
                 project: self.project.clone(),
@@ -137,11 +141,30 @@ impl Target {
         let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
             return Err(CliError::Locked { root: self.root.clone() });
         };
-        let token = self.token.clone().or(admin).filter(|token| !token.is_empty());
-        self.client(&running.mcp.to_string(), token)
+        self.client(&running.mcp.to_string(), self.token.clone().or(admin))
     }
 
-    fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
+    /// Where a server answers for the store, and the token for it; `None` when nobody does. Asked
+    /// again after a restart, which may move it.
+    pub(crate) fn server(&self) -> Result<Option<(String, TokenSource)>, CliError> {
+        if let Some(url) = &self.server {
+            return Ok(Some((url.clone(), self.token.clone())));
+        }
+        if !self.settings.is_locked() {
+            return Ok(None);
+        }
+        let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
+            return Err(CliError::Locked { root: self.root.clone() });
+        };
+        Ok(Some((running.mcp.to_string(), self.token.clone().or(admin))))
+    }
+
+    /// Journal size above which routines compact a scope.
+    pub(crate) fn compact_over(&self) -> u64 {
+        self.settings.compact_over()
+    }
+
+    fn client(&self, url: &str, token: TokenSource) -> Result<Backend, CliError> {
         let address = Address::parse(url, "/mcp").map_err(super::mcp_client::CallError::from)?;
         let project = self.project.as_ref().map(|project| project.as_str().to_owned());
         Ok(Backend::Server(McpClient::new(address, token, project)))
@@ -157,6 +180,8 @@ pub(crate) enum Backend {
     Directory {
         /// The store.
         engine: Arc<Engine>,
+        /// Its jobs.
+        jobs: Arc<JobQueue>,
         /// The directory's owner.
         principal: Principal,
         /// The project calls are made in.
@@ -203,12 +228,12 @@ impl Backend {
     ) -> Result<Value, CliError> {
         match self {
             Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
-            Self::Directory { engine, principal, project, audit } => {
+            Self::Directory { engine, jobs, principal, project, audit } => {
                 let begun = Instant::now();
                 let entry =
                     Entry::new(Kind::Call, "ok").about(&Asked::of(&arguments, project.as_ref()));
                 let call = Call { tool, principal, default_project: project.clone(), arguments };
-                let result = tools::call(engine, call, progress);
+                let result = tools::call(engine, jobs, call, progress);
                 let mut entry = match &result {
                     Ok(result) => entry.with_result(result),
                     Err(error) => Entry { outcome: error.code().to_owned(), ..entry },

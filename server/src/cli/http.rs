@@ -79,7 +79,7 @@ impl Address {
         let authority = uri.authority().ok_or_else(|| refuse("the host is missing"))?;
         let path = match uri.path() {
             "" | "/" => default_path.to_owned(),
-            path => path.to_owned(),
+            path => uri.path_and_query().map_or(path, |whole| whole.as_str()).to_owned(),
         };
         Ok(Self {
             authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),

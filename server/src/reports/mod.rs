@@ -9,3 +9,4 @@ pub(crate) mod latency;
 pub(crate) mod log_lines;
 pub(crate) mod monitor;
 pub(crate) mod score;
+pub(crate) mod verdict;

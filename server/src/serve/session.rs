@@ -18,11 +18,12 @@ use super::run_files::{RunFiles, ServerFile};
 use super::sampler::Sampler;
 use super::signals::{Event, Signals};
 use super::watch::WatchedFile;
-use super::{Instruments, compactor, mcp_options};
+use super::{Instruments, compactor, jobs, mcp_options};
 use crate::answer::Failure;
 use crate::audit::{Entry, Kind};
 use crate::auth::{Authenticator, token_file};
 use crate::config::{Config, Effective, Sources};
+use crate::jobs::JobQueue;
 use crate::mcp::{McpService, serve_listener};
 use crate::metrics::history::History;
 use crate::status::Phase;
@@ -59,8 +60,10 @@ impl Session<'_> {
         let engine = self.open(&config, &mut signals).await?;
         let Some((engine, patterns_read)) = engine else { return Ok(()) };
         let reloader = self.reloader(&engine, patterns_read);
+        let jobs = jobs::open(&config, self.instruments).map_err(Failure::failed)?;
         let service = McpService::new(
             Arc::clone(&engine),
+            jobs::backstage(&jobs, &config, self.instruments),
             Arc::clone(&self.auth) as _,
             Arc::clone(&self.instruments.recorder) as _,
             mcp_options(&config, self.auth.is_open()),
@@ -161,13 +164,18 @@ impl Session<'_> {
         let config = &self.effective.config;
         listener.set_nonblocking(true).map_err(Failure::failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
+        let queue = work.jobs();
         let background = stop.child_token();
-        tokio::spawn(self.sampler(engine)?.run(background.clone()));
+        tokio::spawn(self.sampler(engine, queue)?.run(background.clone()));
         let drain = background.child_token();
+        let compact_over = jobs::compact_over(Arc::clone(&reloader.config));
+        let runner = jobs::runner(engine, queue, self.instruments, compact_over);
+        jobs::start(&runner, config.jobs.workers, &work.maintenance, &drain);
         if !config.safe_mode {
             work.maintenance.spawn(compactor::run(
                 Arc::clone(engine),
                 Arc::clone(&self.instruments.board),
+                Arc::clone(&self.instruments.maintained),
                 Arc::clone(&reloader.config),
                 drain.clone(),
             ));
@@ -200,6 +208,8 @@ impl Session<'_> {
         self.instruments.board.set_phase(Phase::Draining);
         let grace = reloader.config.load().grace();
         tracing::info!(grace_seconds = grace.as_secs(), "draining");
+        // Whoever waits for a job is answered now and asks again at the next start.
+        queue.stop();
         drain.cancel();
         let listening = ended_early.is_none().then_some(&mut serving);
         work.finish(grace, listening).await;
@@ -210,7 +220,11 @@ impl Session<'_> {
         }
     }
 
-    fn sampler(&self, engine: &Arc<Engine>) -> Result<Arc<Sampler>, Failure> {
+    fn sampler(
+        &self,
+        engine: &Arc<Engine>,
+        queue: &Arc<JobQueue>,
+    ) -> Result<Arc<Sampler>, Failure> {
         let config = &self.effective.config;
         let instruments = self.instruments;
         let history = if config.safe_mode {
@@ -229,6 +243,8 @@ impl Session<'_> {
             audit: instruments.audit.clone(),
             telemetry: Arc::clone(&instruments.telemetry),
             verified: Arc::clone(&instruments.verified),
+            maintained: Arc::clone(&instruments.maintained),
+            jobs: Arc::clone(queue),
             history,
         }))
     }
