@@ -82,7 +82,7 @@ fn routine() -> Value {
 #[test]
 fn a_job_is_submitted_followed_and_listed_over_http() {
     let cli = three_items();
-    let server = serve(&cli);
+    let mut server = serve(&cli);
     let api = Api::of(&server);
     let order = json!({"kind": "compact", "idempotencyKey": "k1"});
     let (status, head, job) = api.post(&order);
@@ -91,7 +91,7 @@ fn a_job_is_submitted_followed_and_listed_over_http() {
     assert!(head.contains(&format!("location: /api/v1/jobs/{}", id.to_lowercase())), "{head}");
     let ended = api.end(id);
     assert_eq!((ended["state"].as_str(), ended["attempts"].as_u64()), (Some("succeeded"), Some(1)));
-    assert!(ended["result"]["bytesBefore"].is_number(), "{ended}");
+    assert!(ended["result"]["global"]["bytesBefore"].is_number(), "{ended}");
     let (status, _, again) = api.post(&order);
     assert_eq!((status, again["id"].as_str()), (200, Some(id)));
     let (status, _, other) = api.post(&json!({"kind": "prune", "idempotencyKey": "k1"}));
@@ -108,6 +108,8 @@ fn a_job_is_submitted_followed_and_listed_over_http() {
     assert_eq!(page["encoder"]["encoder"], "ffv1");
     assert_eq!(page["lastCompaction"]["scopes"], 1);
     assert!(page["usedBytes"].as_u64().unwrap() > 0);
+    // What is queued for the audit log is written by then.
+    assert_eq!(server.stop().unwrap().code(), Some(0));
     let tools: Vec<String> = audited(&cli)
         .iter()
         .filter(|entry| entry["tool"].is_string())
