@@ -8,7 +8,7 @@
 //! ```
 //!
 //! When things go wrong: a job is acknowledged once its document is durable. One that was running
-//! when the server ended runs again, [`queue::MAX_ATTEMPTS`] times at most. An outcome that cannot
+//! when the server ended runs again, three times at most. An outcome that cannot
 //! be written stands in memory, and the job runs again after a restart. A document that cannot be
 //! read is left where it is and named in the log. In safe mode nothing is written.
 
@@ -20,6 +20,8 @@ mod folder;
 mod job;
 mod operation;
 mod queue;
+mod request;
+mod restart;
 pub(crate) mod result;
 mod retention;
 mod routine;
@@ -32,5 +34,6 @@ mod tests;
 pub use authority::Authority;
 pub use error::JobError;
 pub use job::{Job, JobArguments, JobFailure, JobId, JobKind, JobProgress, JobState, Routine};
-pub use queue::{JobQueue, Limits, ListFilter, Submission};
+pub use queue::JobQueue;
+pub use request::{Limits, ListFilter, Submission};
 pub use worker::{Runner, run};

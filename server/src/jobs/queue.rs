@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use llm_memory_disk::{Disk, DiskError};
-use llm_memory_engine::ids::{ProjectId, Timestamp};
+use llm_memory_engine::ids::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,50 +21,17 @@ use super::authority::Authority;
 use super::error::JobError;
 use super::figures::JobFigures;
 use super::folder::{JobFolder, Record};
-use super::job::{Job, JobArguments, JobFailure, JobId, JobKind, JobProgress, JobState};
+use super::job::{Job, JobId, JobProgress, JobState};
+use super::request::{Limits, ListFilter, MAX_KEY, Submission, check_key};
+use super::restart::after_restart;
 use super::result::Outcome;
 use super::retention;
 use crate::access::Principal;
 
-/// How often a job is begun when the server keeps ending under it.
-pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// When to come back to a full queue.
 const RETRY_AFTER_MS: u64 = 5000;
-/// Longest idempotency key.
-const MAX_KEY: usize = 200;
 
 type OnEnd = Box<dyn Fn(&Job) + Send + Sync>;
-
-/// Bounds of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Jobs that may wait.
-    pub max_pending: usize,
-}
-
-/// A job to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Submission {
-    /// What it does.
-    pub kind: JobKind,
-    /// What it works on.
-    pub arguments: JobArguments,
-    /// The project it works in.
-    pub project: Option<ProjectId>,
-    /// Key under which submitting it again answers the same job.
-    pub idempotency_key: Option<String>,
-}
-
-/// Which jobs are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListFilter {
-    /// Only those in this state.
-    pub state: Option<JobState>,
-    /// Only those of this kind.
-    pub kind: Option<JobKind>,
-    /// At most so many.
-    pub limit: usize,
-}
 
 /// The jobs of one data folder.
 pub struct JobQueue {
@@ -72,6 +39,8 @@ pub struct JobQueue {
     limits: Limits,
     safe_mode: bool,
     records: Mutex<BTreeMap<JobId, Record>>,
+    /// What the restart changed and nobody has written down yet.
+    restarted: Mutex<Vec<JobId>>,
     /// Held while a change is made durable, so that readers do not wait for the disk.
     changing: Mutex<()>,
     changed: watch::Sender<()>,
@@ -95,12 +64,17 @@ impl JobQueue {
         safe_mode: bool,
     ) -> Result<Self, DiskError> {
         let folder = JobFolder::new(disk, root, safe_mode);
+        let mut restarted = Vec::new();
         let records = folder.load()?.into_iter().map(|mut record| {
-            after_restart(&mut record.job, Timestamp::now());
-            (record.job.id.clone(), record)
+            let id = record.job.id.clone();
+            if after_restart(&mut record.job, Timestamp::now()) {
+                restarted.push(id.clone());
+            }
+            (id, record)
         });
         Ok(Self {
             records: Mutex::new(records.collect()),
+            restarted: Mutex::new(restarted),
             folder,
             limits,
             safe_mode,
@@ -121,12 +95,12 @@ impl JobQueue {
     pub fn settle(&self) -> Result<(), DiskError> {
         let _changing = self.changing.lock();
         self.folder.remove_leftovers()?;
-        let records: Vec<Record> = self.records.lock().values().cloned().collect();
-        let exhausted = |job: &Job| job.error.as_ref().is_some_and(|error| error.code == EXHAUSTED);
-        for record in &records {
-            let begun = record.job.attempts > 0 && !record.job.state.is_final();
-            if begun || exhausted(&record.job) {
-                self.folder.save(record)?;
+        for id in std::mem::take(&mut *self.restarted.lock()) {
+            let record = self.records.lock().get(&id).cloned();
+            let Some(record) = record else { continue };
+            self.folder.save(&record)?;
+            if record.job.state.is_final() {
+                self.ended(&record.job);
             }
         }
         self.forget();
@@ -416,40 +390,6 @@ impl JobQueue {
     fn count(&self, state: JobState) -> usize {
         self.records.lock().values().filter(|record| record.job.state == state).count()
     }
-}
-
-const EXHAUSTED: &str = "attempts_exhausted";
-
-/// What becomes of a job that was running when the server ended.
-fn after_restart(job: &mut Job, now: Timestamp) {
-    if job.state != JobState::Running {
-        return;
-    }
-    job.revision += 1;
-    job.progress = None;
-    if job.attempts < MAX_ATTEMPTS {
-        job.state = JobState::Pending;
-        return;
-    }
-    job.state = JobState::Failed;
-    job.finished_at = Some(now);
-    job.error = Some(JobFailure {
-        code: EXHAUSTED.to_owned(),
-        message: format!(
-            "the server ended {} times while the job ran: look at its log for the reason (often a \
-             memory limit), then submit the job again",
-            job.attempts
-        ),
-    });
-}
-
-fn check_key(key: Option<&str>) -> Result<(), JobError> {
-    let Some(key) = key else { return Ok(()) };
-    if (1..=MAX_KEY).contains(&key.len()) && key.chars().all(|c| c.is_ascii_graphic()) {
-        return Ok(());
-    }
-    let reason = format!("must be 1 to {MAX_KEY} printable ASCII characters without spaces");
-    Err(JobError::Invalid { field: "idempotencyKey", reason })
 }
 
 fn is_seen(record: &Record, principal: &Principal) -> bool {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::job::JobProgress;
-use super::queue::MAX_ATTEMPTS;
+use super::restart::MAX_ATTEMPTS;
 use super::result::Outcome;
 use super::*;
 use crate::access::Principal;
@@ -71,7 +71,11 @@ fn a_job_that_the_server_ends_under_runs_again_and_fails_in_the_end() {
         disk = disk.crash();
     }
     let queue = open(&disk, 8);
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ended);
+    queue.on_end(Box::new(move |job| seen.lock().push(job.id.clone())));
     queue.settle().unwrap();
+    assert_eq!(*ended.lock(), std::slice::from_ref(&job.id), "it is counted, once");
     assert!(queue.claim().is_none());
     let queue = open(&disk.crash(), 8);
     let failed = queue.get(&owner(), job.id.as_str()).unwrap();
