@@ -26,7 +26,7 @@ pub(super) struct Report {
     state: JobState,
     started_at: Timestamp,
     finished_at: Timestamp,
-    /// The round in words, a line each step.
+    /// The round in a sentence.
     summary: String,
     steps: Vec<Step>,
     /// The file, below the data folder.
@@ -47,7 +47,7 @@ impl Report {
     ) -> Self {
         let worst = steps.iter().map(|step| step.verdict).max().unwrap_or(Verdict::Ok);
         let lines: Vec<String> =
-            steps.iter().map(|step| format!("{}: {}", step.name, step.summary)).collect();
+            steps.iter().map(|step| format!("{}: {}", step.name, short(&step.summary))).collect();
         let summary = format!("{} routine {}: {}", routine.as_str(), word(worst), lines.join("; "));
         Self {
             routine,
@@ -117,6 +117,16 @@ impl Report {
     }
 }
 
+/// The beginning of what a step said; the step itself has all of it.
+fn short(told: &str) -> String {
+    const LONGEST: usize = 120;
+    let mut shown: String = told.chars().take(LONGEST).collect();
+    if shown.len() < told.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 const fn word(worst: Verdict) -> &'static str {
     match worst {
         Verdict::Ok => "done",
@@ -149,6 +159,17 @@ mod tests {
             report.summary,
             "daily routine done with findings: cleanup: nothing to remove; verify: damage"
         );
+    }
+
+    #[test]
+    fn a_step_that_says_much_does_not_drown_the_others() {
+        let long = Step::of("verify", || Ok(Done::default().told("x".repeat(500))));
+        let last = Step::of("prune", || Ok(Done::default().told("nothing")));
+        let at = Timestamp::from_millis(0);
+        let report = Report::of(Routine::Weekly, at, at, vec![long, last]);
+        assert!(report.summary.ends_with("x…; prune: nothing"), "{}", report.summary);
+        assert!(report.summary.chars().count() < 200);
+        assert_eq!(report.steps[0].summary.len(), 500);
     }
 
     #[test]
