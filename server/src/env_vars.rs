@@ -37,6 +37,9 @@ env_vars! {
     /// Bearer token that the command line sends to a running server. Without it the server's own
     /// `run/admin.token` is used, when it may be read.
     TOKEN = "LLM_MEMORY_TOKEN";
+    /// File with the bearer token, read again with every request, as the tokens that Kubernetes
+    /// projects into a pod change under it. `LLM_MEMORY_TOKEN` comes first.
+    TOKEN_FILE = "LLM_MEMORY_TOKEN_FILE";
     /// Certificate authorities (PEM) that the command line trusts for an `https` server. Without it
     /// those of the system count.
     CA_FILE = "LLM_MEMORY_CA_FILE";
@@ -138,6 +141,10 @@ env_vars! {
     AUTO_COMPACT = "LLM_MEMORY_AUTO_COMPACT";
     /// Journal size of a scope that starts a background compaction, MiB.
     AUTO_COMPACT_MB = "LLM_MEMORY_AUTO_COMPACT_MB";
+    /// Jobs that may wait before the answer to another one is `busy`.
+    MAX_PENDING_JOBS = "LLM_MEMORY_MAX_PENDING_JOBS";
+    /// Jobs that run at the same time.
+    JOB_WORKERS = "LLM_MEMORY_JOB_WORKERS";
     /// Least severe log events that are written.
     LOG_LEVEL = "LLM_MEMORY_LOG_LEVEL";
     /// Shape of log events on stderr; the log file is always JSON.

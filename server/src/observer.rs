@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::audit::{Audit, Entry, Kind};
+use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ pub struct Recorder {
     audit: Audit,
     metrics: Arc<Metrics>,
     verified: Arc<Verified>,
+    maintained: Arc<Maintained>,
     /// Calls slower than this are logged as slow; 0 turns it off.
     slow_ms: AtomicU64,
     /// Callers with an identity and no rule who were recorded lately.
@@ -72,9 +74,17 @@ impl Recorder {
         audit: Audit,
         metrics: Arc<Metrics>,
         verified: Arc<Verified>,
+        maintained: Arc<Maintained>,
         slow_ms: u64,
     ) -> Self {
-        Self { audit, metrics, verified, slow_ms: AtomicU64::new(slow_ms), unmapped: Lately::new() }
+        Self {
+            audit,
+            metrics,
+            verified,
+            maintained,
+            slow_ms: AtomicU64::new(slow_ms),
+            unmapped: Lately::new(),
+        }
     }
 
     /// Changes what counts as slow.
@@ -159,6 +169,11 @@ impl Observe for Recorder {
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
         self.audit.record(&entry);
+        // What was refused before it began is no verification.
+        if record.result.is_some() || failed {
+            let scope = record.asked.scope.as_deref();
+            self.maintained.note(operation, scope, record.result, Timestamp::now());
+        }
         if operation == VERIFY
             && let Some(result) = record.result
         {
@@ -224,7 +239,12 @@ fn item_count(result: &Value) -> Option<usize> {
 pub fn is_server_fault(code: &str) -> bool {
     !matches!(
         code,
-        "invalid_argument" | "not_found" | "version_conflict" | "forbidden" | "cancelled"
+        "invalid_argument"
+            | "not_found"
+            | "version_conflict"
+            | "conflict"
+            | "forbidden"
+            | "cancelled"
     )
 }
 
@@ -252,7 +272,13 @@ mod tests {
         let audit = Audit::open(Arc::new(OsDisk), folder.path(), 1 << 20, 1).unwrap();
         let metrics = Arc::new(Metrics::new(fixtures::fresh_board()));
         let verified = Arc::new(Verified::default());
-        let recorder = Recorder::new(audit.clone(), Arc::clone(&metrics), verified, 0);
+        let recorder = Recorder::new(
+            audit.clone(),
+            Arc::clone(&metrics),
+            verified,
+            Arc::new(Maintained::default()),
+            0,
+        );
         Bench { folder, audit, metrics, recorder }
     }
 

@@ -108,7 +108,7 @@ impl Address {
         let authority = uri.authority().ok_or_else(|| refuse("the host is missing"))?;
         let path = match uri.path() {
             "" | "/" => default_path.to_owned(),
-            path => path.to_owned(),
+            path => uri.path_and_query().map_or(path, |whole| whole.as_str()).to_owned(),
         };
         Ok(Self {
             authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
@@ -120,6 +120,18 @@ impl Address {
     /// The server that has written `server` into its data folder.
     pub(crate) fn of_running(server: &ServerFile, path: &str) -> Self {
         Self { authority: server.mcp.to_string(), path: path.to_owned(), trust: server.trust() }
+    }
+
+    /// The same server without this endpoint, if the path ends in it.
+    pub(crate) fn without(&self, endpoint: &str) -> Self {
+        let path = self.path.trim_end_matches('/');
+        let path = path.strip_suffix(endpoint).unwrap_or(path).trim_end_matches('/').to_owned();
+        Self { path, ..self.clone() }
+    }
+
+    /// The same server at `path` below this address.
+    pub(crate) fn below(&self, path: &str) -> Self {
+        Self { path: format!("{}/{path}", self.path), ..self.clone() }
     }
 
     /// Scheme, host and port, for messages.
@@ -338,6 +350,19 @@ mod tests {
         assert_eq!(address.trust, None);
         assert!(Address::parse("ftp://localhost", "/mcp").is_err());
         assert!(Address::parse("http://", "/mcp").is_err());
+    }
+
+    #[test]
+    fn the_endpoint_of_mcp_is_as_good_as_the_server() {
+        let jobs = |url: &str| {
+            let address = Address::parse(url, "").unwrap().without("/mcp").below("jobs?n=1");
+            format!("{}{}", address.origin(), address.path)
+        };
+        for url in ["https://h:1", "https://h:1/", "https://h:1/mcp", "https://h:1/mcp/"] {
+            assert_eq!(jobs(url), "https://h:1/jobs?n=1");
+        }
+        assert_eq!(jobs("h:1"), "http://h:1/jobs?n=1");
+        assert_eq!(jobs("http://h/memory/mcp"), "http://h:80/memory/jobs?n=1");
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub struct Config {
     pub journal: Journal,
     pub limits: Limits,
     pub maintenance: Maintenance,
+    pub jobs: Jobs,
     pub log: Log,
     pub audit: Audit,
     pub video: Video,
@@ -163,6 +164,15 @@ pub struct Limits {
 pub struct Maintenance {
     pub auto_compact: bool,
     pub auto_compact_mb: u64,
+}
+
+/// The job queue.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as for Config")]
+pub struct Jobs {
+    pub max_pending: usize,
+    pub workers: usize,
 }
 
 /// Logs.

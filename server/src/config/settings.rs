@@ -111,6 +111,8 @@ settings! {
     "limits.graceSeconds" GRACE_SECONDS "grace-seconds" Kind::Number { min: 0, max: 3600 }, Text("20"), start;
     "maintenance.autoCompact" AUTO_COMPACT "auto-compact" Kind::Switch, Text("false"), live;
     "maintenance.autoCompactMb" AUTO_COMPACT_MB "auto-compact-mb" MEBIBYTES, Text("100"), live;
+    "jobs.maxPending" MAX_PENDING_JOBS "max-pending-jobs" up_to(10_000), Text("32"), start;
+    "jobs.workers" JOB_WORKERS "job-workers" up_to(16), Text("1"), start;
     "log.level" LOG_LEVEL "log-level" words(&["error", "warn", "info", "debug", "trace"]), Text("info"), live;
     "log.format" LOG_FORMAT "log-format" words(&["json", "text"]), Text("json"), start;
     "log.destination" LOG_DESTINATION "log-destination" words(&["stderr", "file", "both"]), Text("both"), start;

@@ -27,6 +27,8 @@ pub enum TransportKind {
     Tcp,
     /// Standard input and output.
     Stdio,
+    /// Not at all: a job works for them.
+    Job,
 }
 
 impl TransportKind {
@@ -36,6 +38,7 @@ impl TransportKind {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Stdio => "stdio",
+            Self::Job => "job",
         }
     }
 }

@@ -9,7 +9,7 @@ use rmcp::ErrorData;
 use rmcp::model::Extensions;
 
 use crate::access::Principal;
-use crate::mcp::auth::{Authenticate, Credentials, TransportKind};
+use crate::mcp::auth::{Authenticate, Credentials, Denied, TransportKind};
 
 /// Header that names the project of all calls of a client that cannot pass it as an argument.
 pub const PROJECT_HEADER: &str = "llm-memory-project";
@@ -70,8 +70,15 @@ impl Origin {
     /// Whether the caller would be let in again as who they were. What outlives its request asks
     /// before it tells them anything.
     pub(crate) async fn holds(&self, authenticator: &dyn Authenticate) -> bool {
+        // That nobody can be asked about a token says nothing; but nothing is told on the strength
+        // of that either.
+        self.again(authenticator).await.unwrap_or(false)
+    }
+
+    /// The same, with the reason why they would not be let in.
+    pub(crate) async fn again(&self, authenticator: &dyn Authenticate) -> Result<bool, Denied> {
         if self.transport == TransportKind::Stdio {
-            return true;
+            return Ok(true);
         }
         let credentials = Credentials {
             token: self.token.as_ref().map(Token::as_str),
@@ -81,10 +88,8 @@ impl Origin {
             transport: self.transport,
         };
         // A lockout keeps out no good token, so that one is answered says that this one is none.
-        // That nobody can be asked about it says nothing; but nothing is told on the strength of
-        // that either.
-        let verdict = authenticator.authenticate(credentials).await;
-        verdict.is_ok_and(|principal| principal == *self.principal)
+        let principal = authenticator.authenticate(credentials).await?;
+        Ok(principal == *self.principal)
     }
 }
 
@@ -93,7 +98,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::mcp::auth::{Denied, Verdict};
+    use crate::mcp::auth::Verdict;
 
     /// Says the same of everybody, and wants to count it against nobody.
     struct Says(Result<Principal, Denied>);

@@ -46,6 +46,7 @@ pub struct Metrics {
     token_reviews: Family<Labels, Counter>,
     connections: Family<Labels, Gauge>,
     fsync: Histogram,
+    jobs: Family<Labels, Counter>,
     /// What happened lately, for `/health` and the history.
     window: Mutex<Window>,
 }
@@ -62,6 +63,7 @@ impl Metrics {
         let token_reviews = Family::<Labels, Counter>::default();
         let connections = Family::<Labels, Gauge>::default();
         let fsync = Histogram::new(FSYNC_SECONDS);
+        let jobs = Family::<Labels, Counter>::default();
         register(&mut registry, table::SEARCH_DURATION, search.clone());
         register(&mut registry, table::OPERATION_DURATION, operation_duration.clone());
         register(&mut registry, table::OPERATIONS, operations.clone());
@@ -69,6 +71,7 @@ impl Metrics {
         register(&mut registry, table::TOKEN_REVIEWS, token_reviews.clone());
         register(&mut registry, table::CONNECTIONS, connections.clone());
         register(&mut registry, table::FSYNC_DURATION, fsync.clone());
+        register(&mut registry, table::JOBS, jobs.clone());
         registry.register_collector(Box::new(collector::State::new(board)));
         Self {
             registry,
@@ -79,6 +82,7 @@ impl Metrics {
             token_reviews,
             connections,
             fsync,
+            jobs,
             window: Mutex::new(Window::new(Instant::now())),
         }
     }
@@ -125,6 +129,12 @@ impl Metrics {
     /// Counts one fsync.
     pub fn synced(&self, duration: Duration) {
         self.fsync.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a job that ended.
+    pub fn job_ended(&self, kind: &'static str, state: &'static str) {
+        let labels = vec![("kind", kind.to_owned()), ("state", state.to_owned())];
+        self.jobs.get_or_create(&labels).inc();
     }
 
     /// Figures of the last `length` (at most [`window::LENGTH`]).
@@ -182,6 +192,7 @@ mod tests {
         metrics.token_reviewed("cached");
         metrics.connections("http", 2);
         metrics.synced(Duration::from_millis(1));
+        metrics.job_ended("verify", "succeeded");
         let expected: BTreeSet<(String, String)> = table::ALL
             .iter()
             .map(|metric| {

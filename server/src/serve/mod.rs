@@ -13,6 +13,7 @@ pub mod admission;
 mod compactor;
 mod door;
 mod drain;
+mod jobs;
 pub mod listeners;
 pub(crate) mod open;
 pub mod reload;
@@ -40,6 +41,7 @@ use crate::config::{Config, Effective, Sources};
 use crate::doctor::{self, Finding};
 use crate::exit::Exit;
 use crate::health;
+use crate::maintained::Maintained;
 use crate::mcp::McpOptions;
 use crate::metered_disk::MeteredDisk;
 use crate::metrics::Metrics;
@@ -65,6 +67,7 @@ pub(crate) struct Instruments {
     pub(crate) audit: Audit,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) verified: Arc<Verified>,
+    pub(crate) maintained: Arc<Maintained>,
     pub(crate) recorder: Arc<Recorder>,
 }
 
@@ -90,13 +93,15 @@ impl Instruments {
         let disk: Arc<dyn Disk> =
             Arc::new(MeteredDisk::new(plain, Arc::new(move |time| timed.synced(time))));
         let verified = Arc::new(Verified::load(&*disk, root));
+        let maintained = Arc::new(Maintained::load(&*disk, root));
         let recorder = Arc::new(Recorder::new(
             audit.clone(),
             Arc::clone(&metrics),
             Arc::clone(&verified),
+            Arc::clone(&maintained),
             config.log.slow_call_ms,
         ));
-        Ok(Self { disk, board, metrics, audit, telemetry, verified, recorder })
+        Ok(Self { disk, board, metrics, audit, telemetry, verified, maintained, recorder })
     }
 
     /// Writes down everything that is queued.

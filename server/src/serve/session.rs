@@ -18,12 +18,13 @@ use super::run_files::{RunFiles, ServerFile};
 use super::sampler::Sampler;
 use super::signals::{Event, Signals};
 use super::watch::WatchedFile;
-use super::{Instruments, compactor, mcp_options};
+use super::{Instruments, compactor, jobs, mcp_options};
 use crate::answer::Failure;
 use crate::audit::{Entry, Kind};
 use crate::auth::Authenticator;
 use crate::auth::outside::Outside;
 use crate::config::{Config, Effective, Sources};
+use crate::jobs::JobQueue;
 use crate::mcp::{McpOptions, McpService, serve_listener};
 use crate::metrics::history::History;
 use crate::status::Phase;
@@ -64,8 +65,10 @@ impl Session<'_> {
         let engine = self.open(&config, &mut signals).await?;
         let Some((engine, patterns_read)) = engine else { return Ok(()) };
         let reloader = self.reloader(&engine, patterns_read);
+        let jobs = jobs::open(&config, self.instruments).map_err(Failure::failed)?;
         let service = McpService::new(
             Arc::clone(&engine),
+            jobs::backstage(&jobs, &config, self.instruments),
             Arc::clone(&self.auth) as _,
             Arc::clone(&self.instruments.recorder) as _,
             McpOptions { tls: self.tls.clone(), ..mcp_options(&config, self.auth.is_open()) },
@@ -153,6 +156,7 @@ impl Session<'_> {
         let config = &self.effective.config;
         listener.set_nonblocking(true).map_err(Failure::failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
+        let queue = work.jobs();
         let background = stop.child_token();
         let (auth, until) = (Arc::clone(&self.auth), background.clone());
         tokio::spawn(async move {
@@ -160,12 +164,16 @@ impl Session<'_> {
                 outside.keep_fresh(&until).await;
             }
         });
-        tokio::spawn(self.sampler(engine)?.run(background.clone()));
+        tokio::spawn(self.sampler(engine, queue)?.run(background.clone()));
         let drain = background.child_token();
+        let compact_over = jobs::compact_over(Arc::clone(&reloader.config));
+        let runner = jobs::runner(engine, queue, self.instruments, compact_over);
+        jobs::start(&runner, config.jobs.workers, &work.maintenance, &drain);
         if !config.safe_mode {
             work.maintenance.spawn(compactor::run(
                 Arc::clone(engine),
                 Arc::clone(&self.instruments.board),
+                Arc::clone(&self.instruments.maintained),
                 Arc::clone(&reloader.config),
                 drain.clone(),
             ));
@@ -198,6 +206,8 @@ impl Session<'_> {
         self.instruments.board.set_phase(Phase::Draining);
         let grace = reloader.config.load().grace();
         tracing::info!(grace_seconds = grace.as_secs(), "draining");
+        // Whoever waits for a job is answered now and asks again at the next start.
+        queue.stop();
         drain.cancel();
         let listening = ended_early.is_none().then_some(&mut serving);
         work.finish(grace, listening).await;
@@ -208,7 +218,11 @@ impl Session<'_> {
         }
     }
 
-    fn sampler(&self, engine: &Arc<Engine>) -> Result<Arc<Sampler>, Failure> {
+    fn sampler(
+        &self,
+        engine: &Arc<Engine>,
+        queue: &Arc<JobQueue>,
+    ) -> Result<Arc<Sampler>, Failure> {
         let config = &self.effective.config;
         let instruments = self.instruments;
         let history = if config.safe_mode {
@@ -227,6 +241,8 @@ impl Session<'_> {
             audit: instruments.audit.clone(),
             telemetry: Arc::clone(&instruments.telemetry),
             verified: Arc::clone(&instruments.verified),
+            maintained: Arc::clone(&instruments.maintained),
+            jobs: Arc::clone(queue),
             history,
         }))
     }

@@ -24,12 +24,12 @@ use super::drain::{self, Work};
 use super::open::open_engine;
 use super::run_files::{self, RunFiles, ServerFile};
 use super::signals::Signals;
-use super::{Instruments, RUNTIME_END, admission, mcp_options};
+use super::{Instruments, RUNTIME_END, admission, jobs, mcp_options};
 use crate::answer::{Answer, Failure};
 use crate::auth::lockout::Lockout;
 use crate::auth::{Authenticator, own_admin};
 use crate::config::{Config, Effective};
-use crate::mcp::{McpService, serve_listener, serve_stdio};
+use crate::mcp::{Backstage, McpService, serve_listener, serve_stdio};
 
 /// How long a process that has just taken the folder may take to say where it listens.
 const HOLDER_STARTS: Duration = Duration::from_secs(20);
@@ -104,14 +104,19 @@ async fn own(
     let cancel = CancellationToken::new();
     let (admin, token) = own_admin();
     let lockout = Lockout::new(config.auth.lockout_failures, admission::lockout_time(config));
+    let jobs = jobs::open(config, instruments).map_err(Failure::failed)?;
     let service = McpService::new(
         Arc::clone(&engine),
+        Backstage::of(Arc::clone(&jobs)),
         // Our own client needs no token; others show the one in the folder.
         Arc::new(Authenticator::new(Vec::new(), false, Some(admin), lockout, Box::new(|_| {}))),
         Arc::clone(&instruments.recorder) as _,
         mcp_options(config, true),
     );
     let work = Work::of(service);
+    let over = config.maintenance.auto_compact_mb << 20;
+    let runner = jobs::runner(&engine, &jobs, instruments, Box::new(move || over));
+    jobs::start(&runner, config.jobs.workers, &work.maintenance, &cancel);
     let mut sharing = match share(config, instruments, &token, &work, &cancel).await {
         Ok(sharing) => Some(sharing),
         Err(failure) => {
@@ -121,8 +126,12 @@ async fn own(
     };
     let mut serving = std::pin::pin!(serve_stdio(work.service(), cancel.clone()));
     tokio::select! {
-        () = &mut serving => cancel.cancel(),
+        () = &mut serving => {
+            jobs.stop();
+            cancel.cancel();
+        }
         () = signals.stopped() => {
+            jobs.stop();
             cancel.cancel();
             let limit = config.grace() + RUNTIME_END;
             if tokio::time::timeout(limit, &mut serving).await.is_err() {

@@ -20,7 +20,7 @@ const REVIEWS: &str = "llm_memory_token_reviews_total";
 
 /// Tokens that the cluster knows: whose each is, and for which audience.
 #[derive(Clone, Default)]
-struct Cluster {
+pub(super) struct Cluster {
     tokens: Arc<Mutex<HashMap<String, (String, String)>>>,
     asked: Arc<Mutex<usize>>,
     /// Requests that fail before one is answered.
@@ -28,7 +28,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn know(&self, account: &str, audience: &str, seconds: i64) -> String {
+    pub(super) fn know(&self, account: &str, audience: &str, seconds: i64) -> String {
         let claims = json!({"iss": "https://kubernetes.default.svc", "aud": [audience],
                             "exp": now() + seconds, "sub": account});
         let token = jwt(&json!({"alg": "RS256"}), &claims, |_| account.as_bytes().to_vec());
@@ -81,18 +81,18 @@ async fn review(
     (StatusCode::CREATED, Json(json!({"kind": "TokenReview", "status": status})))
 }
 
-struct Bench {
-    cluster: Cluster,
+pub(super) struct Bench {
+    pub(super) cluster: Cluster,
     api: Fake,
-    server: TestServer,
+    pub(super) server: TestServer,
 }
 
 impl Bench {
-    fn new(rules: &Value) -> Self {
+    pub(super) fn new(rules: &Value) -> Self {
         Self::with(rules, &[])
     }
 
-    fn with(rules: &Value, environment: &[(&str, &str)]) -> Self {
+    pub(super) fn with(rules: &Value, environment: &[(&str, &str)]) -> Self {
         let cluster = Cluster::default();
         let api = Fake::new(|_| {
             let path = "/apis/authentication.k8s.io/v1/tokenreviews";

@@ -2,8 +2,10 @@
 //! against the real server and a stand-in for whoever it asks.
 
 mod fake;
+mod jobs;
 mod kubernetes;
 mod oidc;
+mod operator;
 mod tls;
 
 use std::io::{Read as _, Write as _};
