@@ -37,7 +37,14 @@ env_vars! {
     /// Bearer token that the command line sends to a running server. Without it the server's own
     /// `run/admin.token` is used, when it may be read.
     TOKEN = "LLM_MEMORY_TOKEN";
-    /// Address that every listener binds. Anything but a loopback address needs tokens.
+    /// File with the bearer token, read again with every request, as the tokens that Kubernetes
+    /// projects into a pod change under it. `LLM_MEMORY_TOKEN` comes first.
+    TOKEN_FILE = "LLM_MEMORY_TOKEN_FILE";
+    /// Certificate authorities (PEM) that the command line trusts for an `https` server. Without it
+    /// those of the system count.
+    CA_FILE = "LLM_MEMORY_CA_FILE";
+    /// Address that every listener binds. Anything but a loopback address needs tokens, or
+    /// identities from Kubernetes or OpenID Connect.
     BIND_ADDRESS = "LLM_MEMORY_BIND_ADDRESS";
     /// Port of MCP over Streamable HTTP (`/mcp`) and newline-delimited JSON-RPC; 0 takes a free
     /// one.
@@ -61,6 +68,33 @@ env_vars! {
     ALLOW_ANONYMOUS = "LLM_MEMORY_ALLOW_ANONYMOUS";
     /// Token file (JSON), as `llm-memory token create` writes it.
     TOKENS_FILE = "LLM_MEMORY_TOKENS_FILE";
+    /// Identities file (JSON): what callers may do whom Kubernetes or an OpenID Connect issuer
+    /// vouches for. Read again when it changes.
+    IDENTITIES_FILE = "LLM_MEMORY_IDENTITIES_FILE";
+    /// Audience of the Kubernetes ServiceAccount tokens that are taken, such as `llm-memory`. Each
+    /// is shown to the API server (TokenReview). Without it there are none.
+    KUBERNETES_AUDIENCE = "LLM_MEMORY_KUBERNETES_AUDIENCE";
+    /// Address of the Kubernetes API server. Without it the variables that every pod gets say.
+    KUBERNETES_API_SERVER = "LLM_MEMORY_KUBERNETES_API_SERVER";
+    /// Token with which this server asks for reviews; read again for each.
+    KUBERNETES_TOKEN_FILE = "LLM_MEMORY_KUBERNETES_TOKEN_FILE";
+    /// Certificate authorities (PEM) of the API server; read again for each review.
+    KUBERNETES_CA_FILE = "LLM_MEMORY_KUBERNETES_CA_FILE";
+    /// OpenID Connect issuer whose tokens are taken, as in their `iss`. Without it there are none.
+    OIDC_ISSUER = "LLM_MEMORY_OIDC_ISSUER";
+    /// Audience that the issuer's tokens must be for.
+    OIDC_AUDIENCE = "LLM_MEMORY_OIDC_AUDIENCE";
+    /// Where the issuer's keys are (JWKS). Without it the issuer's discovery document says.
+    OIDC_JWKS_URL = "LLM_MEMORY_OIDC_JWKS_URL";
+    /// Certificate authorities (PEM) of the issuer. Without it those of the system count.
+    OIDC_CA_FILE = "LLM_MEMORY_OIDC_CA_FILE";
+    /// Claim that names the caller.
+    OIDC_SUBJECT_CLAIM = "LLM_MEMORY_OIDC_SUBJECT_CLAIM";
+    /// Certificate chain (PEM) of the MCP port, which then speaks TLS only. Read again when it
+    /// changes.
+    TLS_CERT_FILE = "LLM_MEMORY_TLS_CERT_FILE";
+    /// Private key (PEM) of the certificate. Read again when it changes.
+    TLS_KEY_FILE = "LLM_MEMORY_TLS_KEY_FILE";
     /// Failed authentications after which an address, or a token name, is locked out.
     LOCKOUT_FAILURES = "LLM_MEMORY_LOCKOUT_FAILURES";
     /// Minutes that a lockout lasts.
@@ -107,6 +141,10 @@ env_vars! {
     AUTO_COMPACT = "LLM_MEMORY_AUTO_COMPACT";
     /// Journal size of a scope that starts a background compaction, MiB.
     AUTO_COMPACT_MB = "LLM_MEMORY_AUTO_COMPACT_MB";
+    /// Jobs that may wait before the answer to another one is `busy`.
+    MAX_PENDING_JOBS = "LLM_MEMORY_MAX_PENDING_JOBS";
+    /// Jobs that run at the same time.
+    JOB_WORKERS = "LLM_MEMORY_JOB_WORKERS";
     /// Least severe log events that are written.
     LOG_LEVEL = "LLM_MEMORY_LOG_LEVEL";
     /// Shape of log events on stderr; the log file is always JSON.

@@ -1,14 +1,18 @@
 //! What becomes of every finished call: a line in the audit log, counts in the metrics, an event
 //! in the log. Nothing here waits for a disk.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use llm_memory_engine::ids::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::audit::{Audit, Entry, Kind};
+use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
@@ -29,8 +33,39 @@ pub struct Recorder {
     audit: Audit,
     metrics: Arc<Metrics>,
     verified: Arc<Verified>,
+    maintained: Arc<Maintained>,
     /// Calls slower than this are logged as slow; 0 turns it off.
     slow_ms: AtomicU64,
+    /// Callers with an identity and no rule who were recorded lately.
+    unmapped: Lately,
+}
+
+/// How often one such caller is recorded again.
+const UNMAPPED_EVERY: Duration = Duration::from_secs(60);
+/// Such callers remembered; the next one makes all be forgotten.
+const MAX_UNMAPPED: usize = 1024;
+
+/// Who was recorded when.
+#[derive(Debug, Default)]
+struct Lately(Mutex<BTreeMap<String, Instant>>);
+
+impl Lately {
+    const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// Whether `who` is to be recorded now.
+    fn is_due(&self, who: &str, now: Instant) -> bool {
+        let mut lately = self.0.lock();
+        if lately.get(who).is_some_and(|at| now < *at + UNMAPPED_EVERY) {
+            return false;
+        }
+        if lately.len() >= MAX_UNMAPPED {
+            lately.clear();
+        }
+        lately.insert(who.to_owned(), now);
+        true
+    }
 }
 
 impl Recorder {
@@ -39,9 +74,17 @@ impl Recorder {
         audit: Audit,
         metrics: Arc<Metrics>,
         verified: Arc<Verified>,
+        maintained: Arc<Maintained>,
         slow_ms: u64,
     ) -> Self {
-        Self { audit, metrics, verified, slow_ms: AtomicU64::new(slow_ms) }
+        Self {
+            audit,
+            metrics,
+            verified,
+            maintained,
+            slow_ms: AtomicU64::new(slow_ms),
+            unmapped: Lately::new(),
+        }
     }
 
     /// Changes what counts as slow.
@@ -126,6 +169,11 @@ impl Observe for Recorder {
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
         self.audit.record(&entry);
+        // What was refused before it began is no verification.
+        if record.result.is_some() || failed {
+            let scope = record.asked.scope.as_deref();
+            self.maintained.note(operation, scope, record.result, Timestamp::now());
+        }
         if operation == VERIFY
             && let Some(result) = record.result
         {
@@ -135,18 +183,17 @@ impl Observe for Recorder {
     }
 
     fn denied(&self, denied: &Denied, transport: TransportKind, peer: Option<SocketAddr>) {
-        let reason = match denied {
-            Denied::Missing => "missing",
-            Denied::Invalid { .. } => "invalid",
-            Denied::LockedOut { .. } => "locked_out",
-        };
+        let reason = denied.word();
         self.metrics.denied(reason);
         let who = match denied {
             // Clients ask without a token first, to learn what is needed: nobody's misdeed. Of a
             // lockout the beginning is recorded; a line for each refusal after it would let
             // strangers fill the volume. The metric counts them all.
-            Denied::Missing | Denied::LockedOut { .. } => return,
-            Denied::Invalid { who, .. } => who,
+            Denied::Missing | Denied::LockedOut { .. } | Denied::Unavailable { .. } => return,
+            Denied::Invalid { who, .. } => who.clone(),
+            // Such a caller is not locked out, and may ask for ever.
+            Denied::Unmapped { who, .. } if !self.unmapped.is_due(who, Instant::now()) => return,
+            Denied::Unmapped { who, .. } => Some(who.clone()),
         };
         let peer_text = peer.map(|peer| peer.to_string());
         tracing::warn!(
@@ -156,7 +203,7 @@ impl Observe for Recorder {
             "Unauthorized call denied: {denied}"
         );
         let mut entry = Entry::new(Kind::AuthFailure, reason).from_peer(transport.as_str(), peer);
-        entry.subject.clone_from(who);
+        entry.subject = who;
         entry.detail = Some(denied.to_string());
         self.audit.record(&entry);
     }
@@ -192,14 +239,17 @@ fn item_count(result: &Value) -> Option<usize> {
 pub fn is_server_fault(code: &str) -> bool {
     !matches!(
         code,
-        "invalid_argument" | "not_found" | "version_conflict" | "forbidden" | "cancelled"
+        "invalid_argument"
+            | "not_found"
+            | "version_conflict"
+            | "conflict"
+            | "forbidden"
+            | "cancelled"
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use llm_memory_disk::{Disk, OsDisk};
     use llm_memory_engine::ids::ProjectId;
     use serde_json::json;
@@ -222,7 +272,13 @@ mod tests {
         let audit = Audit::open(Arc::new(OsDisk), folder.path(), 1 << 20, 1).unwrap();
         let metrics = Arc::new(Metrics::new(fixtures::fresh_board()));
         let verified = Arc::new(Verified::default());
-        let recorder = Recorder::new(audit.clone(), Arc::clone(&metrics), verified, 0);
+        let recorder = Recorder::new(
+            audit.clone(),
+            Arc::clone(&metrics),
+            verified,
+            Arc::new(Maintained::default()),
+            0,
+        );
         Bench { folder, audit, metrics, recorder }
     }
 
@@ -314,6 +370,23 @@ mod tests {
         let scrape = bench.metrics.render();
         assert!(scrape.contains("auth_failures_total{reason=\"missing\"} 1"), "{scrape}");
         assert!(scrape.contains("auth_failures_total{reason=\"locked_out\"} 3"), "{scrape}");
+    }
+
+    #[test]
+    fn a_caller_with_an_identity_and_no_rule_is_recorded_once_a_minute() {
+        let bench = bench();
+        let unmapped = |who: &str| Denied::Unmapped { reason: "no".into(), who: who.to_owned() };
+        for who in ["a", "b", "a"] {
+            bench.denied(&unmapped(who));
+        }
+        let (text, entries) = bench.audited();
+        let subjects: Vec<_> = entries.iter().filter_map(|e| e.subject.as_deref()).collect();
+        assert_eq!(subjects, ["a", "b"], "{text}");
+        let scrape = bench.metrics.render();
+        assert!(scrape.contains("auth_failures_total{reason=\"unmapped\"} 3"), "{scrape}");
+        let (lately, now) = (Lately::new(), Instant::now());
+        assert!(lately.is_due("a", now) && !lately.is_due("a", now));
+        assert!(lately.is_due("a", now + UNMAPPED_EVERY));
     }
 
     #[test]

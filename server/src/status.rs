@@ -13,6 +13,7 @@ use llm_memory_engine::api::ScopeStatus;
 use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
 
+use crate::jobs::figures::JobFigures;
 use crate::process::ProcessStats;
 
 /// Where the server is in its life.
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub log_dropped: u64,
     /// When each scope was last found sound by `journal.verify`.
     pub verified: BTreeMap<String, Timestamp>,
+    /// Jobs; `None` before the first look.
+    pub jobs: Option<JobFigures>,
     /// What could not be looked at, and why.
     pub problems: Vec<String>,
 }
@@ -190,6 +193,14 @@ pub(crate) mod fixtures {
             audit_dropped: 0,
             log_dropped: 0,
             verified: BTreeMap::from([("local/web".to_owned(), Timestamp::from_millis(500_000))]),
+            jobs: Some(JobFigures {
+                pending: 2,
+                last_success: BTreeMap::from([(
+                    "verify".to_owned(),
+                    Timestamp::from_millis(400_000),
+                )]),
+                ..JobFigures::default()
+            }),
             problems: Vec::new(),
         }
     }

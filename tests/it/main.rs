@@ -7,6 +7,7 @@
     reason = "tests, helpers between them included"
 )]
 
+mod access;
 mod cli;
 mod concurrency;
 mod conformance;

@@ -52,7 +52,7 @@ fn an_address_for_everybody_is_refused_without_tokens() {
     exit 64
     --- stdout
     --- stderr
-    error: refusing to serve 0.0.0.0 without tokens, since everybody who reaches it could read and change everything: create a token with `llm-memory token create NAME`, or serve a loopback address (--bind 127.0.0.1), or let everybody in with --allow-anonymous
+    error: refusing to serve 0.0.0.0 without tokens, since everybody who reaches it could read and change everything: create a token with `llm-memory token create NAME`, or take identities (auth.kubernetes.audience, auth.oidc.issuer), or serve a loopback address (--bind 127.0.0.1), or let everybody in with --allow-anonymous
     ");
 }
 

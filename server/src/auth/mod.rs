@@ -1,4 +1,5 @@
-//! Who is let in: static bearer tokens from a file, lockout after repeated failures, expiry.
+//! Who is let in: static bearer tokens from a file, and callers whom somebody else vouches for;
+//! lockout after repeated failures, expiry.
 //!
 //! When things go wrong: a token file that does not parse leaves the tokens in force as they were
 //! and says so in the log; a file that disappears does the same. A server that has had tokens
@@ -6,6 +7,7 @@
 
 pub mod command;
 pub mod lockout;
+pub mod outside;
 pub mod token_file;
 
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use parking_lot::Mutex;
 use crate::access::{Principal, Role};
 use crate::mcp::auth::{Authenticate, Credentials, Denied, ProtectedResource, Verdict};
 use lockout::{Culprit, Lockout};
+use outside::identity::Refusal;
+use outside::{Outside, Unverified};
 use token_file::TokenEntry;
 
 /// Tokens in force.
@@ -37,9 +41,14 @@ pub struct Authenticator {
     tokens: ArcSwap<Tokens>,
     /// The token that this process handed to its own command line; not in the file.
     admin: Option<TokenEntry>,
+    /// Who is asked about tokens that nobody here knows.
+    outside: Option<Outside>,
     lockout: Mutex<Lockout>,
     on_lockout: OnLockout,
 }
+
+/// When to show a token again that nobody could judge.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Authenticator {
     /// `open` lets callers without a token in for as long as there are no tokens.
@@ -54,9 +63,22 @@ impl Authenticator {
         Self {
             tokens: ArcSwap::from_pointee(Tokens { entries, open }),
             admin,
+            outside: None,
             lockout: Mutex::new(lockout),
             on_lockout,
         }
+    }
+
+    /// Also lets callers in whom somebody else vouches for.
+    #[must_use]
+    pub fn with_outside(mut self, outside: Option<Outside>) -> Self {
+        self.outside = outside;
+        self
+    }
+
+    /// Those who vouch for callers.
+    pub const fn outside(&self) -> Option<&Outside> {
+        self.outside.as_ref()
     }
 
     /// Puts other tokens in force.
@@ -122,13 +144,7 @@ impl Authenticator {
             }
             return Ok(entry.principal());
         }
-        let locked = {
-            let lockout = self.lockout.lock();
-            let remaining = |culprit: &Option<Culprit>| {
-                culprit.as_ref().and_then(|culprit| lockout.remaining(culprit, tick))
-            };
-            remaining(&address).max(remaining(&name))
-        };
+        let locked = self.locked(address.as_ref(), tick).max(self.locked(name.as_ref(), tick));
         if let Some(retry_after) = locked {
             return Err(Denied::LockedOut { retry_after });
         }
@@ -143,16 +159,67 @@ impl Authenticator {
             Culprit::Address(_) => true,
         };
         for culprit in address.into_iter().chain(name).filter(known) {
-            let words = match &culprit {
-                Culprit::Address(address) => format!("address {address}"),
-                Culprit::Token(id) => format!("token {id}"),
-            };
-            let begins = self.lockout.lock().failed(culprit, tick);
-            if begins {
-                (self.on_lockout)(&words);
-            }
+            self.failed(culprit, tick);
         }
         Err(Denied::Invalid { reason, who })
+    }
+
+    /// How long `culprit` is still locked out.
+    fn locked(&self, culprit: Option<&Culprit>, tick: Instant) -> Option<Duration> {
+        culprit.and_then(|culprit| self.lockout.lock().remaining(culprit, tick))
+    }
+
+    fn failed(&self, culprit: Culprit, tick: Instant) {
+        let words = match &culprit {
+            Culprit::Address(address) => format!("address {address}"),
+            Culprit::Token(id) => format!("token {id}"),
+        };
+        let begins = self.lockout.lock().failed(culprit, tick);
+        if begins {
+            (self.on_lockout)(&words);
+        }
+    }
+
+    /// Who to ask about `token`, and what it says of itself; `None` for tokens of our own.
+    fn foreign(&self, token: &str) -> Option<(&Outside, Unverified)> {
+        let outside = self.outside.as_ref()?;
+        let claims = outside.concerns(token)?;
+        let tokens = self.tokens.load();
+        let ours = token_file::find(tokens.entries.iter().chain(&self.admin), token).is_some();
+        (!ours).then_some((outside, claims))
+    }
+
+    /// Answers for a token that somebody else made. One that is good lets its holder in even from
+    /// an address that is locked out, as a token of our own does.
+    async fn check_foreign(
+        &self,
+        outside: &Outside,
+        claims: &Unverified,
+        token: &str,
+        peer: Option<SocketAddr>,
+    ) -> Result<Principal, Denied> {
+        let (tick, now) = (Instant::now(), Timestamp::now());
+        let address = peer.map(|peer| Culprit::of_address(peer.ip()));
+        let locked = self.locked(address.as_ref(), tick);
+        let verified = outside.identify(token, claims, locked.is_some(), tick, now).await;
+        match (verified, locked) {
+            (Ok(verified), _) => outside.principal(&verified).ok_or_else(|| Denied::Unmapped {
+                reason: verified.identity.unmapped(),
+                who: verified.identity.subject(),
+            }),
+            (Err(Refusal::Unavailable(reason)), _) => {
+                Err(Denied::Unavailable { reason, retry_after: TRY_AGAIN })
+            }
+            (Err(_), Some(retry_after)) => Err(Denied::LockedOut { retry_after }),
+            (Err(Refusal::Invalid(reason)), None) => {
+                if let Some(address) = address {
+                    self.failed(address, tick);
+                }
+                Err(Denied::Invalid { reason, who: None })
+            }
+            // Only who was locked out when it was asked is answered so.
+            (Err(Refusal::LockedOut), None) => Err(Denied::LockedOut { retry_after: TRY_AGAIN }),
+        }
     }
 }
 
@@ -167,14 +234,27 @@ impl std::fmt::Debug for Authenticator {
 
 impl Authenticate for Authenticator {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Verdict<'a> {
-        let verdict =
-            self.check(credentials.token, credentials.peer, Instant::now(), Timestamp::now());
+        let Credentials { token, peer, .. } = credentials;
+        if let Some(token) = token
+            && let Some((outside, claims)) = self.foreign(token)
+        {
+            return Box::pin(
+                async move { self.check_foreign(outside, &claims, token, peer).await },
+            );
+        }
+        let verdict = self.check(token, peer, Instant::now(), Timestamp::now());
         Box::pin(std::future::ready(verdict))
     }
 
     fn protected_resource(&self) -> ProtectedResource {
         ProtectedResource {
-            authorization_servers: Vec::new(),
+            authorization_servers: self
+                .outside
+                .as_ref()
+                .and_then(Outside::issuer)
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
             scopes: Role::ALL.iter().map(|role| role.as_str().to_owned()).collect(),
         }
     }
@@ -201,121 +281,4 @@ pub fn own_admin() -> (TokenEntry, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(name: &str) -> (TokenEntry, String) {
-        let (mut entry, token) = own_admin();
-        entry.name = name.to_owned();
-        entry.subject = None;
-        (entry, token)
-    }
-
-    fn authenticator(entries: Vec<TokenEntry>, open: bool) -> Authenticator {
-        let lockout = Lockout::new(5, Duration::from_secs(600));
-        Authenticator::new(entries, open, None, lockout, Box::new(|_| {}))
-    }
-
-    fn peer(last: u8) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([10, 0, 0, last], 4000)))
-    }
-
-    #[test]
-    fn a_server_without_tokens_is_open_only_when_it_was_told_so() {
-        let now = Timestamp::now();
-        let check = |auth: &Authenticator| auth.check(None, peer(1), Instant::now(), now);
-        assert_eq!(check(&authenticator(vec![], true)).unwrap().subject, "local");
-        assert_eq!(check(&authenticator(vec![], false)), Err(Denied::Missing));
-        let (entry, _) = entry("a");
-        assert_eq!(check(&authenticator(vec![entry], true)), Err(Denied::Missing));
-    }
-
-    #[test]
-    fn a_server_that_has_had_tokens_does_not_become_open_again() {
-        let auth = authenticator(vec![], true);
-        assert!(auth.is_open());
-        let (entry, token) = entry("a");
-        auth.replace(vec![entry]);
-        let now = Timestamp::now();
-        assert_eq!(auth.check(Some(&token), None, Instant::now(), now).unwrap().subject, "a");
-        auth.replace(vec![]);
-        assert_eq!(auth.check(None, None, Instant::now(), now), Err(Denied::Missing));
-        assert!(auth.check(Some(&token), None, Instant::now(), now).is_err());
-    }
-
-    #[test]
-    fn five_wrong_tokens_lock_the_address_out_for_everybody_but_who_has_a_right_one() {
-        let (entry, token) = entry("a");
-        let auth = authenticator(vec![entry], false);
-        let (start, now) = (Instant::now(), Timestamp::now());
-        for _ in 0..5 {
-            let denied = auth.check(Some("guess"), peer(1), start, now).unwrap_err();
-            assert!(matches!(denied, Denied::Invalid { .. }));
-        }
-        assert_eq!(auth.check(Some(&token), peer(1), start, now).unwrap().subject, "a");
-        assert!(matches!(
-            auth.check(Some("guess"), peer(1), start, now),
-            Err(Denied::LockedOut { retry_after }) if retry_after == Duration::from_secs(600)
-        ));
-        let denied = auth.check(Some("guess"), peer(2), start, now).unwrap_err();
-        assert!(matches!(denied, Denied::Invalid { .. }));
-        let later = start + Duration::from_secs(600);
-        let denied = auth.check(Some("guess"), peer(1), later, now).unwrap_err();
-        assert!(matches!(denied, Denied::Invalid { .. }));
-    }
-
-    #[test]
-    fn a_right_token_does_not_make_the_guesses_from_its_address_forgotten() {
-        let (entry, token) = entry("a");
-        let auth = authenticator(vec![entry], false);
-        let (start, now) = (Instant::now(), Timestamp::now());
-        for _ in 0..5 {
-            auth.check(Some("guess"), peer(1), start, now).unwrap_err();
-            auth.check(Some(&token), peer(1), start, now).unwrap();
-        }
-        assert_eq!(auth.locked_out(), 1);
-    }
-
-    #[test]
-    fn the_owner_of_the_data_folder_cannot_be_locked_out() {
-        let (admin, token) = own_admin();
-        let lockout = Lockout::new(1, Duration::from_secs(600));
-        let auth = Authenticator::new(vec![], false, Some(admin), lockout, Box::new(|_| {}));
-        let (start, now) = (Instant::now(), Timestamp::now());
-        auth.check(Some("guess"), peer(1), start, now).unwrap_err();
-        assert_eq!(auth.check(Some(&token), peer(1), start, now).unwrap().subject, "local");
-        let denied = auth.check(Some("guess"), peer(1), start, now).unwrap_err();
-        assert!(matches!(denied, Denied::LockedOut { .. }));
-    }
-
-    #[test]
-    fn wrong_secrets_for_one_token_lock_its_name_out_from_everywhere_but_not_its_holder() {
-        let (entry, token) = entry("a");
-        let id = entry.id.clone().unwrap();
-        let auth = authenticator(vec![entry], false);
-        let (start, now) = (Instant::now(), Timestamp::now());
-        for last in 0..5 {
-            auth.check(Some(&format!("llmm_{id}_wrong")), peer(last), start, now).unwrap_err();
-        }
-        assert!(matches!(
-            auth.check(Some(&format!("llmm_{id}_wrong")), peer(99), start, now),
-            Err(Denied::LockedOut { .. })
-        ));
-        assert_eq!(auth.locked_out(), 1);
-        assert!(auth.check(Some(&token), peer(99), start, now).is_ok());
-        assert_eq!(auth.locked_out(), 0, "the holder has shown that he is there");
-    }
-
-    #[test]
-    fn an_expired_token_says_when_it_ended() {
-        let (mut entry, token) = entry("a");
-        entry.expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
-        let auth = authenticator(vec![entry], false);
-        let at = |text: &str| auth.check(Some(&token), None, Instant::now(), text.parse().unwrap());
-        assert!(at("2025-12-31T23:59:59Z").is_ok());
-        let denied = at("2026-01-01T00:00:00Z").unwrap_err();
-        let text = denied.to_string();
-        assert_eq!(text, "invalid token: it expired at 2026-01-01T00:00:00.000Z");
-        assert!(matches!(denied, Denied::Invalid { who: Some(who), .. } if who == "a"));
-    }
-}
+mod tests;

@@ -64,21 +64,27 @@ pub struct TokenScopes {
     pub write: Vec<Scope>,
 }
 
+impl TokenScopes {
+    /// What may be read and what may be written; everything where nothing is said.
+    pub fn sets(scopes: Option<&Self>) -> (ScopeSet, ScopeSet) {
+        let set = |pick: fn(&Self) -> &Vec<Scope>| {
+            scopes.map_or(ScopeSet::ALL, |scopes| ScopeSet::of(pick(scopes).iter().copied()))
+        };
+        (set(|scopes| &scopes.read), set(|scopes| &scopes.write))
+    }
+}
+
 impl TokenEntry {
     /// The caller that this token stands for.
     pub fn principal(&self) -> Principal {
-        let set = |pick: fn(&TokenScopes) -> &Vec<Scope>| {
-            self.scopes
-                .as_ref()
-                .map_or(ScopeSet::ALL, |scopes| ScopeSet::of(pick(scopes).iter().copied()))
-        };
+        let (read, write) = TokenScopes::sets(self.scopes.as_ref());
         Principal {
             subject: self.subject.clone().unwrap_or_else(|| self.name.clone()),
             roles: self.roles.clone(),
             tenant: self.tenant.clone(),
             projects: self.projects.clone(),
-            read: set(|scopes| &scopes.read),
-            write: set(|scopes| &scopes.write),
+            read,
+            write,
             clearance: self.clearance.unwrap_or(Sensitivity::Private),
             own_only: self.own_only,
             expires: self.expires,

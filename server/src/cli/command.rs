@@ -13,11 +13,12 @@ use crate::tools::Tool;
 const COMMON: [&str; 1] = ["project"];
 
 /// What a group of commands is about, in the order in which help shows them.
-const GROUPS: [(&str, &str); 8] = [
+const GROUPS: [(&str, &str); 9] = [
     ("memory", "Store, find and change memories"),
     ("project", "The project's identity, configuration and shared memories"),
     ("journal", "Check, measure and shrink the journal"),
     ("maintenance", "Rebuild, compact, snapshot and clean"),
+    ("jobs", "Maintenance in the background"),
     ("vectors", "Embeddings given by clients"),
     ("migration", "Move memories between scopes and storage backends"),
     ("segments", "Immutable segments"),

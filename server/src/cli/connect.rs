@@ -20,12 +20,14 @@ use serde_json::{Map, Value};
 use super::error::CliError;
 use super::http::Address;
 use super::local;
-use super::mcp_client::McpClient;
+use super::mcp_client::{CallError, McpClient};
 use super::printer::TerminalProgress;
+use super::token::TokenSource;
 use crate::access::Principal;
 use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
+use crate::jobs::JobQueue;
 use crate::mcp::observe::Asked;
 use crate::serve::open::OpenError;
 use crate::serve::run_files::{self, ServerFile};
@@ -33,6 +35,9 @@ use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where a server takes calls.
+const MCP_PATH: &str = "/mcp";
 
 /// The resource in which a server says what its scopes hold.
 const HEALTH: &str = "kb://health";
@@ -44,10 +49,11 @@ pub(crate) fn flags() -> [Arg; 3] {
             .long("server")
             .value_name("URL")
             .help(format!("Running server to talk to ({})", env_vars::URL.name)),
-        Arg::new("token")
-            .long("token")
-            .value_name("TOKEN")
-            .help(format!("Bearer token for it ({})", env_vars::TOKEN.name)),
+        Arg::new("token").long("token").value_name("TOKEN").help(format!(
+            "Bearer token for it ({}, or the file that {} names)",
+            env_vars::TOKEN.name,
+            env_vars::TOKEN_FILE.name
+        )),
         project_flag(),
     ];
     flags.map(|flag| flag.global(true).help_heading("Where the store is"))
@@ -68,7 +74,7 @@ pub(crate) struct Target {
     pub(crate) root: PathBuf,
     /// A server named explicitly.
     pub(crate) server: Option<String>,
-    token: Option<String>,
+    token: TokenSource,
     /// The project calls are made in.
     pub(crate) project: Option<ProjectId>,
     settings: local::Settings,
@@ -95,7 +101,7 @@ impl Target {
         Ok(Self {
             root: settings.data_dir.clone(),
             server,
-            token: chosen("token", env_vars::TOKEN),
+            token: TokenSource::choose(flag("token")),
             project,
             settings,
         })
@@ -115,13 +121,15 @@ impl Target {
     /// Connects to the store. `create` says whether an empty directory may become one.
     pub(crate) fn open(&self, create: bool) -> Result<Backend, CliError> {
         if let Some(url) = &self.server {
-            return self.client(url, self.token.clone());
+            let address = Address::parse(url, MCP_PATH).map_err(CallError::from)?;
+            return Ok(self.client(address, self.token.clone()));
         }
         if !create && !OsDisk.exists(&self.root)? {
             return Err(CliError::NoStore { root: self.root.clone() });
         }
         match self.settings.open_engine() {
             Ok(engine) => Ok(Backend::Directory {
+                jobs: Arc::new(self.settings.jobs()?),
                 engine: Arc::new(engine),
                 principal: Principal::local_owner(),
                 project: self.project.clone(),
@@ -137,14 +145,33 @@ impl Target {
         let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
             return Err(CliError::Locked { root: self.root.clone() });
         };
-        let token = self.token.clone().or(admin).filter(|token| !token.is_empty());
-        self.client(&running.mcp.to_string(), token)
+        Ok(self.client(Address::of_running(&running, MCP_PATH), self.token.clone().or(admin)))
     }
 
-    fn client(&self, url: &str, token: Option<String>) -> Result<Backend, CliError> {
-        let address = Address::parse(url, "/mcp").map_err(super::mcp_client::CallError::from)?;
+    /// Where a server answers for the store (the server itself, whichever endpoint was named), and
+    /// the token for it; `None` when nobody does. Asked again after a restart, which may move it.
+    pub(crate) fn server(&self) -> Result<Option<(Address, TokenSource)>, CliError> {
+        if let Some(url) = &self.server {
+            let address = Address::parse(url, "").map_err(CallError::from)?;
+            return Ok(Some((address.without(MCP_PATH), self.token.clone())));
+        }
+        if !self.settings.is_locked() {
+            return Ok(None);
+        }
+        let Some((running, admin)) = run_files::read(&OsDisk, &self.root) else {
+            return Err(CliError::Locked { root: self.root.clone() });
+        };
+        Ok(Some((Address::of_running(&running, ""), self.token.clone().or(admin))))
+    }
+
+    /// Journal size above which routines compact a scope.
+    pub(crate) fn compact_over(&self) -> u64 {
+        self.settings.compact_over()
+    }
+
+    fn client(&self, address: Address, token: TokenSource) -> Backend {
         let project = self.project.as_ref().map(|project| project.as_str().to_owned());
-        Ok(Backend::Server(McpClient::new(address, token, project)))
+        Backend::Server(McpClient::new(address, token, project))
     }
 }
 
@@ -157,6 +184,8 @@ pub(crate) enum Backend {
     Directory {
         /// The store.
         engine: Arc<Engine>,
+        /// Its jobs.
+        jobs: Arc<JobQueue>,
         /// The directory's owner.
         principal: Principal,
         /// The project calls are made in.
@@ -203,12 +232,12 @@ impl Backend {
     ) -> Result<Value, CliError> {
         match self {
             Self::Server(client) => Ok(client.call(tool, arguments, progress)?),
-            Self::Directory { engine, principal, project, audit } => {
+            Self::Directory { engine, jobs, principal, project, audit } => {
                 let begun = Instant::now();
                 let entry =
                     Entry::new(Kind::Call, "ok").about(&Asked::of(&arguments, project.as_ref()));
                 let call = Call { tool, principal, default_project: project.clone(), arguments };
-                let result = tools::call(engine, call, progress);
+                let result = tools::call(engine, jobs, call, progress);
                 let mut entry = match &result {
                     Ok(result) => entry.with_result(result),
                     Err(error) => Entry { outcome: error.code().to_owned(), ..entry },

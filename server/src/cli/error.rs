@@ -11,6 +11,7 @@ use super::arguments::BadFlag;
 use super::mcp_client::CallError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::jobs::JobError;
 use crate::serve::open::OpenError;
 use crate::tools::ToolError;
 
@@ -56,6 +57,12 @@ pub(crate) enum CliError {
         /// The folder.
         root: PathBuf,
     },
+    /// A job that was waited for and did not end in time.
+    #[error("{message}")]
+    Unfinished {
+        /// What is known of it, and how to go on.
+        message: String,
+    },
     /// A running server failed or refused.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -99,13 +106,16 @@ impl CliError {
             | Self::Config(_)
             | Self::Engine(EngineError::Invalid { .. })
             | Self::Tool(
-                ToolError::Arguments { .. } | ToolError::Engine(EngineError::Invalid { .. }),
+                ToolError::Arguments { .. }
+                | ToolError::Engine(EngineError::Invalid { .. })
+                | ToolError::Job(JobError::Invalid { .. }),
             ) => Exit::Usage,
             // The same answer whether a server was asked or the folder was opened.
             Self::Call(error) if error.is_usage() => Exit::Usage,
             Self::NoStore { .. }
             | Self::Locked { .. }
             | Self::NotAlone { .. }
+            | Self::Unfinished { .. }
             | Self::Call(_)
             | Self::Tool(_)
             | Self::Engine(_)

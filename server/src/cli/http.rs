@@ -1,5 +1,4 @@
-//! A small HTTP/1.1 client for talking to our own server: one request a connection, no TLS, no
-//! redirects.
+//! A small HTTP/1.1 client for talking to our own server: one request a connection, no redirects.
 //!
 //! When it goes wrong: connecting gives up after [`CONNECT_TIMEOUT`]; reading gives up after the
 //! request's own limit, if it has one. Long maintenance has none, since the answer comes when the
@@ -11,9 +10,17 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use llm_memory_disk::OsDisk;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::env_vars;
+use crate::serve::run_files::ServerFile;
+use crate::tls::client::Trust;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +47,17 @@ pub(crate) enum HttpError {
         #[source]
         source: std::io::Error,
     },
+    /// No secure connection came about.
+    #[error(
+        "no secure connection to {address}: {reason}; LLM_MEMORY_CA_FILE names the certificate \
+         authorities to trust, and the certificate must name the host"
+    )]
+    Insecure {
+        /// Host and port.
+        address: String,
+        /// What the library said.
+        reason: String,
+    },
     /// The answer took too long.
     #[error("the server at {address} did not answer within {seconds} s")]
     TimedOut {
@@ -63,28 +81,67 @@ pub(crate) enum HttpError {
 pub(crate) struct Address {
     authority: String,
     path: String,
+    /// What a certificate must be; `None` without TLS.
+    trust: Option<Trust>,
+}
+
+/// The certificate authorities of a server named by its address: those in the file that
+/// `LLM_MEMORY_CA_FILE` names, else the system's.
+fn authorities() -> Trust {
+    let file = std::env::var_os(env_vars::CA_FILE.name).filter(|path| !path.is_empty());
+    file.map_or(Trust::System, |path| Trust::Authorities(path.into()))
 }
 
 impl Address {
-    /// Takes `http://host:port[/path]`, or `host:port`; `default_path` is used when there is no
+    /// Takes `http[s]://host:port[/path]`, or `host:port` without TLS; `default_path` is used when there is no
     /// path.
     pub(crate) fn parse(url: &str, default_path: &str) -> Result<Self, HttpError> {
         let refuse = |reason| HttpError::Address { url: url.to_owned(), reason };
         let with_scheme =
             if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let uri: Uri = with_scheme.parse().map_err(|_| refuse("write it like http://host:3000"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(refuse("only http:// is supported, use a port-forward or a local proxy"));
-        }
+        let (trust, port) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => (Some(authorities()), 443),
+            Some(_) | None => return Err(refuse("write it like https://host:3000")),
+        };
         let authority = uri.authority().ok_or_else(|| refuse("the host is missing"))?;
         let path = match uri.path() {
             "" | "/" => default_path.to_owned(),
-            path => path.to_owned(),
+            path => uri.path_and_query().map_or(path, |whole| whole.as_str()).to_owned(),
         };
         Ok(Self {
-            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
             path,
+            trust,
         })
+    }
+
+    /// The server that has written `server` into its data folder.
+    pub(crate) fn of_running(server: &ServerFile, path: &str) -> Self {
+        Self { authority: server.mcp.to_string(), path: path.to_owned(), trust: server.trust() }
+    }
+
+    /// The same server without this endpoint, if the path ends in it.
+    pub(crate) fn without(&self, endpoint: &str) -> Self {
+        let path = self.path.trim_end_matches('/');
+        let path = path.strip_suffix(endpoint).unwrap_or(path).trim_end_matches('/').to_owned();
+        Self { path, ..self.clone() }
+    }
+
+    /// The same server at `path` below this address.
+    pub(crate) fn below(&self, path: &str) -> Self {
+        Self { path: format!("{}/{path}", self.path), ..self.clone() }
+    }
+
+    /// Scheme, host and port, for messages.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.trust.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    fn host(&self) -> &str {
+        self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _port)| host)
     }
 
     /// Host and port, for messages.
@@ -152,11 +209,18 @@ async fn exchange(
         reason: error.to_string(),
     };
     let stream = connect(&address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| broken(&error))?;
-    // The connection works in the background and ends with the runtime.
-    let background = tokio::spawn(connection);
+    let (mut sender, background) = match &ask.address.trust {
+        None => speak(stream).await.map_err(|error| broken(&error))?,
+        Some(trust) => {
+            let insecure = |reason| HttpError::Insecure { address: address.clone(), reason };
+            let secured = trust.connect(&OsDisk, ask.address.host(), stream);
+            let stream = tokio::time::timeout(CONNECT_TIMEOUT, secured)
+                .await
+                .unwrap_or_else(|_elapsed| Err("it took too long".to_owned()))
+                .map_err(insecure)?;
+            speak(stream).await.map_err(|error| broken(&error))?
+        }
+    };
 
     let method = if ask.body.is_some() { Method::POST } else { Method::GET };
     let mut request =
@@ -184,6 +248,16 @@ async fn exchange(
     let body = read(response.into_body(), events, on_event).await.map_err(|error| broken(&error));
     background.abort();
     Ok(Answer { status, body: body?, retry_after })
+}
+
+/// Begins HTTP on a stream. The connection works in the background and ends with the runtime.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<(SendRequest<Full<Bytes>>, JoinHandle<()>), hyper::Error> {
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // What breaks it, breaks the request.
+    let background = tokio::spawn(async { drop(connection.await) });
+    Ok((sender, background))
 }
 
 async fn connect(address: &str) -> Result<TcpStream, HttpError> {
@@ -264,12 +338,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_take_a_default_path_and_refuse_tls() {
+    fn addresses_take_a_default_path_and_say_whether_they_are_secure() {
         let address = Address::parse("http://localhost:3000", "/mcp").unwrap();
         assert_eq!((address.authority(), &*address.path), ("localhost:3000", "/mcp"));
         assert_eq!(Address::parse("[::1]:3000/x", "/mcp").unwrap().path, "/x");
-        assert!(Address::parse("https://localhost", "/mcp").is_err());
+        let secure = Address::parse("https://localhost", "/mcp").unwrap();
+        assert_eq!(
+            (secure.origin().as_str(), secure.host()),
+            ("https://localhost:443", "localhost")
+        );
+        assert_eq!(address.trust, None);
+        assert!(Address::parse("ftp://localhost", "/mcp").is_err());
         assert!(Address::parse("http://", "/mcp").is_err());
+    }
+
+    #[test]
+    fn the_endpoint_of_mcp_is_as_good_as_the_server() {
+        let jobs = |url: &str| {
+            let address = Address::parse(url, "").unwrap().without("/mcp").below("jobs?n=1");
+            format!("{}{}", address.origin(), address.path)
+        };
+        for url in ["https://h:1", "https://h:1/", "https://h:1/mcp", "https://h:1/mcp/"] {
+            assert_eq!(jobs(url), "https://h:1/jobs?n=1");
+        }
+        assert_eq!(jobs("h:1"), "http://h:1/jobs?n=1");
+        assert_eq!(jobs("http://h/memory/mcp"), "http://h:80/memory/jobs?n=1");
     }
 
     #[test]

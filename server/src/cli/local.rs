@@ -13,6 +13,7 @@ use super::printer::tell;
 use crate::args::Common;
 use crate::audit::Audit;
 use crate::config::{self, Config, Sources};
+use crate::jobs::{JobQueue, Limits};
 use crate::serve::open::{self, OpenError};
 use crate::serve::stdio;
 
@@ -29,6 +30,23 @@ impl Settings {
     pub(crate) fn open_engine(&self) -> Result<Engine, OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         open::open_engine(&disk, &self.config)
+    }
+
+    /// The jobs kept in the directory, for whoever holds its lock.
+    pub(crate) fn jobs(&self) -> Result<JobQueue, CliError> {
+        let limits = Limits { max_pending: self.config.jobs.max_pending };
+        let safe_mode = self.config.safe_mode;
+        Ok(JobQueue::open(Arc::new(OsDisk), &self.data_dir, limits, safe_mode)?)
+    }
+
+    /// Whether another process holds the directory. One that cannot be looked at is tried.
+    pub(crate) fn is_locked(&self) -> bool {
+        stdio::is_locked(&self.config).unwrap_or(false)
+    }
+
+    /// Journal size above which routines compact a scope.
+    pub(crate) const fn compact_over(&self) -> u64 {
+        self.config.maintenance.auto_compact_mb << 20
     }
 
     /// The audit log of the directory, for whoever holds its lock.

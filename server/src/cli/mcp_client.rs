@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 use llm_memory_engine::progress::{NoProgress, Progress};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::http::{self as client, Address, Answer, Ask, HttpError};
+use super::token::TokenSource;
 use crate::mcp::errors::ERROR_META;
 use crate::tools::Tool;
 
@@ -40,6 +40,14 @@ pub(crate) enum CallError {
     TokenRefused {
         /// What it said.
         message: String,
+    },
+    /// The file that should hold the token cannot be used.
+    #[error("the token file that {variable} names cannot be used: {reason}")]
+    TokenFile {
+        /// The variable.
+        variable: &'static str,
+        /// Why, with the file.
+        reason: String,
     },
     /// The caller is known, and not allowed this.
     #[error("the server does not allow this: {message}")]
@@ -77,14 +85,14 @@ pub(crate) enum CallError {
 #[derive(Debug)]
 pub(crate) struct McpClient {
     address: Address,
-    token: Option<String>,
+    token: TokenSource,
     project: Option<String>,
     next_id: AtomicU64,
 }
 
 impl McpClient {
     /// A client of the MCP endpoint at `address`.
-    pub(crate) fn new(address: Address, token: Option<String>, project: Option<String>) -> Self {
+    pub(crate) fn new(address: Address, token: TokenSource, project: Option<String>) -> Self {
         Self { address, token, project, next_id: AtomicU64::new(1) }
     }
 
@@ -141,13 +149,7 @@ impl McpClient {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         headers.push(header("mcp-protocol-version", PROTOCOL));
         headers.push(header("mcp-method", method));
-        if let Some(token) = &self.token {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                CallError::TokenRefused { message: "it is not ASCII text".to_owned() }
-            })?;
-            value.set_sensitive(true);
-            headers.push((AUTHORIZATION, value));
-        }
+        headers.extend(self.token.header()?);
         let meta = json!({
             "progressToken": id,
             "io.modelcontextprotocol/protocolVersion": PROTOCOL,
@@ -178,14 +180,17 @@ impl McpClient {
             .or_else(|| rpc_error.and_then(|error| error.get("message").or(Some(error))))
             .and_then(Value::as_str)
             .map_or_else(|| excerpt(body), str::to_owned);
+        // A proxy before a server that is down says the same, in other words.
+        let away =
+            *status == StatusCode::SERVICE_UNAVAILABLE && member("error_description").is_some();
         match *status {
-            StatusCode::UNAUTHORIZED if self.token.is_none() => {
+            StatusCode::UNAUTHORIZED if self.token.is_absent() => {
                 let address = self.authority().to_owned();
                 return Err(CallError::TokenMissing { address });
             }
             StatusCode::UNAUTHORIZED => return Err(CallError::TokenRefused { message: said }),
             StatusCode::FORBIDDEN => return Err(CallError::Forbidden { message: said }),
-            StatusCode::TOO_MANY_REQUESTS => {
+            status if status == StatusCode::TOO_MANY_REQUESTS || away => {
                 let message = match retry_after {
                     Some(seconds) if !said.contains("try again") => {
                         format!("{said}; try again in {seconds} s")
@@ -223,6 +228,7 @@ impl CallError {
             Self::Http(_)
             | Self::TokenMissing { .. }
             | Self::TokenRefused { .. }
+            | Self::TokenFile { .. }
             | Self::Forbidden { .. }
             | Self::TooMany { .. }
             | Self::Protocol { .. } => false,
@@ -336,7 +342,7 @@ mod tests {
 
     fn client(token: Option<&str>) -> McpClient {
         let address = Address::parse("localhost:1", "/mcp").unwrap();
-        McpClient::new(address, token.map(str::to_owned), None)
+        McpClient::new(address, TokenSource::fixed(token), None)
     }
 
     fn answer(status: u16, body: &Value) -> Answer {

@@ -15,6 +15,7 @@ pub(crate) mod mcp_client;
 pub(crate) mod printer;
 pub(crate) mod render;
 mod shape;
+pub(crate) mod token;
 mod tool;
 
 use clap::{ArgMatches, Command};
@@ -29,16 +30,25 @@ use crate::tools;
 /// The commands this module adds to the tree.
 pub fn subcommands() -> Vec<Command> {
     let tools = command::commands(tools::all()).into_iter();
-    let tools = tools.map(|group| group.args(connect::flags()));
+    let tools = tools.map(|group| {
+        let nested = commands::NESTED.iter().filter(|row| row.group == group.get_name());
+        let nested: Vec<Command> = nested.map(|row| (row.command)()).collect();
+        group.subcommands(nested).args(connect::flags())
+    });
     tools.chain(commands::ALL.iter().map(|row| (row.command)())).collect()
 }
 
 /// Runs the command `name` with its parsed arguments.
 pub fn run(common: &Common, name: &str, arguments: &ArgMatches) -> Exit {
     let printer = Printer::new(common.output);
-    let done = match commands::ALL.iter().find(|row| row.name == name) {
-        Some(row) => (row.run)(common, printer, arguments),
-        None => tool::run(common, printer, name, arguments),
+    let nested = arguments.subcommand().and_then(|(word, below)| {
+        let row = commands::NESTED.iter().find(|row| row.group == name && row.name == word)?;
+        Some((row, below))
+    });
+    let done = match (commands::ALL.iter().find(|row| row.name == name), nested) {
+        (Some(row), _) => (row.run)(common, printer, arguments),
+        (None, Some((row, below))) => (row.run)(common, printer, below),
+        (None, None) => tool::run(common, printer, name, arguments),
     };
     match done {
         Ok(exit) => exit,

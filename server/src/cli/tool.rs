@@ -15,6 +15,7 @@ use super::printer::Printer;
 use super::shape;
 use crate::args::Common;
 use crate::exit::Exit;
+use crate::reports::verdict::worst;
 use crate::tools::{self, Tool};
 
 /// Longest text taken from a file or from standard input; longer than any item may be.
@@ -64,22 +65,6 @@ fn status(tool: &Tool, result: &Value) -> Exit {
     } else {
         Exit::Done
     }
-}
-
-/// The worst in a document of one scope, or in those of several, with their summaries.
-fn worst(document: &Value) -> Exit {
-    let Some(members) = document.as_object() else { return Exit::Done };
-    let no = |key: &str| members.get(key).and_then(Value::as_bool) == Some(false);
-    let some =
-        |key: &str| members.get(key).and_then(Value::as_array).is_some_and(|l| !l.is_empty());
-    let own = if no("valid") || some("corruptedItems") {
-        Exit::Failed
-    } else if no("ok") || some("errors") {
-        Exit::Finding
-    } else {
-        Exit::Done
-    };
-    members.values().map(worst).max().map_or(own, |below| own.max(below))
 }
 
 /// Files and standard input of this process.

@@ -5,6 +5,7 @@ mod about;
 mod bench;
 mod health;
 mod import;
+mod jobs;
 mod lines;
 mod logs;
 mod recover;
@@ -45,6 +46,29 @@ pub(crate) const ALL: &[Row] = &[
     Row { name: "completions", command: about::completions, run: about::print_completions },
     Row { name: "man", command: about::man, run: about::print_man },
     Row { name: "docs", command: about::docs, run: about::generate_docs },
+];
+
+/// A command below a group of tools.
+pub(crate) struct NestedRow {
+    /// The group.
+    pub(crate) group: &'static str,
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its flags.
+    pub(crate) command: fn() -> Command,
+    /// What it does.
+    pub(crate) run: fn(&Common, Printer, &ArgMatches) -> Result<Exit, CliError>,
+}
+
+/// All of them.
+pub(crate) const NESTED: &[NestedRow] = &[
+    NestedRow { group: "jobs", name: "run", command: jobs::command, run: jobs::run },
+    NestedRow {
+        group: "maintenance",
+        name: "run",
+        command: jobs::routine_command,
+        run: jobs::run_routine,
+    },
 ];
 
 /// The `--scope` flag of commands that look at whole scopes.

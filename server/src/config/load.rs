@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use llm_memory_disk::Disk;
 use llm_memory_disk::DiskError;
-use llm_memory_engine::ids::ProjectId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::Config;
+use super::check::check;
 use super::layers::{Layers, Problem, Resolved, resolve};
 use crate::env_vars;
 
@@ -117,7 +117,9 @@ pub fn load(disk: &dyn Disk, sources: &Sources) -> Result<Effective, ConfigError
         user_data_dir: sources.user_data_dir(),
     };
     let values = resolve(&layers).map_err(ConfigError::Problems)?;
-    let config = typed(&values).map_err(|problem| ConfigError::Problems(vec![problem]))?;
+    let mut config = typed(&values).map_err(|problem| ConfigError::Problems(vec![problem]))?;
+    let kubernetes = &mut config.auth.kubernetes;
+    kubernetes.api_server = kubernetes.api_server.take().or_else(|| api_server(sources));
     let problems = check(&config);
     if !problems.is_empty() {
         return Err(ConfigError::Problems(problems));
@@ -154,85 +156,35 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigErro
     })
 }
 
+/// Puts `value` where the dots of `key` say.
+fn insert(object: &mut Map<String, Value>, key: &str, value: &Value) {
+    let Some((group, rest)) = key.split_once('.') else {
+        object.insert(key.to_owned(), value.clone());
+        return;
+    };
+    let inner = object.entry(group).or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(inner) = inner {
+        insert(inner, rest, value);
+    }
+}
+
+/// The address of the API server of the cluster that this process runs in.
+fn api_server(sources: &Sources) -> Option<String> {
+    let host = sources.variable("KUBERNETES_SERVICE_HOST")?;
+    let port = sources.variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    Some(format!("https://{host}:{port}"))
+}
+
 /// Turns the table's values into the nested structure; that every key has its field is proven by
 /// a test.
 fn typed(values: &[Resolved]) -> Result<Config, Problem> {
     let mut root = Map::new();
     for resolved in values {
-        match resolved.setting.key.split_once('.') {
-            None => drop(root.insert(resolved.setting.key.to_owned(), resolved.value.clone())),
-            Some((group, name)) => {
-                let inner = root.entry(group).or_insert_with(|| Value::Object(Map::new()));
-                if let Value::Object(inner) = inner {
-                    inner.insert(name.to_owned(), resolved.value.clone());
-                }
-            }
-        }
+        insert(&mut root, resolved.setting.key, &resolved.value);
     }
     Config::deserialize(Value::Object(root))
         .map_err(|error| Problem { place: "configuration".to_owned(), reason: error.to_string() })
-}
-
-fn check(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut wrong = |place: &str, reason: String| {
-        problems.push(Problem { place: place.to_owned(), reason });
-    };
-    if let Some(Err(error)) = config.project.as_deref().map(ProjectId::new) {
-        wrong("project", error.reason);
-    }
-    let ports = [
-        ("listen.mcpPort", config.listen.mcp_port),
-        ("listen.healthPort", config.listen.health_port),
-        ("listen.metricsPort", config.listen.metrics_port),
-    ];
-    for (index, (key, port)) in ports.iter().enumerate() {
-        let taken = ports.iter().take(index).find(|(_, other)| other == port && *port != 0);
-        if let Some((other, _)) = taken {
-            wrong(key, format!("{port} is also {other}; give each listener a port of its own"));
-        }
-    }
-    for entry in config.listen.allowed_hosts.iter().filter(|entry| !can_match_host(entry)) {
-        wrong(
-            "listen.allowedHosts",
-            format!(
-                "{entry:?} matches no Host header: write a name or address with or without a port, \
-                 like memory.example.com or 10.0.0.5:3000, or * for any"
-            ),
-        );
-    }
-    for entry in config.listen.allowed_origins.iter().filter(|entry| !can_match_origin(entry)) {
-        wrong(
-            "listen.allowedOrigins",
-            format!(
-                "{entry:?} matches no Origin header: write scheme and host, like \
-                 https://app.example.com:443, or http://localhost:* for any port"
-            ),
-        );
-    }
-    if matches!(config.video.codec.as_str(), "h264" | "h265") && config.video.crf > 51 {
-        wrong(
-            "video.crf",
-            format!("{} is over 51, the worst that {} knows", config.video.crf, config.video.codec),
-        );
-    }
-    problems
-}
-
-/// Whether some `Host` header is `entry`.
-fn can_match_host(entry: &str) -> bool {
-    entry == "*" || !entry.contains(['/', '*', '?', '@'])
-}
-
-/// Whether some `Origin` header is `entry`.
-fn can_match_origin(entry: &str) -> bool {
-    let base = entry.strip_suffix(":*").unwrap_or(entry);
-    let uri = |uri: http::Uri| {
-        uri.scheme().is_some()
-            && uri.host().is_some_and(|host| !host.contains('*'))
-            && (base == entry || uri.port().is_none())
-    };
-    entry == "null" || base.parse().is_ok_and(uri)
 }
 
 #[cfg(test)]
@@ -284,50 +236,6 @@ mod tests {
         OsDisk.durable_write(&path, b"{\n  oops").unwrap();
         let error = load(&OsDisk, &named).unwrap_err().to_string();
         assert!(error.contains("server.json: line 2, column 3"), "{error}");
-    }
-
-    #[test]
-    fn what_no_single_setting_can_see_is_checked() {
-        let clash = load(
-            &OsDisk,
-            &sources(&[
-                ("HOME", "/x"),
-                ("LLM_MEMORY_HEALTH_PORT", "3000"),
-                ("LLM_MEMORY_VIDEO_CODEC", "h264"),
-                ("LLM_MEMORY_VIDEO_CRF", "60"),
-                ("LLM_MEMORY_PROJECT", "../x"),
-            ]),
-        );
-        let error = clash.unwrap_err().to_string();
-        assert!(error.contains("listen.healthPort: 3000 is also listen.mcpPort"), "{error}");
-        assert!(error.contains("video.crf: 60 is over 51"), "{error}");
-        assert!(error.contains("project: "), "{error}");
-    }
-
-    #[test]
-    fn hosts_and_origins_that_match_nothing_are_refused_with_the_right_form() {
-        for good in ["*", "memory.svc", "10.0.0.5:3000", "::1", "[::1]:3000"] {
-            assert!(can_match_host(good), "{good}");
-        }
-        for good in ["https://a.example", "http://localhost:*", "http://[::1]:3000", "null"] {
-            assert!(can_match_origin(good), "{good}");
-        }
-        for bad in ["a.example", "localhost:3000", "*", "https://*.example", "http://a:80:*"] {
-            assert!(!can_match_origin(bad), "{bad}");
-        }
-        let error = load(
-            &OsDisk,
-            &sources(&[
-                ("HOME", "/x"),
-                ("LLM_MEMORY_ALLOWED_HOSTS", "ok.example,https://a.example"),
-                ("LLM_MEMORY_ALLOWED_ORIGINS", "a.example"),
-            ]),
-        )
-        .unwrap_err()
-        .to_string();
-        assert!(error.contains("listen.allowedHosts: \"https://a.example\""), "{error}");
-        assert!(error.contains("listen.allowedOrigins: \"a.example\""), "{error}");
-        assert!(!error.contains("ok.example"), "{error}");
     }
 
     #[test]

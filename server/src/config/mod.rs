@@ -2,6 +2,7 @@
 //! flags. Unknown keys and variables are errors with a suggestion; every mistake is reported at
 //! once, and nothing is started on a configuration that has one.
 
+mod check;
 pub mod docs;
 pub mod layers;
 pub mod load;
@@ -18,6 +19,7 @@ use llm_memory_engine::Options;
 use llm_memory_engine::ids::ProjectId;
 use serde::Deserialize;
 
+pub(crate) use check::is_trustworthy;
 pub use load::{ConfigError, Effective, Sources, load};
 pub use suggest::nearest;
 
@@ -30,6 +32,7 @@ pub struct Config {
     pub project: Option<String>,
     pub listen: Listen,
     pub auth: Auth,
+    pub tls: Tls,
     pub redaction: Redaction,
     pub safe_mode: bool,
     pub conformance: bool,
@@ -37,6 +40,7 @@ pub struct Config {
     pub journal: Journal,
     pub limits: Limits,
     pub maintenance: Maintenance,
+    pub jobs: Jobs,
     pub log: Log,
     pub audit: Audit,
     pub video: Video,
@@ -66,8 +70,50 @@ pub struct Listen {
 pub struct Auth {
     pub allow_anonymous: bool,
     pub tokens_file: PathBuf,
+    pub identities_file: PathBuf,
+    pub kubernetes: Kubernetes,
+    pub oidc: Oidc,
     pub lockout_failures: u32,
     pub lockout_minutes: u64,
+}
+
+impl Auth {
+    /// Whether somebody else is asked who a caller is.
+    pub const fn asks_outside(&self) -> bool {
+        self.kubernetes.audience.is_some() || self.oidc.issuer.is_some()
+    }
+}
+
+/// ServiceAccounts of a cluster.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as for Config")]
+pub struct Kubernetes {
+    pub audience: Option<String>,
+    pub api_server: Option<String>,
+    pub token_file: PathBuf,
+    pub ca_file: PathBuf,
+}
+
+/// Callers that an OpenID Connect issuer vouches for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as for Config")]
+pub struct Oidc {
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+    pub jwks_url: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    pub subject_claim: String,
+}
+
+/// The certificate of the MCP port.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as for Config")]
+pub struct Tls {
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 /// What is kept out of memories.
@@ -118,6 +164,15 @@ pub struct Limits {
 pub struct Maintenance {
     pub auto_compact: bool,
     pub auto_compact_mb: u64,
+}
+
+/// The job queue.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as for Config")]
+pub struct Jobs {
+    pub max_pending: usize,
+    pub workers: usize,
 }
 
 /// Logs.

@@ -9,7 +9,7 @@ use llm_memory_disk::Disk;
 use super::Finding;
 
 /// Encoders worth naming: lossless, then the lossy ones in software, then in hardware.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 14] = [
     "ffv1",
     "libsvtav1",
     "libaom-av1",
@@ -20,8 +20,36 @@ const KNOWN: [&str; 11] = [
     "av1_nvenc",
     "h264_vaapi",
     "hevc_vaapi",
+    "av1_vaapi",
     "h264_qsv",
+    "hevc_qsv",
+    "av1_qsv",
 ];
+
+/// Hardware that encodes video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acceleration {
+    /// NVIDIA.
+    Nvenc,
+    /// Intel Quick Sync.
+    Qsv,
+    /// Whatever has a driver for it.
+    Vaapi,
+}
+
+impl Acceleration {
+    /// All of them, the best first.
+    pub(super) const ALL: [Self; 3] = [Self::Nvenc, Self::Qsv, Self::Vaapi];
+
+    /// The word of the setting, and the end of the names of encoders.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nvenc => "nvenc",
+            Self::Qsv => "qsv",
+            Self::Vaapi => "vaapi",
+        }
+    }
+}
 
 /// Looks for FFmpeg on the path and for graphics devices.
 pub(super) fn check(disk: &dyn Disk) -> Vec<Finding> {
@@ -30,25 +58,39 @@ pub(super) fn check(disk: &dyn Disk) -> Vec<Finding> {
 
 fn ffmpeg(disk: &dyn Disk) -> Finding {
     const CHECK: &str = "FFmpeg";
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found: Option<PathBuf> = std::env::split_paths(&path)
-        .map(|folder| folder.join("ffmpeg"))
-        .find(|program| disk.exists(program).unwrap_or(false));
-    let Some(program) = found else {
+    let Some(program) = program(disk) else {
         return Finding::ok(CHECK, "not present; not needed, as this version has no video archive");
     };
-    let output = Command::new(&program)
+    match listed(&program) {
+        Some(encoders) => {
+            Finding::ok(CHECK, format!("{} with {}", program.display(), encoders.join(", ")))
+        }
+        None => Finding::ok(CHECK, format!("{} does not run; not needed yet", program.display())),
+    }
+}
+
+/// FFmpeg on the path.
+fn program(disk: &dyn Disk) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("ffmpeg"))
+        .find(|program| disk.exists(program).unwrap_or(false))
+}
+
+/// The known encoders of that FFmpeg; `None` when it does not run.
+fn listed(program: &Path) -> Option<Vec<&'static str>> {
+    let output = Command::new(program)
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            let encoders = encoders(&String::from_utf8_lossy(&output.stdout));
-            Finding::ok(CHECK, format!("{} with {}", program.display(), encoders.join(", ")))
-        }
-        _ => Finding::ok(CHECK, format!("{} does not run; not needed yet", program.display())),
-    }
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(encoders(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The known encoders of the FFmpeg on the path.
+pub(super) fn available(disk: &dyn Disk) -> Vec<&'static str> {
+    program(disk).and_then(|program| listed(&program)).unwrap_or_default()
 }
 
 /// The known ones in the listing of `ffmpeg -encoders`, whose second column is the name.
@@ -60,20 +102,40 @@ fn encoders(listing: &str) -> Vec<&'static str> {
 
 fn gpu(disk: &dyn Disk) -> Finding {
     const CHECK: &str = "GPU";
-    let names = |folder: &str| {
-        let entries = disk.list(Path::new(folder)).unwrap_or_default();
-        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
-    };
-    let is_nvidia = |name: &String| {
-        name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok())
-    };
-    let mut devices: Vec<String> = names("/dev").into_iter().filter(is_nvidia).collect();
-    devices.extend(names("/dev/dri").into_iter().filter(|name| name.starts_with("renderD")));
+    let devices = [nvidia(disk), render(disk)].concat();
     if devices.is_empty() {
         Finding::ok(CHECK, "not present; not needed, as this version has no video archive")
     } else {
         Finding::ok(CHECK, format!("present: {}", devices.join(", ")))
     }
+}
+
+/// The accelerations that there is a device for.
+pub(super) fn devices(disk: &dyn Disk) -> Vec<Acceleration> {
+    let (nvidia, render) = (!nvidia(disk).is_empty(), !render(disk).is_empty());
+    Acceleration::ALL
+        .into_iter()
+        .filter(|acceleration| match acceleration {
+            Acceleration::Nvenc => nvidia,
+            Acceleration::Qsv | Acceleration::Vaapi => render,
+        })
+        .collect()
+}
+
+fn nvidia(disk: &dyn Disk) -> Vec<String> {
+    let is_nvidia = |name: &String| {
+        name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    names(disk, "/dev").into_iter().filter(is_nvidia).collect()
+}
+
+fn render(disk: &dyn Disk) -> Vec<String> {
+    names(disk, "/dev/dri").into_iter().filter(|name| name.starts_with("renderD")).collect()
+}
+
+fn names(disk: &dyn Disk, folder: &str) -> Vec<String> {
+    let entries = disk.list(Path::new(folder)).unwrap_or_default();
+    entries.into_iter().map(|entry| entry.name).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Each check is a function of its own that cannot fail: what it could not look at is a finding.
 
+pub(crate) mod encoder_choice;
 mod encoders;
 mod machine;
 mod permissions;
@@ -14,6 +15,8 @@ use std::fmt::Write as _;
 use llm_memory_disk::Disk;
 use serde::Serialize;
 use serde_json::json;
+
+pub use encoder_choice::EncoderChoice;
 
 use crate::answer::Answer;
 use crate::config::{ConfigError, Effective};

@@ -1,4 +1,5 @@
-//! What a server needs besides the machine: ports, tokens, secret patterns, the signing key.
+//! What a server needs besides the machine: ports, tokens, identities, certificate, secret
+//! patterns, the signing key.
 
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Timestamp;
@@ -7,11 +8,14 @@ use super::Finding;
 use crate::config::Config;
 use crate::serve::open::{Patterns, read_patterns};
 use crate::serve::{admission, listeners, run_files, signing_key, stdio};
+use crate::tls::server::ServerTls;
 
 /// Looks at everything a server reads or takes at start.
 pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     let mut findings = ports(disk, config);
     findings.extend(tokens(disk, config));
+    findings.extend(identities(disk, config));
+    findings.extend(certificate(disk, config));
     findings.push(patterns(disk, config));
     if let Some(path) = &config.journal.signing_key_file {
         findings.push(match signing_key::read(disk, path) {
@@ -105,6 +109,40 @@ fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     }]
 }
 
+fn identities(disk: &dyn Disk, config: &Config) -> Option<Finding> {
+    const CHECK: &str = "identities";
+    let path = &config.auth.identities_file;
+    let rules = match admission::rules(disk, path) {
+        Ok(read) => read.rules.len(),
+        Err(error) => {
+            return Some(Finding::critical(CHECK, error.to_string(), "mend the file"));
+        }
+    };
+    Some(match (config.auth.asks_outside(), rules) {
+        (false, 0) => return None,
+        (false, rules) => Finding::warning(
+            CHECK,
+            format!("{rules} rules in {}, and nobody is asked who a caller is", path.display()),
+            "set auth.kubernetes.audience, or auth.oidc.issuer and auth.oidc.audience",
+        ),
+        (true, 0) => Finding::warning(
+            CHECK,
+            format!("no rule in {}: whoever has an identity may do nothing", path.display()),
+            "add a rule for each caller",
+        ),
+        (true, rules) => Finding::ok(CHECK, format!("{rules} rules in {}", path.display())),
+    })
+}
+
+fn certificate(disk: &dyn Disk, config: &Config) -> Option<Finding> {
+    const CHECK: &str = "certificate";
+    match ServerTls::load(disk, &config.tls) {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Finding::ok(CHECK, "certificate and key can be used")),
+        Err(error) => Some(Finding::critical(CHECK, error.to_string(), "mend the file")),
+    }
+}
+
 fn patterns(disk: &dyn Disk, config: &Config) -> Finding {
     const CHECK: &str = "secret patterns";
     let Some(path) = &config.redaction.patterns_file else {
@@ -166,6 +204,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let server = run_files::ServerFile {
+            certificates: Vec::new(),
             pid: 1,
             version: "1".to_owned(),
             started_at: Timestamp::from_millis(0),

@@ -1,5 +1,5 @@
-//! What the transports ask before they let anybody in. The implementation (tokens, lockout, later
-//! token reviews) lives elsewhere; this file fixes the question and the shape of a refusal.
+//! What the transports ask before they let anybody in. The implementation (tokens, lockout, those
+//! who vouch for callers) lives elsewhere; this file fixes the question and the shape of a refusal.
 //!
 //! Where a credential is found:
 //!
@@ -27,6 +27,8 @@ pub enum TransportKind {
     Tcp,
     /// Standard input and output.
     Stdio,
+    /// Not at all: a job works for them.
+    Job,
 }
 
 impl TransportKind {
@@ -36,6 +38,7 @@ impl TransportKind {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Stdio => "stdio",
+            Self::Job => "job",
         }
     }
 }
@@ -75,6 +78,22 @@ pub enum Denied {
         /// Whose token it was, where that is known. For the audit log only.
         who: Option<String>,
     },
+    /// Somebody vouches for the caller, and nothing says what they may do (403).
+    #[error("{reason}")]
+    Unmapped {
+        /// Who it is, and where they would have to be named.
+        reason: String,
+        /// Their subject, for the audit log.
+        who: String,
+    },
+    /// Whoever could vouch for the caller cannot be asked now (503).
+    #[error("cannot tell who this is: {reason}, try again in {} s", retry_after.as_secs().max(1))]
+    Unavailable {
+        /// Who cannot be asked, and why.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Too many failures; come back later (429).
     #[error("too many failed attempts, try again in {} s", retry_after.as_secs().max(1))]
     LockedOut {
@@ -88,7 +107,30 @@ impl Denied {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Invalid { .. } => 401,
+            Self::Unmapped { .. } => 403,
             Self::LockedOut { .. } => 429,
+            Self::Unavailable { .. } => 503,
+        }
+    }
+
+    /// The stable word of the refusal, for logs and metrics.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid { .. } => "invalid",
+            Self::Unmapped { .. } => "unmapped",
+            Self::LockedOut { .. } => "locked_out",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+
+    /// When the same credential may be shown again; `None` where time changes nothing.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::LockedOut { retry_after } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            Self::Missing | Self::Invalid { .. } | Self::Unmapped { .. } => None,
         }
     }
 
@@ -101,7 +143,10 @@ impl Denied {
             Self::Invalid { reason, .. } => {
                 format!("error=\"invalid_token\", error_description={}, ", quoted(reason))
             }
-            Self::LockedOut { .. } => return None,
+            Self::Unmapped { reason, .. } => {
+                format!("error=\"insufficient_scope\", error_description={}, ", quoted(reason))
+            }
+            Self::LockedOut { .. } | Self::Unavailable { .. } => return None,
         };
         let scope =
             if scopes.is_empty() { String::new() } else { format!(", scope={}", quoted(scopes)) };

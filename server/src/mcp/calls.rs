@@ -34,6 +34,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// For calls that nobody cancels and whose progress nobody follows.
+    pub(crate) fn none() -> Self {
+        Self { cancelled: CancellationToken::new(), progress: None }
+    }
+
     pub(crate) fn of(context: &RequestContext<RoleServer>) -> Self {
         Self {
             cancelled: context.ct.clone(),
@@ -85,6 +90,7 @@ async fn attempt(
         () = control.cancelled.cancelled() => return Err(Failure::Cancelled),
     };
     let engine = Arc::clone(&shared.engine);
+    let jobs = Arc::clone(&shared.backstage.jobs);
     let principal = Arc::clone(&origin.principal);
     let (sender, forwarder) = match control.progress {
         Some((peer, token)) => {
@@ -97,8 +103,8 @@ async fn attempt(
         let _permit = permit;
         let call = Call { tool, principal: &principal, default_project, arguments };
         match sender {
-            Some(sender) => tools::call(&engine, call, &Throttled::new(sender)),
-            None => tools::call(&engine, call, &NoProgress),
+            Some(sender) => tools::call(&engine, &jobs, call, &Throttled::new(sender)),
+            None => tools::call(&engine, &jobs, call, &NoProgress),
         }
     });
     let result = work.await.map_err(|error| Failure::Lost(error.to_string()))?;

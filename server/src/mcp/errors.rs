@@ -6,6 +6,7 @@ use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock, ErrorCode, MetaObject};
 use serde_json::{Map, Value, json};
 
+use crate::jobs::JobError;
 use crate::mcp::gate::Busy;
 use crate::tools::ToolError;
 
@@ -30,7 +31,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// A stable word for logs, metrics and the wire.
-    pub(crate) const fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Tool(error) => error.code(),
             Self::Busy(_) => "busy",
@@ -46,22 +47,27 @@ impl Failure {
                 ToolError::Arguments { field, .. }
                 | ToolError::Engine(EngineError::Invalid { field, .. }),
             ) => Some(field),
+            Self::Tool(ToolError::Job(JobError::Invalid { field, .. })) => Some(field),
             _ => None,
         }
     }
 
-    const fn retry_after_ms(&self) -> Option<u64> {
+    pub(crate) const fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Busy(busy) => Some(busy.retry_after_ms),
-            Self::Tool(ToolError::Engine(EngineError::Busy { retry_after_ms, .. })) => {
-                Some(*retry_after_ms)
-            }
+            Self::Tool(
+                ToolError::Engine(EngineError::Busy { retry_after_ms, .. })
+                | ToolError::Job(JobError::Busy { retry_after_ms, .. }),
+            ) => Some(*retry_after_ms),
             _ => None,
         }
     }
 
     /// What the caller can do about it.
     fn remedy(&self) -> Option<&'static str> {
+        if let Self::Tool(ToolError::Job(error)) = self {
+            return Some(error.remedy());
+        }
         Some(match self.code() {
             "invalid_argument" => "correct the argument and call again",
             "not_found" => "look for it with memory_query or memory_list; ids are case-sensitive",
@@ -81,7 +87,7 @@ impl Failure {
         })
     }
 
-    fn describe(&self) -> Value {
+    pub(crate) fn describe(&self) -> Value {
         let mut out = Map::new();
         out.insert("code".to_owned(), self.code().into());
         out.insert("message".to_owned(), self.to_string().into());

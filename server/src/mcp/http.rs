@@ -18,12 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_memory_engine::ids::ProjectId;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::config::settings;
 use crate::mcp::Shared;
+use crate::mcp::api;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
 use crate::mcp::handler::Handler;
 use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
@@ -79,14 +80,15 @@ impl Http {
             .route(METADATA_PATH, get(metadata))
             .route(&format!("{METADATA_PATH}{MCP_PATH}"), get(metadata))
             .fallback(not_here)
-            .with_state(door);
+            .with_state(door)
+            .merge(api::routes(shared));
         Self { router }
     }
 
     /// Serves one connection to its end; on `cancel` the request in work is the last.
     pub(crate) async fn serve(
         &self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
         cancel: &CancellationToken,
     ) {
@@ -117,47 +119,67 @@ impl Http {
 
 /// Authenticates a request and attaches its origin.
 async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<PeerAddress>().map(|address| address.0);
-    let token = header(request.headers(), AUTHORIZATION.as_str());
-    let token = token.and_then(bearer_token).map(Token::from);
-    let credentials = Credentials {
-        token: token.as_ref().map(Token::as_str),
-        peer,
-        transport: TransportKind::Http,
-    };
-    let verdict = door.shared.authenticator.authenticate(credentials).await;
-    let principal = match verdict {
-        Ok(principal) => principal,
-        Err(denied) => {
-            door.shared.observer.denied(&denied, TransportKind::Http, peer);
-            return refuse(&door.shared, request.headers(), &denied);
-        }
-    };
+    let peer = peer(&request);
     let headers = request.headers();
-    let project = match project(headers) {
-        Ok(project) => project,
-        Err(reason) => {
-            let text = format!("{PROJECT_HEADER} header: {reason}");
-            return (StatusCode::BAD_REQUEST, text).into_response();
-        }
+    let origin = match enter(&door.shared, headers, peer).await {
+        Entry::Allowed(origin) => origin,
+        Entry::Denied(denied) => return refuse(&door.shared, headers, &denied),
+        Entry::BadProject(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
     };
-    if header(headers, SESSION_HEADER).is_some_and(|id| !door.sessions.may_use(id, &principal)) {
+    let theirs = |id| door.sessions.may_use(id, &origin.principal);
+    if header(headers, SESSION_HEADER).is_some_and(|id| !theirs(id)) {
         // To anybody but its owner a session does not exist.
         return (StatusCode::NOT_FOUND, "Not Found: Session not found").into_response();
     }
-    request.extensions_mut().insert(Origin {
-        principal: Arc::new(principal),
-        transport: TransportKind::Http,
-        peer,
-        project,
-        token,
-    });
+    request.extensions_mut().insert(*origin);
     let response = next.run(request).await;
     // rmcp's only refusal with this status.
     if response.status() == StatusCode::FORBIDDEN {
         return with_remedy(response).await;
     }
     response
+}
+
+/// Whether a request may come in.
+pub(crate) enum Entry {
+    Allowed(Box<Origin>),
+    Denied(Denied),
+    /// The project header names none.
+    BadProject(String),
+}
+
+/// Address of the client of a request.
+pub(crate) fn peer(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get::<PeerAddress>().map(|address| address.0)
+}
+
+/// Authenticates the request with these headers.
+pub(crate) async fn enter(shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Entry {
+    let token = header(headers, AUTHORIZATION.as_str());
+    let token = token.and_then(bearer_token).map(Token::from);
+    let credentials = Credentials {
+        token: token.as_ref().map(Token::as_str),
+        peer,
+        transport: TransportKind::Http,
+    };
+    let principal = match shared.authenticator.authenticate(credentials).await {
+        Ok(principal) => principal,
+        Err(denied) => {
+            shared.observer.denied(&denied, TransportKind::Http, peer);
+            return Entry::Denied(denied);
+        }
+    };
+    let project = match project(headers) {
+        Ok(project) => project,
+        Err(reason) => return Entry::BadProject(format!("{PROJECT_HEADER} header: {reason}")),
+    };
+    Entry::Allowed(Box::new(Origin {
+        principal: Arc::new(principal),
+        transport: TransportKind::Http,
+        peer,
+        project,
+        token,
+    }))
 }
 
 /// The project that the request works in.
@@ -189,17 +211,24 @@ fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
     match &shared.options.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
-            format!("http://{}", header(headers, HOST.as_str()).unwrap_or("localhost"))
+            let scheme = if shared.options.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", header(headers, HOST.as_str()).unwrap_or("localhost"))
         }
     }
 }
 
+/// Address of the document that says what protects this resource.
+pub(crate) fn metadata_url(shared: &Shared, headers: &HeaderMap) -> String {
+    format!("{}{METADATA_PATH}{MCP_PATH}", base_url(shared, headers))
+}
+
 fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
-    let metadata = format!("{}{METADATA_PATH}{MCP_PATH}", base_url(shared, headers));
+    let metadata = metadata_url(shared, headers);
     let scopes = shared.authenticator.protected_resource().scopes.join(" ");
     let error = match denied {
         Denied::Missing | Denied::Invalid { .. } => "invalid_token",
-        Denied::LockedOut { .. } => "temporarily_unavailable",
+        Denied::Unmapped { .. } => "insufficient_scope",
+        Denied::LockedOut { .. } | Denied::Unavailable { .. } => "temporarily_unavailable",
     };
     let body = json!({"error": error, "error_description": denied.to_string()});
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
@@ -210,7 +239,7 @@ fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
-    if let Denied::LockedOut { retry_after } = denied {
+    if let Some(retry_after) = denied.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
     }
     response
@@ -236,6 +265,9 @@ async fn metadata(State(door): State<Door>, headers: HeaderMap) -> Response {
 
 async fn not_here() -> Response {
     std::future::ready(()).await;
-    (StatusCode::NOT_FOUND, "Not Found: the Model Context Protocol is served at /mcp\n")
+    (
+        StatusCode::NOT_FOUND,
+        "Not Found: the Model Context Protocol is served at /mcp, jobs at /api/v1\n",
+    )
         .into_response()
 }

@@ -1,6 +1,7 @@
 //! One port, two protocols: the first byte of a connection decides. HTTP requests begin with a
 //! letter; JSON lines begin with a brace (or with white space or a byte-order mark before it);
-//! anything else is hung up on.
+//! anything else is hung up on. With a certificate both are spoken inside TLS only, and whoever
+//! comes without is told so.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +17,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::mcp::auth::TransportKind;
 use crate::mcp::http::Http;
+use crate::mcp::secure::{self, Prefixed};
 use crate::mcp::{McpService, Shared, lines};
+use crate::tls::server::ServerTls;
 
 /// How long a connection may stay silent before its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long streams may take to end once every call has been answered.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -161,17 +167,64 @@ impl Connection {
         let Ok(Ok(1)) = peeked else { return };
         // Replies are small and somebody waits for each.
         let _ = stream.set_nodelay(true);
-        match spoken(first[0]) {
-            Some(Spoken::Http) => {
-                let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
-                self.http.serve(stream, peer, &self.cancel).await;
-            }
-            Some(Spoken::Lines) => {
-                let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
-                lines::serve_tcp(&self.shared, stream, peer, &self.cancel, &self.streams).await;
-            }
+        let spoken = spoken(first[0]);
+        if let Some(tls) = self.shared.options.tls.clone() {
+            return match spoken {
+                None => self.serve_secure(&tls, stream, peer).await,
+                Some(spoken) => {
+                    tracing::debug!(%peer, "connection without TLS refused");
+                    secure::refuse(stream, spoken == Spoken::Http).await;
+                }
+            };
+        }
+        match spoken {
+            Some(Spoken::Http) => self.serve_http(stream, peer).await,
+            Some(Spoken::Lines) => self.serve_lines(stream.into_split(), peer).await,
             None => tracing::debug!(%peer, "connection speaks neither HTTP nor JSON lines"),
         }
+    }
+
+    /// The same inside TLS, where what was read cannot be looked at without being taken.
+    async fn serve_secure(self, tls: &ServerTls, stream: TcpStream, peer: SocketAddr) {
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream)) => shaken,
+            () = self.cancel.cancelled() => return,
+        };
+        let mut stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake took too long"),
+        };
+        let mut first = [0_u8];
+        let read = tokio::select! {
+            read = tokio::time::timeout(FIRST_BYTE, stream.read(&mut first)) => read,
+            () = self.cancel.cancelled() => return,
+        };
+        let Ok(Ok(1)) = read else { return };
+        let stream = Prefixed::new(first[0], stream);
+        match spoken(first[0]) {
+            Some(Spoken::Http) => self.serve_http(stream, peer).await,
+            Some(Spoken::Lines) => self.serve_lines(tokio::io::split(stream), peer).await,
+            None => tracing::debug!(%peer, "connection speaks neither HTTP nor JSON lines"),
+        }
+    }
+
+    async fn serve_http(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: SocketAddr,
+    ) {
+        let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
+        self.http.serve(stream, peer, &self.cancel).await;
+    }
+
+    async fn serve_lines(
+        self,
+        halves: (impl AsyncRead + Send + Unpin + 'static, impl AsyncWrite + Send + Unpin + 'static),
+        peer: SocketAddr,
+    ) {
+        let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
+        lines::serve_tcp(&self.shared, halves, peer, &self.cancel, &self.streams).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! listener  accepts, looks at the first byte      -> http   axum: auth, sessions, rmcp's tower
 //!                                                 -> lines  a JSON-RPC message a line
+//! api       jobs and status as plain HTTP at /api/v1, over the same table
 //! handler   rmcp's ServerHandler over crate::tools -> calls  gate, blocking thread, observer
 //! ```
 //!
@@ -12,7 +13,9 @@
 //! a result with `isError` that says what to do; only broken protocol is a JSON-RPC error. After
 //! the stop signal no new connection is taken, open requests get [`McpOptions::drain`] to end.
 
+mod api;
 pub mod auth;
+mod backstage;
 mod calls;
 mod changes;
 mod conformance;
@@ -28,6 +31,7 @@ mod options;
 mod origin;
 mod prompts;
 mod resources;
+mod secure;
 mod sessions;
 mod stdio;
 
@@ -36,7 +40,9 @@ use std::sync::Arc;
 
 use llm_memory_engine::Engine;
 
+use crate::jobs::JobQueue;
 use crate::mcp::auth::Authenticate;
+pub use crate::mcp::backstage::Backstage;
 use crate::mcp::changes::Changes;
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::gate::Gate;
@@ -49,6 +55,7 @@ pub use stdio::{serve_stdio, serve_stream};
 /// Everything that connections share.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) backstage: Backstage,
     pub(crate) authenticator: Arc<dyn Authenticate>,
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) options: McpOptions,
@@ -75,6 +82,7 @@ impl McpService {
     /// engine.
     pub fn new(
         engine: Arc<Engine>,
+        backstage: Backstage,
         authenticator: Arc<dyn Authenticate>,
         observer: Arc<dyn Observe>,
         options: McpOptions,
@@ -85,12 +93,18 @@ impl McpService {
             gate: Gate::new(options.max_running_calls, options.max_waiting_calls),
             fixtures: options.conformance.then(Fixtures::new),
             engine,
+            backstage,
             authenticator,
             observer,
             options,
             changes,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The jobs that calls are about.
+    pub fn jobs(&self) -> &Arc<JobQueue> {
+        &self.shared.backstage.jobs
     }
 
     /// Whether no call is at work in the engine.

@@ -1,8 +1,11 @@
 //! What can be chosen about the protocol layer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use llm_memory_engine::ids::ProjectId;
+
+use crate::tls::server::ServerTls;
 
 /// Settings of the protocol layer. Sizes are bytes.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct McpOptions {
     pub default_project: Option<ProjectId>,
     /// Serve the fixtures of the official conformance suite besides the real tools.
     pub conformance: bool,
+    /// Certificate of the port, which then speaks TLS only.
+    pub tls: Option<Arc<ServerTls>>,
     /// How long open requests may take to end after the stop signal.
     pub drain: Duration,
 }
@@ -55,6 +60,7 @@ impl Default for McpOptions {
             max_waiting_calls: 512,
             default_project: None,
             conformance: false,
+            tls: None,
             drain: Duration::from_secs(10),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use llm_memory_engine::ids::{ProjectId, Timestamp};
+use llm_memory_engine::ids::ProjectId;
 use rmcp::ErrorData;
 use rmcp::model::Extensions;
 
@@ -70,21 +70,67 @@ impl Origin {
     /// Whether the caller would be let in again as who they were. What outlives its request asks
     /// before it tells them anything.
     pub(crate) async fn holds(&self, authenticator: &dyn Authenticate) -> bool {
+        // That nobody can be asked about a token says nothing; but nothing is told on the strength
+        // of that either.
+        self.again(authenticator).await.unwrap_or(false)
+    }
+
+    /// The same, with the reason why they would not be let in.
+    pub(crate) async fn again(&self, authenticator: &dyn Authenticate) -> Result<bool, Denied> {
         if self.transport == TransportKind::Stdio {
-            return true;
+            return Ok(true);
         }
         let credentials = Credentials {
             token: self.token.as_ref().map(Token::as_str),
-            peer: self.peer,
+            // It is this server that asks: a token that has ended, as those of pods do every hour,
+            // must not be counted against its address once for each thing watched.
+            peer: None,
             transport: self.transport,
         };
-        match authenticator.authenticate(credentials).await {
-            Ok(principal) => principal == *self.principal,
-            // Says nothing about this token: somebody else may have failed from its address.
-            Err(Denied::LockedOut { .. }) => {
-                self.principal.expires.is_none_or(|end| end > Timestamp::now())
-            }
-            Err(_) => false,
+        // A lockout keeps out no good token, so that one is answered says that this one is none.
+        let principal = authenticator.authenticate(credentials).await?;
+        Ok(principal == *self.principal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mcp::auth::Verdict;
+
+    /// Says the same of everybody, and wants to count it against nobody.
+    struct Says(Result<Principal, Denied>);
+
+    impl Authenticate for Says {
+        fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Verdict<'a> {
+            assert_eq!(credentials.peer, None);
+            Box::pin(std::future::ready(self.0.clone()))
+        }
+    }
+
+    #[tokio::test]
+    async fn only_who_would_be_let_in_again_as_the_same_is_told_anything() {
+        let ada = Principal { subject: "ada".to_owned(), ..Principal::local_owner() };
+        let origin = Origin {
+            principal: Arc::new(ada.clone()),
+            transport: TransportKind::Tcp,
+            peer: Some(([10, 0, 0, 1], 9).into()),
+            project: None,
+            token: Some(Token::from("token")),
+        };
+        let retry_after = Duration::from_secs(1);
+        let demoted = Principal { own_only: true, ..ada.clone() };
+        assert!(origin.holds(&Says(Ok(ada))).await);
+        for verdict in [
+            Ok(demoted),
+            Err(Denied::Missing),
+            Err(Denied::LockedOut { retry_after }),
+            Err(Denied::Unavailable { reason: "away".to_owned(), retry_after }),
+            Err(Denied::Unmapped { reason: "no rule".to_owned(), who: "ada".to_owned() }),
+        ] {
+            assert!(!origin.holds(&Says(verdict.clone())).await, "{verdict:?}");
         }
     }
 }

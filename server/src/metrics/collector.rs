@@ -106,6 +106,14 @@ fn samples(board: &Board) -> Vec<Sample> {
         let label = vec![("scope", scope.to_owned())];
         out.add(table::VERIFY_SUCCESS, label, when.as_millis() as f64 / 1e3);
     }
+    if let Some(jobs) = &snapshot.jobs {
+        out.plain(table::JOBS_PENDING, jobs.pending as f64);
+        out.plain(table::JOBS_RUNNING, jobs.running as f64);
+        for (kind, when) in &jobs.last_success {
+            let label = vec![("kind", kind.clone())];
+            out.add(table::JOBS_SUCCESS, label, when.as_millis() as f64 / 1e3);
+        }
+    }
     if let Some(disk) = snapshot.disk {
         out.plain(table::DISK_TOTAL, disk.total as f64);
         out.plain(table::DISK_AVAILABLE, disk.available as f64);

@@ -43,8 +43,10 @@ pub struct Metrics {
     operation_duration: HistogramFamily,
     operations: Family<Labels, Counter>,
     auth_failures: Family<Labels, Counter>,
+    token_reviews: Family<Labels, Counter>,
     connections: Family<Labels, Gauge>,
     fsync: Histogram,
+    jobs: Family<Labels, Counter>,
     /// What happened lately, for `/health` and the history.
     window: Mutex<Window>,
 }
@@ -58,14 +60,18 @@ impl Metrics {
         let operation_duration = HistogramFamily::new_with_constructor(call_histogram);
         let operations = Family::<Labels, Counter>::default();
         let auth_failures = Family::<Labels, Counter>::default();
+        let token_reviews = Family::<Labels, Counter>::default();
         let connections = Family::<Labels, Gauge>::default();
         let fsync = Histogram::new(FSYNC_SECONDS);
+        let jobs = Family::<Labels, Counter>::default();
         register(&mut registry, table::SEARCH_DURATION, search.clone());
         register(&mut registry, table::OPERATION_DURATION, operation_duration.clone());
         register(&mut registry, table::OPERATIONS, operations.clone());
         register(&mut registry, table::AUTH_FAILURES, auth_failures.clone());
+        register(&mut registry, table::TOKEN_REVIEWS, token_reviews.clone());
         register(&mut registry, table::CONNECTIONS, connections.clone());
         register(&mut registry, table::FSYNC_DURATION, fsync.clone());
+        register(&mut registry, table::JOBS, jobs.clone());
         registry.register_collector(Box::new(collector::State::new(board)));
         Self {
             registry,
@@ -73,8 +79,10 @@ impl Metrics {
             operation_duration,
             operations,
             auth_failures,
+            token_reviews,
             connections,
             fsync,
+            jobs,
             window: Mutex::new(Window::new(Instant::now())),
         }
     }
@@ -107,6 +115,11 @@ impl Metrics {
         self.auth_failures.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
 
+    /// Counts a Kubernetes token that was looked at; `result` is one of a few words.
+    pub fn token_reviewed(&self, result: &'static str) {
+        self.token_reviews.get_or_create(&vec![("result", result.to_owned())]).inc();
+    }
+
     /// Notes the number of open connections.
     pub fn connections(&self, transport: &'static str, open: usize) {
         let open = i64::try_from(open).unwrap_or(i64::MAX);
@@ -116,6 +129,12 @@ impl Metrics {
     /// Counts one fsync.
     pub fn synced(&self, duration: Duration) {
         self.fsync.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a job that ended.
+    pub fn job_ended(&self, kind: &'static str, state: &'static str) {
+        let labels = vec![("kind", kind.to_owned()), ("state", state.to_owned())];
+        self.jobs.get_or_create(&labels).inc();
     }
 
     /// Figures of the last `length` (at most [`window::LENGTH`]).
@@ -170,8 +189,10 @@ mod tests {
         let metrics = Metrics::new(fixtures::busy_board());
         metrics.call_finished("memory.query", None, Duration::from_millis(3), false, true);
         metrics.denied("invalid");
+        metrics.token_reviewed("cached");
         metrics.connections("http", 2);
         metrics.synced(Duration::from_millis(1));
+        metrics.job_ended("verify", "succeeded");
         let expected: BTreeSet<(String, String)> = table::ALL
             .iter()
             .map(|metric| {

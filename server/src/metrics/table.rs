@@ -63,8 +63,12 @@ metrics! {
     OPERATION_DURATION = Histogram "llm_memory_operation_duration_seconds" ["operation"];
     /// Calls finished; `status` is `ok` or the stable word of the failure.
     OPERATIONS = Counter "llm_memory_operations_total" ["operation", "status"];
-    /// Callers not let in, by reason (`missing`, `invalid`, `locked_out`).
+    /// Callers not let in, by reason (`missing`, `invalid`, `unmapped`, `locked_out`,
+    /// `unavailable`).
     AUTH_FAILURES = Counter "llm_memory_auth_failures_total" ["reason"];
+    /// Kubernetes tokens looked at, by how (`authenticated`, `refused`, `unavailable`; `cached`
+    /// when the last review still counted).
+    TOKEN_REVIEWS = Counter "llm_memory_token_reviews_total" ["result"];
     /// Addresses and tokens locked out now.
     LOCKED_OUT = Gauge "llm_memory_locked_out" [];
     /// Open connections.
@@ -96,6 +100,14 @@ metrics! {
     FSYNC_DURATION = Histogram "llm_memory_fsync_duration_seconds" [];
     /// When `journal.verify` last found a scope sound, in seconds since 1970; absent until then.
     VERIFY_SUCCESS = Gauge "llm_memory_verify_last_success_timestamp_seconds" ["scope"];
+    /// Jobs ended since the start; `kind` names the round of a routine too (`routine-daily`).
+    JOBS = Counter "llm_memory_jobs_total" ["kind", "state"];
+    /// Jobs that wait for their turn.
+    JOBS_PENDING = Gauge "llm_memory_jobs_pending" [];
+    /// Jobs at work.
+    JOBS_RUNNING = Gauge "llm_memory_jobs_running" [];
+    /// When a job of this kind last succeeded, in seconds since 1970; absent until then.
+    JOBS_SUCCESS = Gauge "llm_memory_jobs_last_success_timestamp_seconds" ["kind"];
     /// Audit lines lost to a full queue or a failing disk.
     AUDIT_DROPPED = Counter "llm_memory_audit_dropped_total" [];
     /// Log lines lost to a full queue, a failing disk, or a stderr that nobody reads.

@@ -3,9 +3,11 @@
 
 pub(crate) mod audit_lines;
 pub(crate) mod by_scope;
+pub(crate) mod damage;
 pub(crate) mod finding;
 pub(crate) mod ladder;
 pub(crate) mod latency;
 pub(crate) mod log_lines;
 pub(crate) mod monitor;
 pub(crate) mod score;
+pub(crate) mod verdict;

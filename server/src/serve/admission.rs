@@ -1,7 +1,8 @@
-//! Who may come in at all: the tokens at start, and the rule that only a loopback address may be
-//! served without any.
+//! Who may come in at all: tokens and rules at start, and the rule that only a loopback address may
+//! be served without any.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use llm_memory_disk::Disk;
@@ -9,6 +10,9 @@ use llm_memory_engine::ids::Digest;
 use thiserror::Error;
 
 use crate::auth::lockout::Lockout;
+use crate::auth::outside::identities::{self, IdentitiesError, Rule};
+use crate::auth::outside::reviews::OnReview;
+use crate::auth::outside::{ClientError, Outside};
 use crate::auth::token_file::{self, TokenEntry, TokenFileError};
 use crate::auth::{Authenticator, OnLockout};
 use crate::config::Config;
@@ -32,11 +36,37 @@ pub enum AdmissionError {
         #[source]
         source: TokenFileError,
     },
+    /// The identities file makes no sense.
+    #[error("identities file {path}: {source}")]
+    Identities {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: IdentitiesError,
+    },
+    /// The identities file cannot be read.
+    #[error("cannot read the identities file: {source}")]
+    IdentitiesUnreadable {
+        /// What the disk said.
+        #[source]
+        source: llm_memory_disk::DiskError,
+    },
+    /// Those who vouch for callers cannot be asked.
+    #[error("cannot ask about callers ({settings}): {source}")]
+    Outside {
+        /// The settings that say whom to ask.
+        settings: &'static str,
+        /// What is wrong.
+        #[source]
+        source: ClientError,
+    },
     /// Everybody on the network would be let in.
     #[error(
         "refusing to serve {address} without tokens, since everybody who reaches it could read \
-         and change everything: create a token with `llm-memory token create NAME`, or serve a \
-         loopback address (--bind 127.0.0.1), or let everybody in with --allow-anonymous"
+         and change everything: create a token with `llm-memory token create NAME`, or take \
+         identities (auth.kubernetes.audience, auth.oidc.issuer), or serve a loopback address \
+         (--bind 127.0.0.1), or let everybody in with --allow-anonymous"
     )]
     Anonymous {
         /// The address.
@@ -68,10 +98,49 @@ pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<TokensRead, AdmissionError
     }
 }
 
+/// Rules about callers of others, and the hash of the file they were read from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RulesRead {
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// Hash of the file; `None` when there was none.
+    pub digest: Option<Digest>,
+}
+
+/// The rules in the file at `path`; none when there is no file.
+pub fn rules(disk: &dyn Disk, path: &Path) -> Result<RulesRead, AdmissionError> {
+    match disk.read(path) {
+        Ok(bytes) => {
+            let rules = identities::parse(&bytes).map_err(|source| AdmissionError::Identities {
+                path: path.display().to_string(),
+                source,
+            })?;
+            Ok(RulesRead { rules, digest: Some(Digest::of(&bytes)) })
+        }
+        Err(error) if error.is_not_found() => Ok(RulesRead::default()),
+        Err(source) => Err(AdmissionError::IdentitiesUnreadable { source }),
+    }
+}
+
+/// Those who vouch for callers of a server with this configuration.
+pub fn outside(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    rules: Vec<Rule>,
+    on_review: OnReview,
+) -> Result<Option<Outside>, AdmissionError> {
+    let settings = match config.auth.oidc.issuer {
+        Some(_) => "auth.kubernetes, auth.oidc",
+        None => "auth.kubernetes",
+    };
+    Outside::new(disk, &config.auth, rules, on_review)
+        .map_err(|source| AdmissionError::Outside { settings, source })
+}
+
 /// Whether callers without a token are let in, or that the server must not start.
 pub fn open_to_all(config: &Config, tokens: &[TokenEntry]) -> Result<bool, AdmissionError> {
     let address = config.listen.address;
-    if !tokens.is_empty() {
+    if !tokens.is_empty() || config.auth.asks_outside() {
         return Ok(false);
     }
     if address.is_loopback() || config.auth.allow_anonymous {
@@ -119,6 +188,10 @@ mod tests {
         assert!(message.contains("llm-memory token create"), "{message}");
         let told = config(&[anywhere, ("LLM_MEMORY_ALLOW_ANONYMOUS", "true")]);
         assert!(open_to_all(&told, &[]).unwrap());
+        let audience = ("LLM_MEMORY_KUBERNETES_AUDIENCE", "memory");
+        let server = ("LLM_MEMORY_KUBERNETES_API_SERVER", "https://api");
+        assert!(!open_to_all(&config(&[anywhere, audience, server]), &[]).unwrap());
+        assert!(!open_to_all(&config(&[audience, server]), &[]).unwrap(), "nor on loopback");
         let (entry, _) = own_admin();
         assert!(!open_to_all(&config(&[anywhere]), &[entry]).unwrap());
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use llm_memory_engine::Engine;
 use llm_memory_engine::api::{Caller, ScopeRequest, ScopeStatus};
-use llm_memory_engine::ids::{ProjectId, Scope, TenantId};
+use llm_memory_engine::ids::{ProjectId, Scope, TenantId, Timestamp};
 use llm_memory_engine::progress::NoProgress;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::maintained::Maintained;
 use crate::status::Board;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -25,6 +26,7 @@ type After = BTreeMap<String, u64>;
 pub(super) async fn run(
     engine: Arc<Engine>,
     board: Arc<Board>,
+    maintained: Arc<Maintained>,
     config: Arc<ArcSwap<Config>>,
     cancel: CancellationToken,
 ) {
@@ -51,7 +53,11 @@ pub(super) async fn run(
             engine.compact(&caller, request, &NoProgress)
         });
         match work.await {
-            Ok(Ok(_)) => tracing::info!(scope = scope.scope, "compacted in the background"),
+            Ok(Ok(results)) => {
+                let result = serde_json::to_value(results).unwrap_or_default();
+                maintained.note("maintenance.compact", None, Some(&result), Timestamp::now());
+                tracing::info!(scope = scope.scope, "compacted in the background");
+            }
             Ok(Err(error)) => {
                 tracing::warn!(scope = scope.scope, %error, "background compaction failed");
             }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::RUNTIME_END;
 use crate::answer::Failure;
+use crate::jobs::JobQueue;
 use crate::mcp::McpService;
 
 /// What may be at work in the store.
@@ -34,6 +35,11 @@ impl Work {
         self.service.clone()
     }
 
+    /// The jobs that are done beside the calls.
+    pub(super) fn jobs(&self) -> &Arc<JobQueue> {
+        self.service.jobs()
+    }
+
     /// Waits for the listener and for maintenance, both of which have been told to end.
     pub(super) async fn finish(
         &self,
@@ -50,7 +56,9 @@ impl Work {
         }
         self.maintenance.close();
         if timeout_at(until, self.maintenance.wait()).await.is_err() {
-            tracing::warn!("background compaction still runs after the grace period");
+            tracing::warn!(
+                "maintenance still runs after the grace period; a job among it runs again at the next start"
+            );
         }
     }
 

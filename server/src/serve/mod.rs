@@ -1,9 +1,9 @@
 //! `llm-memory serve`: one process over one data folder.
 //!
 //! ```text
-//! ports -> tokens -> logs -> health thread -> store (replay) -> MCP, ready -> run files
+//! tokens, rules, certificate -> ports -> logs -> health thread -> store (replay) -> MCP, ready -> run files
 //! SIGTERM/SIGINT: not ready -> no new calls, running ones get their time -> store closed -> exit 0
-//! SIGHUP: configuration, tokens and patterns read again
+//! SIGHUP: configuration and every watched file read again
 //! ```
 //!
 //! When things go wrong before readiness, the process ends with a message that says what to do and
@@ -11,7 +11,9 @@
 
 pub mod admission;
 mod compactor;
+mod door;
 mod drain;
+mod jobs;
 pub mod listeners;
 pub(crate) mod open;
 pub mod reload;
@@ -33,19 +35,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Failure};
 use crate::audit::{Audit, Entry, Kind};
+use crate::auth::outside::reviews::ReviewResult;
 use crate::auth::own_admin;
 use crate::config::{Config, Effective, Sources};
 use crate::doctor::{self, Finding};
 use crate::exit::Exit;
 use crate::health;
+use crate::maintained::Maintained;
 use crate::mcp::McpOptions;
 use crate::metered_disk::MeteredDisk;
 use crate::metrics::Metrics;
 use crate::observer::Recorder;
 use crate::status::Board;
 use crate::telemetry::Telemetry;
+use crate::tls::server::ServerTls;
 use crate::verified::Verified;
-use admission::TokensRead;
+use admission::{RulesRead, TokensRead};
 use listeners::Listeners;
 use open::open_engine;
 use run_files::ServerFile;
@@ -62,6 +67,7 @@ pub(crate) struct Instruments {
     pub(crate) audit: Audit,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) verified: Arc<Verified>,
+    pub(crate) maintained: Arc<Maintained>,
     pub(crate) recorder: Arc<Recorder>,
 }
 
@@ -87,13 +93,15 @@ impl Instruments {
         let disk: Arc<dyn Disk> =
             Arc::new(MeteredDisk::new(plain, Arc::new(move |time| timed.synced(time))));
         let verified = Arc::new(Verified::load(&*disk, root));
+        let maintained = Arc::new(Maintained::load(&*disk, root));
         let recorder = Arc::new(Recorder::new(
             audit.clone(),
             Arc::clone(&metrics),
             Arc::clone(&verified),
+            Arc::clone(&maintained),
             config.log.slow_call_ms,
         ));
-        Ok(Self { disk, board, metrics, audit, telemetry, verified, recorder })
+        Ok(Self { disk, board, metrics, audit, telemetry, verified, maintained, recorder })
     }
 
     /// Writes down everything that is queued.
@@ -151,6 +159,7 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
         max_waiting_calls: config.limits.call_queue,
         default_project: config.default_project(),
         conformance: config.conformance,
+        tls: None,
         drain: config.grace(),
     }
 }
@@ -178,7 +187,10 @@ pub fn test(effective: Effective) -> Answer {
 pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     let config = effective.config.clone();
     let tokens = admission::tokens(&OsDisk, &config.auth.tokens_file).map_err(Failure::usage)?;
+    let rules = admission::rules(&OsDisk, &config.auth.identities_file).map_err(Failure::usage)?;
     admission::open_to_all(&config, &tokens.entries).map_err(Failure::usage)?;
+    let tls = ServerTls::load(&OsDisk, &config.tls).map_err(Failure::usage)?.map(Arc::new);
+    let door = Door { tokens, rules, tls };
     // The store's own lock decides later; asking now keeps this process out of the log of the one
     // that holds it, and its message from being about a port.
     if stdio::is_locked(&config)? {
@@ -186,7 +198,7 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     }
     let listeners = listeners::bind(&config).map_err(Failure::failed)?;
     let instruments = Instruments::set_up(&config)?;
-    let outcome = serve(effective, sources, tokens, listeners, &instruments);
+    let outcome = serve(effective, sources, door, listeners, &instruments);
     if let Err(failure) = &outcome {
         tracing::error!(error = failure.message, "the server ends");
     }
@@ -194,16 +206,28 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     outcome.map(|()| Answer::done(json!({ "stopped": true }), ""))
 }
 
+/// What decides who comes in, as it was read at the start.
+struct Door {
+    tokens: TokensRead,
+    rules: RulesRead,
+    tls: Option<Arc<ServerTls>>,
+}
+
 fn serve(
     effective: Effective,
     sources: Sources,
-    tokens: TokensRead,
+    door: Door,
     listeners: Listeners,
     instruments: &Instruments,
 ) -> Result<(), Failure> {
     let config = effective.config.clone();
     let (admin, admin_token) = own_admin();
     let (on_lockout_audit, minutes) = (instruments.audit.clone(), config.auth.lockout_minutes);
+    let Door { tokens, rules, tls } = door;
+    let reviewed = Arc::clone(&instruments.metrics);
+    let on_review = Box::new(move |result: ReviewResult| reviewed.token_reviewed(result.as_str()));
+    let outside = admission::outside(&instruments.disk, &config, rules.rules, on_review)
+        .map_err(Failure::usage)?;
     let auth = admission::authenticator(
         &config,
         tokens.entries,
@@ -216,7 +240,7 @@ fn serve(
         }),
     )
     .map_err(Failure::usage)?;
-    let auth = Arc::new(auth);
+    let auth = Arc::new(auth.with_outside(outside));
     let stop = CancellationToken::new();
     let address = |listener: &std::net::TcpListener| listener.local_addr().map_err(Failure::failed);
     let server = ServerFile {
@@ -224,6 +248,7 @@ fn serve(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: instruments.board.started_at(),
         mcp: health::reachable(address(&listeners.mcp)?),
+        certificates: tls.iter().map(|tls| tls.fingerprint()).collect(),
         health: Some(health::reachable(address(&listeners.health)?)),
         metrics: Some(health::reachable(address(&listeners.metrics)?)),
         safe_mode: config.safe_mode,
@@ -241,9 +266,18 @@ fn serve(
         .thread_name("serve")
         .build()
         .map_err(Failure::failed)?;
-    let tokens_read = tokens.digest;
-    let session =
-        Session { effective, sources, auth, tokens_read, server, admin_token, instruments };
+    let (tokens_read, rules_read) = (tokens.digest, rules.digest);
+    let session = Session {
+        effective,
+        sources,
+        auth,
+        tokens_read,
+        rules_read,
+        tls,
+        server,
+        admin_token,
+        instruments,
+    };
     let outcome = runtime.block_on(session.run(listeners.mcp, stop.clone()));
     stop.cancel();
     runtime.shutdown_timeout(RUNTIME_END);

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llm_memory_disk::{Disk, DiskError};
-use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::ids::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::tls::client::Trust;
 
 /// Folder in the data folder.
 pub const FOLDER: &str = "run";
@@ -28,6 +30,10 @@ pub struct ServerFile {
     pub started_at: Timestamp,
     /// Where MCP is served, as HTTP at `/mcp` and as JSON lines.
     pub mcp: SocketAddr,
+    /// SHA-256 of each certificate that MCP may be served with; none where it is served without
+    /// TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Digest>,
     /// Where health is served; nowhere by a process that serves its own client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<SocketAddr>,
@@ -36,6 +42,13 @@ pub struct ServerFile {
     pub metrics: Option<SocketAddr>,
     /// Whether it serves reads only.
     pub safe_mode: bool,
+}
+
+impl ServerFile {
+    /// How to tell that it is this server that answers; `None` where it speaks no TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        (!self.certificates.is_empty()).then(|| Trust::Pinned(self.certificates.clone()))
+    }
 }
 
 /// The files of a running server; removed when dropped.
@@ -57,10 +70,15 @@ impl RunFiles {
         let folder = root.join(FOLDER);
         disk.create_dir_all(&folder)?;
         disk.durable_write_private(&folder.join(TOKEN), format!("{token}\n").as_bytes())?;
-        let bytes = serde_json::to_vec_pretty(server).unwrap_or_default();
-        disk.durable_write(&folder.join(SERVER), &bytes)?;
+        describe(&*disk, root, server)?;
         Ok(Self { disk, root: root.to_path_buf() })
     }
+}
+
+/// Says, or says anew, what the server is. While it runs only.
+pub(super) fn describe(disk: &dyn Disk, root: &Path, server: &ServerFile) -> Result<(), DiskError> {
+    let bytes = serde_json::to_vec_pretty(server).unwrap_or_default();
+    disk.durable_write(&root.join(FOLDER).join(SERVER), &bytes)
 }
 
 impl Drop for RunFiles {
@@ -105,6 +123,7 @@ mod tests {
             version: "1".to_owned(),
             started_at: Timestamp::from_millis(0),
             mcp: address,
+            certificates: Vec::new(),
             health: Some(address),
             metrics: None,
             safe_mode: false,

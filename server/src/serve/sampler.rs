@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::auth::Authenticator;
+use crate::jobs::JobQueue;
+use crate::maintained::Maintained;
 use crate::metrics::Metrics;
 use crate::metrics::history::{History, Line};
 use crate::process;
@@ -49,6 +51,10 @@ pub(super) struct Sampler {
     pub(super) telemetry: Arc<Telemetry>,
     /// Verifications.
     pub(super) verified: Arc<Verified>,
+    /// The last verification and compaction.
+    pub(super) maintained: Arc<Maintained>,
+    /// Jobs.
+    pub(super) jobs: Arc<JobQueue>,
     /// The history; none in safe mode, which writes nothing.
     pub(super) history: Option<History>,
 }
@@ -80,6 +86,11 @@ impl Sampler {
         {
             note("the time of the last verification cannot be kept", &error);
         }
+        if self.history.is_some()
+            && let Err(error) = self.maintained.save(&*self.disk, &self.root)
+        {
+            note("the last verification and compaction cannot be kept", &error);
+        }
         self.board.post(Snapshot {
             at: Some(Timestamp::now()),
             scopes,
@@ -90,6 +101,7 @@ impl Sampler {
             audit_dropped: self.audit.dropped(),
             log_dropped: self.telemetry.dropped(),
             verified: self.verified.times(),
+            jobs: Some(self.jobs.figures()),
             problems,
         });
     }

@@ -18,14 +18,17 @@ use super::run_files::{RunFiles, ServerFile};
 use super::sampler::Sampler;
 use super::signals::{Event, Signals};
 use super::watch::WatchedFile;
-use super::{Instruments, compactor, mcp_options};
+use super::{Instruments, compactor, jobs, mcp_options};
 use crate::answer::Failure;
 use crate::audit::{Entry, Kind};
-use crate::auth::{Authenticator, token_file};
+use crate::auth::Authenticator;
+use crate::auth::outside::Outside;
 use crate::config::{Config, Effective, Sources};
-use crate::mcp::{McpService, serve_listener};
+use crate::jobs::JobQueue;
+use crate::mcp::{McpOptions, McpService, serve_listener};
 use crate::metrics::history::History;
 use crate::status::Phase;
+use crate::tls::server::ServerTls;
 
 /// How often watched files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -37,6 +40,9 @@ pub(super) struct Session<'a> {
     pub(super) auth: Arc<Authenticator>,
     /// Hash of the token file that is in force.
     pub(super) tokens_read: Option<Digest>,
+    /// Hash of the identities file that is in force.
+    pub(super) rules_read: Option<Digest>,
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) server: ServerFile,
     pub(super) admin_token: String,
     pub(super) instruments: &'a Instruments,
@@ -59,11 +65,13 @@ impl Session<'_> {
         let engine = self.open(&config, &mut signals).await?;
         let Some((engine, patterns_read)) = engine else { return Ok(()) };
         let reloader = self.reloader(&engine, patterns_read);
+        let jobs = jobs::open(&config, self.instruments).map_err(Failure::failed)?;
         let service = McpService::new(
             Arc::clone(&engine),
+            jobs::backstage(&jobs, &config, self.instruments),
             Arc::clone(&self.auth) as _,
             Arc::clone(&self.instruments.recorder) as _,
-            mcp_options(&config, self.auth.is_open()),
+            McpOptions { tls: self.tls.clone(), ..mcp_options(&config, self.auth.is_open()) },
         );
         let work = Work::of(service);
         let served = self.serve(&engine, &reloader, listener, &mut signals, stop, &work).await;
@@ -107,20 +115,7 @@ impl Session<'_> {
     fn reloader(&self, engine: &Arc<Engine>, patterns_read: Option<Digest>) -> Arc<Reloader> {
         let config = &self.effective.config;
         let disk = &self.instruments.disk;
-        let auth = Arc::clone(&self.auth);
-        let tokens = WatchedFile::new(
-            Arc::clone(disk),
-            config.auth.tokens_file.clone(),
-            "tokens",
-            self.tokens_read,
-            Box::new(move |bytes| {
-                let entries = token_file::parse(bytes).map_err(|error| error.to_string())?;
-                let count = entries.len();
-                auth.replace(entries);
-                Ok(format!("{count} in force"))
-            }),
-        );
-        let mut files = vec![tokens];
+        let mut files = self.door_files();
         if let Some(path) = &config.redaction.patterns_file {
             let engine = Arc::clone(engine);
             files.push(WatchedFile::new(
@@ -161,13 +156,24 @@ impl Session<'_> {
         let config = &self.effective.config;
         listener.set_nonblocking(true).map_err(Failure::failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
+        let queue = work.jobs();
         let background = stop.child_token();
-        tokio::spawn(self.sampler(engine)?.run(background.clone()));
+        let (auth, until) = (Arc::clone(&self.auth), background.clone());
+        tokio::spawn(async move {
+            if let Some(outside) = auth.outside() {
+                outside.keep_fresh(&until).await;
+            }
+        });
+        tokio::spawn(self.sampler(engine, queue)?.run(background.clone()));
         let drain = background.child_token();
+        let compact_over = jobs::compact_over(Arc::clone(&reloader.config));
+        let runner = jobs::runner(engine, queue, self.instruments, compact_over);
+        jobs::start(&runner, config.jobs.workers, &work.maintenance, &drain);
         if !config.safe_mode {
             work.maintenance.spawn(compactor::run(
                 Arc::clone(engine),
                 Arc::clone(&self.instruments.board),
+                Arc::clone(&self.instruments.maintained),
                 Arc::clone(&reloader.config),
                 drain.clone(),
             ));
@@ -200,6 +206,8 @@ impl Session<'_> {
         self.instruments.board.set_phase(Phase::Draining);
         let grace = reloader.config.load().grace();
         tracing::info!(grace_seconds = grace.as_secs(), "draining");
+        // Whoever waits for a job is answered now and asks again at the next start.
+        queue.stop();
         drain.cancel();
         let listening = ended_early.is_none().then_some(&mut serving);
         work.finish(grace, listening).await;
@@ -210,7 +218,11 @@ impl Session<'_> {
         }
     }
 
-    fn sampler(&self, engine: &Arc<Engine>) -> Result<Arc<Sampler>, Failure> {
+    fn sampler(
+        &self,
+        engine: &Arc<Engine>,
+        queue: &Arc<JobQueue>,
+    ) -> Result<Arc<Sampler>, Failure> {
         let config = &self.effective.config;
         let instruments = self.instruments;
         let history = if config.safe_mode {
@@ -229,18 +241,22 @@ impl Session<'_> {
             audit: instruments.audit.clone(),
             telemetry: Arc::clone(&instruments.telemetry),
             verified: Arc::clone(&instruments.verified),
+            maintained: Arc::clone(&instruments.maintained),
+            jobs: Arc::clone(queue),
             history,
         }))
     }
 
     fn announce(&self) {
         let server = &self.server;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let show = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         tracing::info!(
-            mcp = format!("http://{}/mcp", server.mcp),
+            mcp = format!("{scheme}://{}/mcp", server.mcp),
             health = show(server.health),
             metrics = show(server.metrics),
             tokens = self.auth.len(),
+            identities = self.auth.outside().map(Outside::len),
             "ready"
         );
         if self.auth.is_open() && !self.effective.config.listen.address.is_loopback() {

@@ -24,12 +24,12 @@ use super::drain::{self, Work};
 use super::open::open_engine;
 use super::run_files::{self, RunFiles, ServerFile};
 use super::signals::Signals;
-use super::{Instruments, RUNTIME_END, admission, mcp_options};
+use super::{Instruments, RUNTIME_END, admission, jobs, mcp_options};
 use crate::answer::{Answer, Failure};
 use crate::auth::lockout::Lockout;
 use crate::auth::{Authenticator, own_admin};
 use crate::config::{Config, Effective};
-use crate::mcp::{McpService, serve_listener, serve_stdio};
+use crate::mcp::{Backstage, McpService, serve_listener, serve_stdio};
 
 /// How long a process that has just taken the folder may take to say where it listens.
 const HOLDER_STARTS: Duration = Duration::from_secs(20);
@@ -104,14 +104,19 @@ async fn own(
     let cancel = CancellationToken::new();
     let (admin, token) = own_admin();
     let lockout = Lockout::new(config.auth.lockout_failures, admission::lockout_time(config));
+    let jobs = jobs::open(config, instruments).map_err(Failure::failed)?;
     let service = McpService::new(
         Arc::clone(&engine),
+        Backstage::of(Arc::clone(&jobs)),
         // Our own client needs no token; others show the one in the folder.
         Arc::new(Authenticator::new(Vec::new(), false, Some(admin), lockout, Box::new(|_| {}))),
         Arc::clone(&instruments.recorder) as _,
         mcp_options(config, true),
     );
     let work = Work::of(service);
+    let over = config.maintenance.auto_compact_mb << 20;
+    let runner = jobs::runner(&engine, &jobs, instruments, Box::new(move || over));
+    jobs::start(&runner, config.jobs.workers, &work.maintenance, &cancel);
     let mut sharing = match share(config, instruments, &token, &work, &cancel).await {
         Ok(sharing) => Some(sharing),
         Err(failure) => {
@@ -121,8 +126,12 @@ async fn own(
     };
     let mut serving = std::pin::pin!(serve_stdio(work.service(), cancel.clone()));
     tokio::select! {
-        () = &mut serving => cancel.cancel(),
+        () = &mut serving => {
+            jobs.stop();
+            cancel.cancel();
+        }
         () = signals.stopped() => {
+            jobs.stop();
             cancel.cancel();
             let limit = config.grace() + RUNTIME_END;
             if tokio::time::timeout(limit, &mut serving).await.is_err() {
@@ -151,6 +160,7 @@ async fn share(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: instruments.board.started_at(),
         mcp: listener.local_addr().map_err(Failure::failed)?,
+        certificates: Vec::new(),
         health: None,
         metrics: None,
         safe_mode: config.safe_mode,
@@ -161,15 +171,32 @@ async fn share(
     Ok((files, listening))
 }
 
+/// A connection in one direction, with or without TLS.
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Connects to the MCP port of `server`.
+async fn connect(server: &ServerFile) -> std::io::Result<(Reader, Writer)> {
+    let stream = TcpStream::connect(server.mcp).await?;
+    let Some(trust) = server.trust() else {
+        let (reader, writer) = stream.into_split();
+        return Ok((Box::new(reader), Box::new(writer)));
+    };
+    let host = server.mcp.ip().to_string();
+    let secured = trust.connect(&OsDisk, &host, stream).await.map_err(std::io::Error::other)?;
+    let (reader, writer) = tokio::io::split(secured);
+    Ok((Box::new(reader), Box::new(writer)))
+}
+
 /// A connection to the process that holds the data folder, and its token. One that has just begun
 /// gets its time. `None` when nobody holds it any more.
-async fn holder(config: &Config) -> Result<Option<(TcpStream, Option<String>)>, Failure> {
+async fn holder(config: &Config) -> Result<Option<((Reader, Writer), Option<String>)>, Failure> {
     let until = Instant::now() + HOLDER_STARTS;
     loop {
         let failure = match run_files::read(&OsDisk, &config.data_dir) {
             None => super::in_use(&config.data_dir),
-            Some((server, token)) => match TcpStream::connect(server.mcp).await {
-                Ok(stream) => return Ok(Some((stream, token))),
+            Some((server, token)) => match connect(&server).await {
+                Ok(halves) => return Ok(Some((halves, token))),
                 Err(error) => format!(
                     "{} is in use by process {}, which does not answer on {}: {error}",
                     config.data_dir.display(),
@@ -199,8 +226,8 @@ enum Bridged {
 
 /// Hands lines on to the process that holds the data folder.
 async fn bridge(config: &Config) -> Result<Bridged, Failure> {
-    let Some((stream, token)) = holder(config).await? else { return Ok(Bridged::FolderIsFree) };
-    let (mut from_server, mut to_server) = stream.into_split();
+    let Some((halves, token)) = holder(config).await? else { return Ok(Bridged::FolderIsFree) };
+    let (mut from_server, mut to_server) = halves;
     if let Some(hello) = hello(token, config) {
         to_server.write_all(hello.as_bytes()).await.map_err(Failure::failed)?;
     }

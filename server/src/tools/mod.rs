@@ -39,6 +39,7 @@ macro_rules! each_scope {
 }
 
 mod check;
+mod jobs;
 mod journal;
 mod maintenance;
 mod memory;
@@ -58,6 +59,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::access::{Principal, Role};
+use crate::jobs::{JobError, JobQueue};
 pub(crate) use memory::governing_config;
 pub(crate) use reply::whole_items;
 
@@ -65,6 +67,8 @@ pub(crate) use reply::whole_items;
 pub struct ToolContext<'a> {
     /// The store.
     pub engine: &'a Arc<Engine>,
+    /// Its jobs.
+    pub jobs: &'a Arc<JobQueue>,
     /// Who calls.
     pub principal: &'a Principal,
     /// The engine's view of them, project included.
@@ -79,6 +83,9 @@ pub enum ToolError {
     /// The engine said no.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The job queue said no.
+    #[error(transparent)]
+    Job(#[from] JobError),
     /// The arguments do not have the tool's form.
     #[error("{field}: {reason}")]
     Arguments {
@@ -99,9 +106,10 @@ pub enum ToolError {
 
 impl ToolError {
     /// A stable word for logs, metrics and the wire.
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Job(error) => error.code(),
             Self::Arguments { .. } => "invalid_argument",
             Self::Role { .. } => "forbidden",
         }
@@ -149,6 +157,7 @@ static TABLE: LazyLock<Vec<Tool>> = LazyLock::new(|| {
     table.extend(journal::tools());
     table.extend(maintenance::tools());
     table.extend(segments::tools());
+    table.extend(jobs::tools());
     table
 });
 
@@ -178,6 +187,7 @@ pub struct Call<'a> {
 /// Runs one call; blocks.
 pub fn call(
     engine: &Arc<Engine>,
+    jobs: &Arc<JobQueue>,
     call: Call<'_>,
     progress: &dyn Progress,
 ) -> Result<Value, ToolError> {
@@ -190,7 +200,7 @@ pub fn call(
     check::settle_numbers(&mut arguments);
     let project = take_project(&mut arguments)?.or(default_project);
     let caller = principal.caller(project).map_err(|reason| EngineError::Forbidden { reason })?;
-    let context = ToolContext { engine, principal, caller: &caller, progress };
+    let context = ToolContext { engine, jobs, principal, caller: &caller, progress };
     (tool.run)(&context, arguments)
 }
 

@@ -143,11 +143,11 @@ fn a_server_that_is_not_there_is_said_so() {
     ----- stderr
     error: no server answers at [address]: Connection refused (os error 111)
     ");
-    let answer = cli.run("memory.query --server=https://example.org --q=x");
+    let answer = cli.run("memory.query --server=ftp://example.org --q=x");
     assert_answer!(cli, answer, @r#"
     exit 64
     ----- stderr
-    error: "https://example.org" is not an address this client can use: only http:// is supported, use a port-forward or a local proxy
+    error: "ftp://example.org" is not an address this client can use: write it like https://host:3000
     "#);
 }
 

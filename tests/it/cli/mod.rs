@@ -1,6 +1,7 @@
 //! Whole answers of the real program: exit status, standard output, standard error.
 
 mod errors;
+mod jobs;
 mod reports;
 mod server;
 mod tools;

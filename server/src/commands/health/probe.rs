@@ -52,7 +52,7 @@ fn service(target: &Target, health_url: Option<&str>) -> (ServiceSeen, Option<Va
             let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
             let seen = ServiceSeen {
                 running: true,
-                detail: format!("http://{}{PATH}", address.authority()),
+                detail: format!("{}{PATH}", address.origin()),
                 http_status: Some(status.as_u16()),
                 status: text("status"),
                 reasons: reasons(&document),

@@ -22,7 +22,6 @@ use std::sync::Arc;
 pub use frame::{Frame, FrameError, Splitter, parse};
 use rmcp::service::serve_server_with_ct;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 pub(crate) use transport::{Ending, Lines, Source};
 
@@ -33,12 +32,14 @@ use crate::mcp::handler::Handler;
 /// still open is closed.
 pub(crate) async fn serve_tcp(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    (reader, writer): (
+        impl AsyncRead + Send + Unpin + 'static,
+        impl AsyncWrite + Send + Unpin + 'static,
+    ),
     peer: SocketAddr,
     cancel: &CancellationToken,
     streams: &CancellationToken,
 ) {
-    let (reader, writer) = stream.into_split();
     serve(shared, reader, writer, Source::Tcp { peer }, cancel.clone(), streams).await;
 }
 

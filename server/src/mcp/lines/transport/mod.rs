@@ -228,8 +228,9 @@ where
     async fn refuse(&mut self, denied: &Denied, id: Option<RequestId>) {
         let Source::Tcp { peer } = self.source else { return };
         self.shared.observer.denied(denied, TransportKind::Tcp, Some(peer));
-        // Somebody else may have failed from the same address: who was let in may wait for that.
-        if !matches!(denied, Denied::LockedOut { .. }) || self.origin.is_none() {
+        // Somebody else may have failed from the same address, or whoever decides is away: who was
+        // let in may wait for that.
+        if denied.retry_after().is_none() || self.origin.is_none() {
             self.input = Input::Over;
         }
         self.reply_error(id, refusal(denied)).await;
@@ -331,7 +332,7 @@ where
 
 fn refusal(denied: &Denied) -> ErrorData {
     let mut data = json!({"status": denied.status()});
-    if let (Denied::LockedOut { retry_after }, Some(data)) = (denied, data.as_object_mut()) {
+    if let (Some(retry_after), Some(data)) = (denied.retry_after(), data.as_object_mut()) {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         data.insert("retryAfterMs".to_owned(), millis.into());
     }

@@ -9,6 +9,8 @@ use rmcp::model::{EmptyResult, ServerResult};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 
 use super::*;
+use crate::jobs::{JobQueue, Limits};
+use crate::mcp::Backstage;
 use crate::mcp::auth::{Authenticate, Verdict};
 use crate::mcp::observe::NoObserver;
 use crate::mcp::{McpOptions, McpService};
@@ -40,8 +42,11 @@ async fn rig() -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(Arc::new(OsDisk), folder.path(), Options::default()).unwrap();
     let door = Arc::new(Door(Mutex::new(Some("good"))));
+    let limits = Limits { max_pending: 1 };
+    let jobs = JobQueue::open(Arc::new(OsDisk), folder.path(), limits, false).unwrap();
     let service = McpService::new(
         Arc::new(engine),
+        Backstage::of(Arc::new(jobs)),
         Arc::clone(&door) as _,
         Arc::new(NoObserver),
         McpOptions::default(),

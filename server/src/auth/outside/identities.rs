@@ -1,0 +1,367 @@
+//! The identities file: a JSON list of rules that say what callers may do whom somebody else
+//! vouches for. The first rule that matches a caller counts.
+
+use std::collections::BTreeSet;
+
+use llm_memory_engine::ids::{ProjectId, TenantId, Timestamp};
+use llm_memory_engine::item::Sensitivity;
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::identity::Identity;
+use crate::access::{Principal, Role};
+use crate::auth::token_file::TokenScopes;
+use crate::config::nearest;
+
+/// Any name in a namespace.
+const ANY: &str = "*";
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// A ServiceAccount of the cluster.
+    #[serde(default)]
+    pub service_account: Option<ServiceAccount>,
+    /// Somebody whom an OpenID Connect issuer vouches for.
+    #[serde(default)]
+    pub oidc: Option<Oidc>,
+    /// Subject written into provenance and audit; the caller's own name when left out.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Roles held.
+    pub roles: BTreeSet<Role>,
+    /// Tenant; the store's own when left out.
+    #[serde(default)]
+    pub tenant: Option<TenantId>,
+    /// Projects allowed; any when left out.
+    #[serde(default)]
+    pub projects: Option<BTreeSet<ProjectId>>,
+    /// Scopes allowed; all when left out.
+    #[serde(default)]
+    pub scopes: Option<TokenScopes>,
+    /// Highest sensitivity visible; `private` when left out.
+    #[serde(default)]
+    pub clearance: Option<Sensitivity>,
+    /// Sees only what it created.
+    #[serde(default)]
+    pub own_only: bool,
+}
+
+/// ServiceAccounts that a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name; `*` is any of the namespace.
+    pub name: String,
+}
+
+/// Callers of an issuer that a rule is for: one subject, or all whose claim has a value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// The issuer, as in `iss`.
+    pub issuer: String,
+    /// The subject, as in the configured claim.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// A claim, such as `groups`.
+    #[serde(default)]
+    pub claim: Option<String>,
+    /// What it must be, or contain where it is a list.
+    #[serde(default)]
+    pub value: Option<String>,
+}
+
+/// An identities file that cannot be used.
+#[derive(Debug, Error)]
+pub enum IdentitiesError {
+    /// It is not the JSON it must be.
+    #[error("line {line}, column {column}: {reason}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What was expected.
+        reason: String,
+    },
+    /// A rule makes no sense.
+    #[error("rule {number}: {reason}")]
+    Rule {
+        /// Its place in the list, from 1.
+        number: usize,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+/// Parses and checks an identities file.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Rule>, IdentitiesError> {
+    let rules: Vec<Rule> = serde_json::from_slice(bytes).map_err(|error| {
+        misspelled(bytes).unwrap_or_else(|| IdentitiesError::Syntax {
+            line: error.line(),
+            column: error.column(),
+            reason: error.to_string(),
+        })
+    })?;
+    for (index, rule) in rules.iter().enumerate() {
+        let wrong = |reason: String| IdentitiesError::Rule { number: index + 1, reason };
+        rule.check().map_err(wrong)?;
+        let earlier = rules.iter().take(index).position(|earlier| earlier.covers(rule));
+        if let Some(earlier) = earlier {
+            let number = earlier + 1;
+            return Err(wrong(format!(
+                "rule {number} matches whomever this one does, and the first that matches counts: \
+                 remove one of them, or put this one first"
+            )));
+        }
+    }
+    Ok(rules)
+}
+
+/// The first field that nobody knows, with the one that may have been meant.
+fn misspelled(bytes: &[u8]) -> Option<IdentitiesError> {
+    const RULE: &[&str] = &[
+        "serviceAccount",
+        "oidc",
+        "subject",
+        "roles",
+        "tenant",
+        "projects",
+        "scopes",
+        "clearance",
+        "ownOnly",
+    ];
+    const PARTS: [(&str, &[&str]); 3] = [
+        ("serviceAccount", &["namespace", "name"]),
+        ("oidc", &["issuer", "subject", "claim", "value"]),
+        ("scopes", &["read", "write"]),
+    ];
+    let list: Vec<Value> = serde_json::from_slice(bytes).ok()?;
+    let unknown = |value: &Value, known: &[&'static str]| {
+        value.as_object()?.keys().find(|key| !known.contains(&key.as_str())).cloned()
+    };
+    list.iter().enumerate().find_map(|(index, rule)| {
+        let whole = unknown(rule, RULE).map(|key| (String::new(), key, RULE));
+        let part = || {
+            PARTS.iter().find_map(|(part, known)| {
+                let key = unknown(rule.get(part)?, known)?;
+                Some((format!("{part}."), key, *known))
+            })
+        };
+        let (place, key, known) = whole.or_else(part)?;
+        let hint = match nearest(&key, known.iter().copied()) {
+            Some(near) => format!("did you mean {place}{near}?"),
+            None => format!("there are {}", known.join(", ")),
+        };
+        let reason = format!("no such field {place}{key}; {hint}");
+        Some(IdentitiesError::Rule { number: index + 1, reason })
+    })
+}
+
+impl Rule {
+    fn check(&self) -> Result<(), String> {
+        let wrong = |reason: &str| Err(reason.to_owned());
+        match (&self.service_account, &self.oidc) {
+            (Some(account), None) => {
+                for (field, text) in [("namespace", &account.namespace), ("name", &account.name)] {
+                    let any = field == "name" && text == ANY;
+                    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+                    if !any && (text.is_empty() || !text.chars().all(fits)) {
+                        return Err(format!("serviceAccount.{field} {text:?} is no name of one"));
+                    }
+                }
+            }
+            (None, Some(oidc)) => match (&oidc.subject, &oidc.claim, &oidc.value) {
+                (Some(text), None, None) if !text.is_empty() => {}
+                (None, Some(claim), Some(value)) if !claim.is_empty() && !value.is_empty() => {}
+                _ => return wrong("oidc needs either a subject, or a claim and its value"),
+            },
+            _ => return wrong("it needs either serviceAccount or oidc, to say whom it is for"),
+        }
+        if self.subject.as_ref().is_some_and(String::is_empty) {
+            return wrong("subject is empty; leave it out to take the caller's own name");
+        }
+        if self.roles.is_empty() {
+            return wrong(
+                "roles is empty; give it at least one of admin, operator, monitor, approver, agent",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether this rule, coming first, leaves `later` nobody.
+    fn covers(&self, later: &Self) -> bool {
+        match (&self.service_account, &later.service_account) {
+            (Some(first), Some(second)) => {
+                first.namespace == second.namespace
+                    && (first.name == ANY || first.name == second.name)
+            }
+            _ => self.oidc.is_some() && self.oidc == later.oidc,
+        }
+    }
+
+    fn matches(&self, identity: &Identity) -> bool {
+        match identity {
+            Identity::ServiceAccount { namespace, name } => {
+                self.service_account.as_ref().is_some_and(|account| {
+                    account.namespace == *namespace
+                        && (account.name == ANY || account.name == *name)
+                })
+            }
+            Identity::Oidc { issuer, subject, claims } => self.oidc.as_ref().is_some_and(|oidc| {
+                let named = oidc.subject.as_ref() == Some(subject);
+                let claimed = || match (&oidc.claim, &oidc.value) {
+                    (Some(claim), Some(value)) => has_value(claims.get(claim), value),
+                    _ => false,
+                };
+                oidc.issuer == *issuer && (named || claimed())
+            }),
+            Identity::Other { .. } => false,
+        }
+    }
+}
+
+/// Whether a claim is `value`, or a list with it.
+fn has_value(claim: Option<&Value>, value: &str) -> bool {
+    match claim {
+        Some(Value::String(text)) => text == value,
+        Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(value)),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => false,
+    }
+}
+
+/// The caller that `identity` is, by the first of `rules` that matches; `None` when none does.
+pub fn principal(
+    rules: &[Rule],
+    identity: &Identity,
+    expires: Option<Timestamp>,
+) -> Option<Principal> {
+    let rule = rules.iter().find(|rule| rule.matches(identity))?;
+    let (read, write) = TokenScopes::sets(rule.scopes.as_ref());
+    Some(Principal {
+        subject: rule.subject.clone().unwrap_or_else(|| identity.subject()),
+        roles: rule.roles.clone(),
+        tenant: rule.tenant.clone(),
+        projects: rule.projects.clone(),
+        read,
+        write,
+        clearance: rule.clearance.unwrap_or(Sensitivity::Private),
+        own_only: rule.own_only,
+        expires,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_engine::ids::Scope;
+    use serde_json::json;
+
+    use super::*;
+
+    fn account(namespace: &str, name: &str) -> Identity {
+        Identity::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn person(issuer: &str, subject: &str, claims: &Value) -> Identity {
+        let claims = claims.as_object().unwrap().clone();
+        Identity::Oidc { issuer: issuer.to_owned(), subject: subject.to_owned(), claims }
+    }
+
+    fn rules(text: &Value) -> Vec<Rule> {
+        parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_says_what_a_caller_may_do() {
+        let rules = rules(&json!([
+            {"serviceAccount": {"namespace": "agents", "name": "planner"}, "roles": ["agent"],
+             "projects": ["web"], "scopes": {"read": ["global", "local"], "write": ["local"]},
+             "tenant": "acme", "clearance": "team", "ownOnly": true},
+            {"serviceAccount": {"namespace": "agents", "name": "*"}, "roles": ["monitor"],
+             "subject": "some-agent"},
+        ]));
+        let of = |identity: &Identity| principal(&rules, identity, None);
+        let planner = of(&account("agents", "planner")).unwrap();
+        assert_eq!(planner.subject, "system:serviceaccount:agents:planner");
+        assert!(planner.write.contains(Scope::Local) && !planner.write.contains(Scope::Global));
+        assert!(planner.own_only && planner.clearance == Sensitivity::Team);
+        assert_eq!(planner.tenant.unwrap().as_str(), "acme");
+        let other = of(&account("agents", "critic")).unwrap();
+        assert_eq!((other.subject.as_str(), other.projects), ("some-agent", None));
+        assert!(other.roles.contains(&Role::Monitor));
+        assert_eq!(of(&account("elsewhere", "planner")), None);
+        assert_eq!(of(&Identity::Other { name: "system:admin".to_owned() }), None);
+    }
+
+    #[test]
+    fn people_are_matched_by_issuer_and_by_subject_or_claim() {
+        let issuer = "https://idp.example";
+        let rules = rules(&json!([
+            {"oidc": {"issuer": issuer, "subject": "ada"}, "roles": ["admin"]},
+            {"oidc": {"issuer": issuer, "claim": "groups", "value": "team-a"}, "roles": ["agent"]},
+        ]));
+        let of = |identity: &Identity| principal(&rules, identity, None);
+        let ada = of(&person(issuer, "ada", &json!({}))).unwrap();
+        assert_eq!((ada.subject.as_str(), ada.roles.contains(&Role::Admin)), ("oidc:ada", true));
+        let member = of(&person(issuer, "bob", &json!({"groups": ["x", "team-a"]}))).unwrap();
+        assert!(member.roles.contains(&Role::Agent));
+        assert!(of(&person(issuer, "bob", &json!({"groups": "team-a"}))).is_some());
+        for claims in [json!({}), json!({"groups": ["team-ab"]}), json!({"groups": {"team-a": 1}})]
+        {
+            assert_eq!(of(&person(issuer, "bob", &claims)), None, "{claims}");
+        }
+        assert_eq!(of(&person("https://other", "ada", &json!({"groups": ["team-a"]}))), None);
+    }
+
+    #[test]
+    fn files_that_make_no_sense_are_refused_with_what_would_be_right() {
+        let account = json!({"namespace": "a", "name": "b"});
+        let oidc = json!({"issuer": "https://i", "subject": "s"});
+        for (rules, words) in [
+            (
+                json!([{"serviceAcount": account, "roles": ["agent"]}]),
+                "did you mean serviceAccount?",
+            ),
+            (
+                json!([{"serviceAccount": {"namespace": "a", "names": "b"}, "roles": ["agent"]}]),
+                "did you mean serviceAccount.name?",
+            ),
+            (json!([{"oidc": oidc, "role": ["agent"]}]), "did you mean roles?"),
+            (json!([{"oidc": oidc, "roles": ["agent"], "colour": 1}]), "no such field colour"),
+            (json!([{"oidc": oidc, "roles": []}]), "roles is empty"),
+            (json!([{"roles": ["agent"]}]), "either serviceAccount or oidc"),
+            (json!([{"oidc": oidc, "serviceAccount": account, "roles": ["agent"]}]), "either"),
+            (
+                json!([{"oidc": {"issuer": "i", "claim": "groups"}, "roles": ["agent"]}]),
+                "its value",
+            ),
+            (
+                json!([{"oidc": {"issuer": "i", "claim": "g", "value": "v", "subject": "s"},
+                     "roles": ["agent"]}]),
+                "either a subject",
+            ),
+            (
+                json!([{"serviceAccount": {"namespace": "*", "name": "b"}, "roles": ["agent"]}]),
+                "namespace \"*\"",
+            ),
+            (
+                json!([{"oidc": oidc, "roles": ["agent"]}, {"oidc": oidc, "roles": ["admin"]}]),
+                "rule 2: rule 1 matches",
+            ),
+            (
+                json!([{"serviceAccount": {"namespace": "a", "name": "*"}, "roles": ["agent"]},
+                    {"serviceAccount": account, "roles": ["admin"]}]),
+                "rule 2: rule 1 matches",
+            ),
+            (json!({"oidc": oidc}), "line 1, column"),
+        ] {
+            let error = parse(rules.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{rules}: {error}");
+        }
+    }
+}

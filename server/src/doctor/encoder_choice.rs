@@ -1,0 +1,155 @@
+//! What the settings of the video encoder come to on this machine.
+
+use llm_memory_disk::Disk;
+use serde::Serialize;
+
+use super::encoders::{self, Acceleration};
+use crate::config::Video;
+
+/// The encoder that archives would be written with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EncoderChoice {
+    /// `video.encoder`.
+    pub requested: String,
+    /// `hardware` or `software`.
+    pub kind: &'static str,
+    /// Name of the encoder.
+    pub encoder: String,
+    /// `video.codec`.
+    pub codec: String,
+    /// The acceleration in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hwaccel: Option<&'static str>,
+    /// Why it is this one.
+    pub reason: String,
+    /// Whether this version writes archives at all.
+    pub archive: bool,
+}
+
+/// Looks at devices and at FFmpeg; may start a process, so it blocks.
+pub(crate) fn choose(disk: &dyn Disk, video: &Video) -> EncoderChoice {
+    let wanted = wanted(video);
+    let seen = match &wanted {
+        Ok(_) => (encoders::devices(disk), encoders::available(disk)),
+        Err(_) => (Vec::new(), Vec::new()),
+    };
+    resolve(video, wanted, &seen.0, &seen.1)
+}
+
+/// The accelerations to try, or why there are none.
+fn wanted(video: &Video) -> Result<Vec<Acceleration>, String> {
+    if video.encoder == "software" {
+        return Err("video.encoder asks for software".to_owned());
+    }
+    if video.hwaccel == "none" {
+        return Err("video.hwaccel is none".to_owned());
+    }
+    if hardware_codec(&video.codec).is_none() {
+        return Err(format!("no hardware encodes {}", video.codec));
+    }
+    let named = Acceleration::ALL
+        .into_iter()
+        .filter(|acceleration| video.hwaccel == "auto" || video.hwaccel == acceleration.as_str());
+    Ok(named.collect())
+}
+
+fn resolve(
+    video: &Video,
+    wanted: Result<Vec<Acceleration>, String>,
+    devices: &[Acceleration],
+    available: &[&str],
+) -> EncoderChoice {
+    let chosen = |kind, encoder: String, hwaccel, reason| EncoderChoice {
+        requested: video.encoder.clone(),
+        kind,
+        encoder,
+        codec: video.codec.clone(),
+        hwaccel,
+        reason,
+        archive: false,
+    };
+    let software = |reason| chosen("software", software(&video.codec).to_owned(), None, reason);
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(reason) => return software(reason),
+    };
+    let codec = hardware_codec(&video.codec).unwrap_or_default();
+    let mut reasons = Vec::new();
+    for acceleration in wanted {
+        let word = acceleration.as_str();
+        if !devices.contains(&acceleration) {
+            reasons.push(format!("no device for {word}"));
+            continue;
+        }
+        let encoder = format!("{codec}_{word}");
+        if available.contains(&encoder.as_str()) {
+            let reason = format!("a device for {word} and FFmpeg's {encoder} are present");
+            return chosen("hardware", encoder, Some(word), reason);
+        }
+        reasons.push(format!("FFmpeg here has no {encoder}"));
+    }
+    software(reasons.join(", "))
+}
+
+/// What hardware encoders of a codec are called after.
+fn hardware_codec(codec: &str) -> Option<&'static str> {
+    match codec {
+        "h264" => Some("h264"),
+        "h265" => Some("hevc"),
+        "av1" => Some("av1"),
+        _ => None,
+    }
+}
+
+fn software(codec: &str) -> &'static str {
+    match codec {
+        "h264" => "libx264",
+        "h265" => "libx265",
+        "av1" => "libsvtav1",
+        _ => "ffv1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(encoder: &str, codec: &str, hwaccel: &str) -> Video {
+        Video {
+            encoder: encoder.to_owned(),
+            codec: codec.to_owned(),
+            crf: 23,
+            preset: "medium".to_owned(),
+            hwaccel: hwaccel.to_owned(),
+            qr_error_correction: "L".to_owned(),
+        }
+    }
+
+    fn of(video: &Video, devices: &[Acceleration], available: &[&str]) -> EncoderChoice {
+        resolve(video, wanted(video), devices, available)
+    }
+
+    #[test]
+    fn hardware_is_used_where_device_and_encoder_are_there() {
+        let choice = of(&video("auto", "h265", "auto"), &[Acceleration::Nvenc], &["hevc_nvenc"]);
+        assert_eq!((choice.kind, choice.encoder.as_str()), ("hardware", "hevc_nvenc"));
+        assert_eq!(choice.hwaccel, Some("nvenc"));
+    }
+
+    #[test]
+    fn absent_hardware_is_software_with_the_reason() {
+        let choice = of(&video("hardware", "h264", "nvenc"), &[], &["h264_nvenc"]);
+        assert_eq!((choice.kind, choice.encoder.as_str()), ("software", "libx264"));
+        assert_eq!(choice.reason, "no device for nvenc");
+        let choice = of(&video("auto", "av1", "vaapi"), &[Acceleration::Vaapi], &[]);
+        assert_eq!(choice.reason, "FFmpeg here has no av1_vaapi");
+        let choice = of(&video("auto", "ffv1", "auto"), &[Acceleration::Nvenc], &[]);
+        assert_eq!(
+            (choice.encoder.as_str(), &*choice.reason),
+            ("ffv1", "no hardware encodes ffv1")
+        );
+        let choice = of(&video("software", "h264", "auto"), &[Acceleration::Nvenc], &[]);
+        assert_eq!(choice.reason, "video.encoder asks for software");
+    }
+}

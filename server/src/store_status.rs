@@ -1,0 +1,155 @@
+//! The status page: what an operator of many stores asks each of them. Made from the last snapshot
+//! and from what is noted as it happens; only the bytes of the data folder are counted when asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use llm_memory_disk::{Disk, DiskError};
+use llm_memory_engine::api::ScopeStatus;
+use llm_memory_engine::ids::TenantId;
+use serde_json::{Value, json};
+
+use crate::access::Principal;
+use crate::config::Video;
+use crate::doctor::EncoderChoice;
+use crate::doctor::encoder_choice;
+use crate::jobs::JobQueue;
+use crate::maintained::{Last, Maintained};
+use crate::status::{Board, Phase};
+
+/// Makes the page.
+#[derive(Debug)]
+pub struct StatusPage {
+    board: Arc<Board>,
+    maintained: Arc<Maintained>,
+    jobs: Arc<JobQueue>,
+    video: Video,
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    /// Looked at once: devices and programs do not come and go under a running server.
+    encoder: OnceLock<EncoderChoice>,
+}
+
+impl StatusPage {
+    /// The page of the store in `root`.
+    pub const fn new(
+        board: Arc<Board>,
+        maintained: Arc<Maintained>,
+        jobs: Arc<JobQueue>,
+        video: Video,
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+    ) -> Self {
+        Self { board, maintained, jobs, video, disk, root, encoder: OnceLock::new() }
+    }
+
+    /// The document for `principal`; blocks. Scopes of other tenants and projects are left out.
+    pub fn document(&self, principal: &Principal) -> Value {
+        let snapshot = self.board.snapshot();
+        let scopes: Vec<&ScopeStatus> =
+            snapshot.scopes.iter().filter(|scope| is_seen(principal, &scope.scope)).collect();
+        let total = |of: fn(&ScopeStatus) -> u64| -> u64 { scopes.iter().map(|s| of(s)).sum() };
+        let whole = principal.tenant.is_none() && principal.projects.is_none();
+        // What maintenance found is told of the whole store, to whoever may see all of it.
+        let last = if whole { self.maintained.last() } else { Last::default() };
+        let used = whole.then(|| folder_bytes(&*self.disk, &self.root).ok()).flatten();
+        let watermarks: serde_json::Map<String, Value> = scopes
+            .iter()
+            .map(|scope| {
+                let member = json!({
+                    "items": scope.items,
+                    "journalBytes": scope.journal_bytes,
+                    "headSeq": scope.head_seq,
+                    "watermarks": scope.watermarks,
+                    "readOnly": scope.read_only,
+                });
+                (scope.scope.clone(), member)
+            })
+            .collect();
+        let encoder = self.encoder.get_or_init(|| encoder_choice::choose(&*self.disk, &self.video));
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "phase": self.board.phase(),
+            "ready": self.board.phase() == Phase::Ready,
+            "safeMode": self.board.safe_mode(),
+            "startedAt": self.board.started_at(),
+            "asOf": snapshot.at,
+            "items": total(|scope| scope.items),
+            "versions": total(|scope| scope.versions),
+            "journalBytes": total(|scope| scope.journal_bytes),
+            "usedBytes": used,
+            "volume": snapshot.disk.map(|disk| {
+                json!({ "totalBytes": disk.total, "availableBytes": disk.available })
+            }),
+            "scopes": watermarks,
+            "encoder": encoder,
+            "lastVerification": last.verification,
+            "lastCompaction": last.compaction,
+            "jobs": self.jobs.figures_for(principal),
+            "problems": if whole { snapshot.problems.clone() } else { Vec::new() },
+        })
+    }
+}
+
+/// Whether the scope named `tenant:local/project` is one of those of `principal`.
+fn is_seen(principal: &Principal, name: &str) -> bool {
+    let (tenant, rest) = match name.split_once(':') {
+        Some((tenant, rest)) => (Some(tenant), rest),
+        None => (None, name),
+    };
+    let own = principal.tenant.as_ref().map(TenantId::as_str) == tenant;
+    let allowed = match (rest.split_once('/'), &principal.projects) {
+        (Some((_, project)), Some(allowed)) => {
+            allowed.iter().any(|known| known.as_str() == project)
+        }
+        (Some(_) | None, _) => true,
+    };
+    let (scope, _) = rest.split_once('/').unwrap_or((rest, ""));
+    own && allowed && scope.parse().is_ok_and(|scope| principal.read.contains(scope))
+}
+
+/// Bytes of all files in a folder and below; files that come and go meanwhile are no failure.
+fn folder_bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, DiskError> {
+    let entries = match disk.list(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.is_not_found() => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    entries.into_iter().try_fold(0_u64, |bytes, entry| {
+        let more =
+            if entry.is_dir { folder_bytes(disk, &folder.join(&entry.name))? } else { entry.len };
+        Ok(bytes.saturating_add(more))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use llm_memory_disk::OsDisk;
+    use llm_memory_engine::ids::ProjectId;
+
+    use super::*;
+
+    #[test]
+    fn scopes_of_others_are_left_out() {
+        let owner = Principal::local_owner();
+        let acme = Principal { tenant: Some(TenantId::new("acme").unwrap()), ..owner.clone() };
+        let web = BTreeSet::from([ProjectId::new("web").unwrap()]);
+        let web = Principal { projects: Some(web), ..owner.clone() };
+        assert!(is_seen(&owner, "global") && is_seen(&owner, "local/web"));
+        assert!(!is_seen(&owner, "acme:global") && is_seen(&acme, "acme:local/web"));
+        assert!(!is_seen(&acme, "global"));
+        assert!(is_seen(&web, "local/web") && !is_seen(&web, "local/app"));
+    }
+
+    #[test]
+    fn the_bytes_of_a_folder_are_those_of_its_files_and_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        OsDisk.create_dir_all(&folder.path().join("a/b")).unwrap();
+        OsDisk.durable_write(&folder.path().join("a/b/c"), b"12345").unwrap();
+        OsDisk.durable_write(&folder.path().join("d"), b"123").unwrap();
+        assert_eq!(folder_bytes(&OsDisk, folder.path()).unwrap(), 8);
+        assert_eq!(folder_bytes(&OsDisk, &folder.path().join("none")).unwrap(), 0);
+    }
+}
