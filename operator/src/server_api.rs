@@ -189,6 +189,10 @@ impl ServerApi {
         if let Some(pem) = authority {
             let certificates = Certificate::from_pem_bundle(pem).map_err(unusable)?;
             builder = builder.tls_certs_only(certificates);
+        } else if base.starts_with("http:") {
+            // Without this the client asks for the system's authorities, of which an image may
+            // have none, and needs them only for https.
+            builder = builder.tls_certs_only([]);
         }
         Ok(Self { client: builder.build().map_err(unusable)?, base, token })
     }
