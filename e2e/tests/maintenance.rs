@@ -104,15 +104,18 @@ async fn damage_fails_the_job_and_is_told_on_the_store() -> Result<()> {
         fill(&scratch).await?;
         start(&scratch, "memory-verify", "sound").await?;
         ensure!(ended(&scratch, "sound").await?, "{}", log_of(&scratch, "sound").await?);
-        // One letter of one body.
-        let flip = "f=$(find /data -name journal.ndjson | head -1); sed -i '0,/fact 7 about/s//fact 7 abouX/' $f";
+        // One letter of one body, in place: the server has the file open.
+        let flip = "f=$(grep -rl 'fact 7 about' /data --include=journal.ndjson | head -1); \
+                    at=$(grep -abo 'fact 7 about' $f | head -1 | cut -d: -f1); \
+                    printf X | dd of=$f bs=1 seek=$at conv=notrunc";
         scratch.run("memory-0", "server", &["sh", "-c", flip]).await?;
         start(&scratch, "memory-verify", "damaged").await?;
         ensure!(!ended(&scratch, "damaged").await?, "damage was not found");
         let log = log_of(&scratch, "damaged").await?;
         ensure!(log.contains("damaged"), "{log}");
         let store = scratch.condition("memory", "Verified", "False", "Damaged", MINUTE * 2).await?;
-        let message = store.status.and_then(|status| status.last_verification).context("none")?.message;
+        let message =
+            store.status.and_then(|status| status.last_verification).context("none")?.message;
         ensure!(message.contains("global"), "{message}");
         wait::until("the Event", MINUTE, || async {
             let events = scratch.api::<Event>().list(&ListParams::default()).await?;

@@ -124,7 +124,6 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
         scratch.change("memory", json!({"replicas": 1, "storage": {"size": "2Gi"}})).await?;
         scratch.ready("memory").await?;
         recalls(&scratch, "memory", &id).await?;
-        scratch.condition("memory", "StorageHealthy", "True", "Bound", MINUTE).await?;
         wait::until("the size", MINUTE, || async {
             let store = scratch.api::<MemoryStore>().get("memory").await?;
             let actual = store.status.and_then(|status| status.storage?.actual);
@@ -176,7 +175,10 @@ async fn what_cannot_be_acted_on_is_told_and_mended() -> Result<()> {
         let message = serde_json::to_string(&store.status)?;
         ensure!(message.contains("there is no Secret absent"), "{message}");
         scratch
-            .change("memory", json!({"tls": null, "podTemplate": {"spec": {"containres": []}}}))
+            .change(
+                "memory",
+                json!({"tls": null, "podTemplate": {"spec": {"containers": [], "containres": []}}}),
+            )
             .await?;
         let store = scratch.condition("memory", "Accepted", "False", "InvalidSpec", MINUTE).await?;
         let message = serde_json::to_string(&store.status)?;

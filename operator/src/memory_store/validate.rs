@@ -111,7 +111,7 @@ fn pod_template(value: &serde_json::Value) -> Result<PodTemplateSpec, Invalid> {
     Ok(template)
 }
 
-/// The first field of `given` that `known` does not have. Empty values may be left out there.
+/// The first field of `given` that `known` does not have; `null` stands for a field left out.
 fn unknown_field(
     path: &str,
     given: &serde_json::Value,
@@ -123,7 +123,7 @@ fn unknown_field(
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             match known.get(name) {
                 Some(known) => unknown_field(&path, value, known),
-                None if is_empty(value) => None,
+                None if value.is_null() => None,
                 None => Some(path),
             }
         }),
@@ -133,16 +133,6 @@ fn unknown_field(
             })
         }
         _ => None,
-    }
-}
-
-fn is_empty(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::Null => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
@@ -166,6 +156,10 @@ mod tests {
         assert!(
             wrong(json!({"spec": {"containers": [{"name": "server", "imagee": "x"}]}}))
                 .contains("there is no field spec.containers[0].imagee")
+        );
+        assert!(
+            wrong(json!({"spec": {"containers": [], "containres": []}}))
+                .contains("there is no field spec.containres")
         );
         assert!(wrong(json!({"spec": {"containers": "x"}})).starts_with("spec.podTemplate: "));
         assert!(
