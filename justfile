@@ -22,9 +22,10 @@ demo *ARGS:
 test *ARGS: _format
     # Programs and tests in one build: with the tests' features apart, both would compile twice.
     cargo build --workspace --all-targets --quiet
-    TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace {{ ARGS }}
+    TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace --exclude llm-memory-e2e {{ ARGS }}
     cargo test --workspace --doc --quiet
     "{{ target }}/debug/llm-memory" docs generate --check
+    "{{ target }}/debug/crdgen" --check charts/llm-memory-crds/templates
     @just --justfile {{ justfile() }} _clippy _deny _manifests
 
 # Format, clippy with warnings as errors, licences.
@@ -52,7 +53,7 @@ _build:
 # Each crate alone, so that none borrows features or dependencies from its neighbours; and the
 # fuzz targets, which are no members of the workspace.
 _manifests:
-    for crate in llm-memory-disk llm-memory-engine llm-memory llm-memory-tests; do cargo check --quiet -p $crate; done
+    for crate in llm-memory-crds llm-memory-operator llm-memory-disk llm-memory-engine llm-memory llm-memory-tests llm-memory-e2e; do cargo check --quiet -p $crate; done
     for folder in {{ fuzz_folders }}; do cargo check --quiet --locked --no-default-features --manifest-path $folder/Cargo.toml; done
 
 # Writes the reference pages in docs/ that repeat the code.
@@ -87,7 +88,7 @@ bench *ARGS:
     @"{{ target }}/release/bench" {{ ARGS }}
 
 # Builds the images `localhost/llm-memory` and `localhost/llm-memory-operator` with buildah; BASE is any Debian-like image.
-image BASE="localhost/debian:bookworm-slim" STORAGE="vfs" PROFILE="release":
+image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     #!/usr/bin/env bash
     set -euo pipefail
     b=(buildah --storage-driver {{ STORAGE }})
@@ -100,14 +101,17 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs" PROFILE="release":
         "${b[@]}" add --quiet "$container" "$scratch/base.tar" /
         "${b[@]}" commit --quiet --rm "$container" {{ BASE }}
     fi
-    echo "image: building server and operator with the profile {{ PROFILE }}"
-    folder={{ if PROFILE == "dev" { "debug" } else { PROFILE } }}
-    # Apart, so that neither gets features that only the other asks for.
-    cargo build --profile {{ PROFILE }} --quiet -p llm-memory --bin llm-memory
-    cargo build --profile {{ PROFILE }} --quiet -p llm-memory-operator --bins
+    folder=${PROGRAMS:-}
+    if [ -z "$folder" ]; then
+        echo "image: building server and operator in release form"
+        # Apart, so that neither gets features that only the other asks for.
+        cargo build --release --quiet -p llm-memory --bin llm-memory
+        cargo build --release --quiet -p llm-memory-operator --bins
+        folder="{{ target }}/release"
+    fi
     mkdir -p dist
     for program in llm-memory llm-memory-operator kubectl-memory; do
-        strip --strip-debug -o "dist/$program" "{{ target }}/$folder/$program"
+        strip --strip-debug -o "dist/$program" "$folder/$program"
     done
     # The version is the tag that the charts name.
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
@@ -126,6 +130,11 @@ charts:
 # Writes the manifests of the resources that the types in crds/ describe.
 crds:
     @cargo run --quiet -p llm-memory-crds --bin crdgen charts/llm-memory-crds/templates
+
+# Tests on a real Kubernetes cluster: KUBECONFIG's, or one of its own; also `chaos` and `scale`.
+[positional-arguments]
+e2e *ARGS:
+    @e2e/run.sh "$@"
 
 # A Kubernetes cluster of one node on this machine, for tests: up, down, status, load IMAGE, ... (help).
 [positional-arguments]

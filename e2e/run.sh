@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Tests on a real cluster: `./justw e2e [FILTER...]`, `./justw e2e chaos|scale [FLAG...]`.
+#
+# With KUBECONFIG set, that cluster is used: it must have the images (E2E_REGISTRY names where
+# they were pushed to) and is left as it is but for the operator. Otherwise a cluster of its own is
+# started, and ended again in any case. What is known of failures is kept in E2E_EVIDENCE.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-$root/target}
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
+export E2E_EVIDENCE=${E2E_EVIDENCE:-${TMPDIR:-/tmp}/llm-memory-e2e}
+say() { printf 'e2e: %s\n' "$*" >&2; }
+
+say "building programs and images"
+cargo build --workspace --all-targets --quiet
+PROGRAMS=$target/debug ./justw image
+
+own=
+if [ -z "${KUBECONFIG:-}" ]; then
+    own=1
+    export CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests}
+    trap './justw cluster down >&2 || true' EXIT
+    ./justw cluster build >&2
+    settings=$(./justw cluster up)
+    eval "$settings"
+    buildah --storage-driver vfs tag "localhost/llm-memory:$version" localhost/llm-memory:other
+    for image in "localhost/llm-memory:$version" localhost/llm-memory:other \
+        "localhost/llm-memory-operator:$version"; do
+        ./justw cluster load "$image" >&2
+    done
+    [ ! -x e2e/images/build.sh ] || e2e/images/build.sh >&2
+    export E2E_NODE_EXEC="$root/justw cluster exec"
+    export E2E_CLUSTER="$root/justw cluster"
+    registry=localhost
+else
+    registry=${E2E_REGISTRY:-localhost}
+    export E2E_OTHER_IMAGE=${E2E_OTHER_IMAGE:-$registry/llm-memory:other}
+fi
+
+case ${1:-} in
+    chaos | scale)
+        program=$1
+        shift
+        "$target/debug/$program" "$@"
+        exit
+        ;;
+esac
+
+say "installing the charts"
+helm upgrade --install llm-memory-crds charts/llm-memory-crds >&2
+helm upgrade --install llm-memory-operator charts/llm-memory-operator \
+    --namespace llm-memory-system --create-namespace --wait --timeout 2m \
+    --set "image.repository=$registry/llm-memory-operator" \
+    --set "serverImage.repository=$registry/llm-memory" >&2
+helm test llm-memory-operator --namespace llm-memory-system >&2
+
+say "running the tests"
+if cargo nextest run --package llm-memory-e2e "$@"; then
+    say "all passed"
+else
+    say "failed; logs, events and objects are in $E2E_EVIDENCE"
+    [ -z "$own" ] || cp -r "$(./justw cluster logs)" "$E2E_EVIDENCE/cluster-log" 2>/dev/null || true
+    exit 1
+fi
