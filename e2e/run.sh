@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests on a real cluster: `./justw e2e [FILTER...]`, `./justw e2e chaos|scale [FLAG...]`.
+# Tests on a real cluster: `./justw e2e [FILTER]`, such as 'binary(store)' in nextest's words, and
+# `./justw e2e chaos|scale [FLAG...]`.
 #
 # With KUBECONFIG set, that cluster is used: it must have the images (E2E_REGISTRY names where
 # they were pushed to) and is left as it is but for the operator. Otherwise a cluster of its own is
@@ -56,7 +57,11 @@ helm upgrade --install llm-memory-operator charts/llm-memory-operator \
 helm test llm-memory-operator --namespace llm-memory-system >&2
 
 say "running the tests"
-if cargo nextest run --package llm-memory-e2e "$@"; then
+# All of the workspace, as it was built above: with the features of one crate alone, everything
+# would compile anew.
+filter='package(llm-memory-e2e)'
+[ -z "${1:-}" ] || filter="$filter and ($1)"
+if cargo nextest run --workspace --all-targets --filterset "$filter"; then
     say "all passed"
 else
     say "failed; logs, events and objects are in $E2E_EVIDENCE"

@@ -1,0 +1,215 @@
+//! What goes wrong in a cluster: nodes' kubelets and API servers restart, processes are killed or
+//! freeze, volumes fail. The data is the same afterwards, and the status tells the truth meanwhile.
+//!
+//! These need a cluster whose components may be broken: the one that `./justw e2e` starts.
+
+#![allow(clippy::print_stdout, reason = "a test says what it measured")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use llm_memory_crds::MemoryStore;
+use llm_memory_e2e::{Scratch, scratch, wait};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// How often the operator asks a server that answers, and what a write of the status takes.
+const PROBE_PERIOD: Duration = Duration::from_secs(10 + 2);
+
+/// Runs `./justw cluster ARGUMENTS`.
+async fn cluster(arguments: &str) -> Result<String> {
+    let Ok(program) = std::env::var("E2E_CLUSTER") else {
+        bail!("E2E_CLUSTER is unset: these tests break the cluster that ./justw e2e starts");
+    };
+    let command = format!("{program} {arguments}");
+    let output = Command::new("bash").args(["-c", &command]).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{command}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(text)
+}
+
+async fn remember(scratch: &Scratch, text: &str) -> Result<String> {
+    let answer = scratch
+        .server(
+            "memory",
+            &[
+                "memory.upsert",
+                "--scope=global",
+                "--type=note",
+                "--title=kept",
+                &format!("--text={text}"),
+                "--output",
+                "json",
+            ],
+        )
+        .await?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    let id = answer.get("id").and_then(Value::as_str).context("no id")?;
+    Ok(id.to_owned())
+}
+
+/// All of `ids` are there; waits while nobody can be asked.
+async fn all_there(scratch: &Scratch, ids: &[String]) -> Result<()> {
+    for id in ids {
+        wait::until(id, MINUTE, || async {
+            let get = ["memory.get", "--id", id, "--scope=global", "--output", "json"];
+            let answer = scratch.server("memory", &get).await?;
+            Ok(if answer.contains(id.as_str()) { Ok(()) } else { Err(answer) })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Whether the server says, at this moment, that it serves. `None` when nobody can be asked.
+async fn serves(scratch: &Scratch) -> Option<bool> {
+    let path = format!("/api/v1/namespaces/{}/pods/memory-0:8080/proxy/readyz", scratch.namespace);
+    let request = http_request(&path)?;
+    let asked = tokio::time::timeout(Duration::from_secs(2), scratch.client.request_text(request));
+    match asked.await {
+        Ok(Ok(_)) => Some(true),
+        // The API server itself answers that the pod does not.
+        Ok(Err(kube::Error::Api(status))) if status.code != 429 => Some(false),
+        Ok(Err(_)) => None,
+        Err(_) => Some(false),
+    }
+}
+
+fn http_request(path: &str) -> Option<http::Request<Vec<u8>>> {
+    http::Request::get(path).body(Vec::new()).ok()
+}
+
+/// Looks at the status twice a second until `done`, and answers the longest time for which it said
+/// Ready while the server did not serve.
+async fn longest_lie(scratch: Scratch, done: Arc<AtomicBool>) -> Duration {
+    let api = scratch.api::<MemoryStore>();
+    let (mut longest, mut since) = (Duration::ZERO, None);
+    while !done.load(Ordering::Relaxed) {
+        let said =
+            api.get("memory").await.ok().and_then(|store| store.status).is_some_and(|status| {
+                status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+            });
+        match (said, serves(&scratch).await) {
+            (true, Some(false)) => {
+                let since = since.get_or_insert_with(Instant::now);
+                longest = longest.max(since.elapsed());
+            }
+            (false, _) | (_, Some(true)) => since = None,
+            (true, None) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    longest
+}
+
+#[tokio::test]
+async fn the_data_stays_and_the_status_is_true_whatever_restarts() -> Result<()> {
+    scratch("disruption", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let done = Arc::new(AtomicBool::new(false));
+        let watching = tokio::spawn(longest_lie(scratch.clone(), Arc::clone(&done)));
+        let outcome = disrupt(&scratch).await;
+        done.store(true, Ordering::Relaxed);
+        let longest = watching.await?;
+        println!("Ready was wrong for {:.1} s at most", longest.as_secs_f64());
+        outcome?;
+        ensure!(longest < PROBE_PERIOD, "Ready was wrong for {} s", longest.as_secs_f64());
+        Ok(())
+    })
+    .await
+}
+
+async fn disrupt(scratch: &Scratch) -> Result<()> {
+    let mut ids = vec![remember(scratch, "before everything").await?];
+    for what in [
+        "restart kubelet",
+        "restart kube-apiserver",
+        "exec pkill -9 -x llm-memory",
+        // Frozen, not dead: nothing but a question finds out.
+        "exec pkill -STOP -x llm-memory",
+    ] {
+        cluster(what).await.with_context(|| what.to_owned())?;
+        if what.contains("STOP") {
+            scratch.condition("memory", "Ready", "False", "", MINUTE).await?;
+            cluster("exec pkill -CONT -x llm-memory").await?;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        scratch.ready("memory").await.with_context(|| what.to_owned())?;
+        all_there(scratch, &ids).await.with_context(|| what.to_owned())?;
+        ids.push(remember(scratch, what).await?);
+    }
+    scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scratch.ready("memory").await?;
+    all_there(scratch, &ids).await
+}
+
+#[tokio::test]
+async fn a_volume_that_fails_loses_nothing() -> Result<()> {
+    scratch("volume", |scratch| async move {
+        // A small file system of its own, which can be made to fail as a whole.
+        let folder = format!("/tmp/{}", scratch.namespace);
+        cluster(&format!("exec mkdir -p {folder}")).await?;
+        cluster(&format!("exec mount -t tmpfs -o size=64m,mode=0777 tmpfs {folder}")).await?;
+        let outcome = fail_volume(&scratch, &folder).await;
+        let volumes: Api<PersistentVolume> = Api::all(scratch.client.clone());
+        volumes.delete(&scratch.namespace, &DeleteParams::default()).await.ok();
+        cluster(&format!("exec umount -l {folder}")).await?;
+        outcome
+    })
+    .await
+}
+
+async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
+    let name = &scratch.namespace;
+    let volumes: Api<PersistentVolume> = Api::all(scratch.client.clone());
+    let volume = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "64Mi"}, "accessModes": ["ReadWriteOnce"],
+            "storageClassName": name, "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": folder},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1"]}]}]}},
+        },
+    }))?;
+    volumes.create(&PostParams::default(), &volume).await?;
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "mine"},
+        "spec": {
+            "storageClassName": name, "accessModes": ["ReadWriteOnce"],
+            "volumeName": name, "resources": {"requests": {"storage": "64Mi"}},
+        },
+    }))?;
+    scratch.api::<PersistentVolumeClaim>().create(&PostParams::default(), &claim).await?;
+    scratch.create("memory", json!({"storage": {"existingClaim": "mine", "size": "64Mi"}})).await?;
+    scratch.ready("memory").await?;
+    let kept = remember(scratch, "while the volume was well").await?;
+    cluster(&format!("exec mount -o remount,ro {folder}")).await?;
+    let refused = remember(scratch, "while it failed").await;
+    ensure!(refused.is_err(), "a write was acknowledged on a volume that takes none: {refused:?}");
+    all_there(scratch, std::slice::from_ref(&kept)).await?;
+    cluster(&format!("exec mount -o remount,rw {folder}")).await?;
+    let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
+    scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
+    wait::until("another pod", MINUTE, || async {
+        let now = scratch.api::<Pod>().get_opt("memory-0").await?.and_then(|pod| pod.uid());
+        Ok(if now.is_some() && now != pod { Ok(()) } else { Err(now) })
+    })
+    .await?;
+    scratch.ready("memory").await?;
+    all_there(scratch, &[kept]).await?;
+    remember(scratch, "afterwards").await?;
+    Ok(())
+}
