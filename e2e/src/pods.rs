@@ -19,6 +19,14 @@ pub struct Output {
 impl Scratch {
     /// Runs `command` in the container `container` of `pod`.
     pub async fn exec(&self, pod: &str, container: &str, command: &[&str]) -> Result<Output> {
+        // The stream of a container that is killed may never end.
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, self.exec_unbounded(pod, container, command))
+            .await
+            .with_context(|| format!("{command:?} in {pod} took over a minute"))?
+    }
+
+    async fn exec_unbounded(&self, pod: &str, container: &str, command: &[&str]) -> Result<Output> {
         let parameters = AttachParams::default().container(container).stdout(true).stderr(true);
         let mut process = self.api::<Pod>().exec(pod, command.to_vec(), &parameters).await?;
         let status = process.take_status().context("exec gives no status")?;

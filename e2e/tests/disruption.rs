@@ -161,7 +161,7 @@ async fn a_volume_that_fails_loses_nothing() -> Result<()> {
         // A small file system of its own, which can be made to fail as a whole.
         let folder = format!("/tmp/{}", scratch.namespace);
         cluster(&format!("exec mkdir -p {folder}")).await?;
-        cluster(&format!("exec mount -t tmpfs -o size=64m,mode=0777 tmpfs {folder}")).await?;
+        cluster(&format!("exec mount -t tmpfs -o size=512m,mode=0777 tmpfs {folder}")).await?;
         let outcome = fail_volume(&scratch, &folder).await;
         let volumes: Api<PersistentVolume> = Api::all(scratch.client.clone());
         volumes.delete(&scratch.namespace, &DeleteParams::default()).await.ok();
@@ -177,7 +177,7 @@ async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
     let volume = serde_json::from_value(json!({
         "metadata": {"name": name},
         "spec": {
-            "capacity": {"storage": "64Mi"}, "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "512Mi"}, "accessModes": ["ReadWriteOnce"],
             "storageClassName": name, "persistentVolumeReclaimPolicy": "Retain",
             "local": {"path": folder},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
@@ -189,11 +189,13 @@ async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
         "metadata": {"name": "mine"},
         "spec": {
             "storageClassName": name, "accessModes": ["ReadWriteOnce"],
-            "volumeName": name, "resources": {"requests": {"storage": "64Mi"}},
+            "volumeName": name, "resources": {"requests": {"storage": "512Mi"}},
         },
     }))?;
     scratch.api::<PersistentVolumeClaim>().create(&PostParams::default(), &claim).await?;
-    scratch.create("memory", json!({"storage": {"existingClaim": "mine", "size": "64Mi"}})).await?;
+    scratch
+        .create("memory", json!({"storage": {"existingClaim": "mine", "size": "512Mi"}}))
+        .await?;
     scratch.ready("memory").await?;
     let kept = remember(scratch, "while the volume was well").await?;
     cluster(&format!("exec mount -o remount,ro {folder}")).await?;
