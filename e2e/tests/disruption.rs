@@ -156,12 +156,12 @@ async fn disrupt(scratch: &Scratch) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_volume_that_fails_loses_nothing() -> Result<()> {
+async fn a_volume_that_takes_no_more_loses_nothing() -> Result<()> {
     scratch("volume", |scratch| async move {
-        // A small file system of its own, which can be made to fail as a whole.
+        // A small file system of its own, which can be filled.
         let folder = format!("/tmp/{}", scratch.namespace);
         cluster(&format!("exec mkdir -p {folder}")).await?;
-        cluster(&format!("exec mount -t tmpfs -o size=512m,mode=0777 tmpfs {folder}")).await?;
+        cluster(&format!("exec mount -t tmpfs -o size=256m,mode=0777 tmpfs {folder}")).await?;
         let outcome = fail_volume(&scratch, &folder).await;
         let volumes: Api<PersistentVolume> = Api::all(scratch.client.clone());
         volumes.delete(&scratch.namespace, &DeleteParams::default()).await.ok();
@@ -198,13 +198,16 @@ async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
         .await?;
     scratch.ready("memory").await?;
     let kept = remember(scratch, "while the volume was well").await?;
-    cluster(&format!("exec mount -o remount,ro {folder}")).await?;
+    // Full to the last byte; the command ends because there is no more room.
+    let filled = cluster(&format!("exec dd if=/dev/zero of={folder}/ballast bs=64k")).await;
+    ensure!(filled.is_err(), "the volume did not fill up");
     let refused = remember(scratch, "while it failed").await;
     ensure!(refused.is_err(), "a write was acknowledged on a volume that takes none: {refused:?}");
     all_there(scratch, std::slice::from_ref(&kept)).await?;
-    cluster(&format!("exec mount -o remount,rw {folder}")).await?;
+    // A pod that starts on such a volume still finds its data once there is room again.
     let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
     scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
+    cluster(&format!("exec rm {folder}/ballast")).await?;
     wait::until("another pod", MINUTE, || async {
         let now = scratch.api::<Pod>().get_opt("memory-0").await?.and_then(|pod| pod.uid());
         Ok(if now.is_some() && now != pod { Ok(()) } else { Err(now) })
