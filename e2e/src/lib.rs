@@ -3,8 +3,12 @@
 //!
 //! `./justw e2e` brings the cluster, the images and the operator; these tests expect them.
 
+pub mod agents;
+pub mod audit;
 pub mod evidence;
+pub mod jobs;
 pub mod pods;
+pub mod rights;
 pub mod scratch;
 pub mod stores;
 pub mod wait;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::AttachParams;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::Scratch;
 
@@ -30,13 +30,10 @@ impl Scratch {
         let parameters = AttachParams::default().container(container).stdout(true).stderr(true);
         let mut process = self.api::<Pod>().exec(pod, command.to_vec(), &parameters).await?;
         let status = process.take_status().context("exec gives no status")?;
-        let mut text = String::new();
-        if let Some(mut stdout) = process.stdout() {
-            stdout.read_to_string(&mut text).await?;
-        }
-        if let Some(mut stderr) = process.stderr() {
-            stderr.read_to_string(&mut text).await?;
-        }
+        // Side by side: a command that fills one of them would wait for a reader of the other.
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let (mut text, errors) = tokio::try_join!(drain(stdout), drain(stderr))?;
+        text.push_str(&errors);
         let success =
             status.await.is_some_and(|status| status.status.as_deref() == Some("Success"));
         process.join().await.ok();
@@ -58,4 +55,12 @@ impl Scratch {
         command.extend_from_slice(arguments);
         self.run(&format!("{name}-0"), "server", &command).await
     }
+}
+
+async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Result<String> {
+    let mut text = String::new();
+    if let Some(mut stream) = stream {
+        stream.read_to_string(&mut text).await?;
+    }
+    Ok(text)
 }

@@ -5,47 +5,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::ResourceExt as _;
-use kube::api::{ListParams, LogParams, PostParams};
+use kube::api::ListParams;
 use llm_memory_e2e::{Scratch, scratch, wait};
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A Job of the CronJob `routine`, as a person starts one.
-async fn start(scratch: &Scratch, routine: &str, name: &str) -> Result<()> {
-    let cron: CronJob = scratch.api::<CronJob>().get(routine).await?;
-    let mut job = Job::default();
-    job.metadata.name = Some(name.to_owned());
-    job.metadata.labels = cron.spec.job_template.metadata.and_then(|meta| meta.labels);
-    job.spec = cron.spec.job_template.spec;
-    scratch.api::<Job>().create(&PostParams::default(), &job).await?;
-    Ok(())
-}
-
-/// Waits for the end of a Job; true when it succeeded.
-async fn ended(scratch: &Scratch, name: &str) -> Result<bool> {
-    wait::until(name, MINUTE * 2, || async {
-        let job = scratch.api::<Job>().get(name).await?;
-        let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
-        let end = conditions.iter().find(|condition| {
-            ["Complete", "Failed"].contains(&condition.type_.as_str()) && condition.status == "True"
-        });
-        Ok(end.map(|condition| condition.type_ == "Complete").ok_or(conditions.len()))
-    })
-    .await
-}
-
-async fn log_of(scratch: &Scratch, job: &str) -> Result<String> {
-    let pods = scratch.api::<Pod>();
-    let list = pods
-        .list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")))
-        .await?;
-    let pod = list.items.first().context("the Job has no pod")?;
-    Ok(pods.logs(&pod.name_any(), &LogParams::default()).await?)
-}
 
 async fn fill(scratch: &Scratch) -> Result<()> {
     for number in 0..20 {
@@ -88,8 +54,8 @@ async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
         .await?;
         for routine in ["daily", "weekly", "monthly", "quarterly"] {
             let job = format!("now-{routine}");
-            start(&scratch, &format!("memory-{routine}"), &job).await?;
-            ensure!(ended(&scratch, &job).await?, "{}", log_of(&scratch, &job).await?);
+            scratch.start_job(&format!("memory-{routine}"), &job).await?;
+            ensure!(scratch.job_ended(&job).await?, "{}", scratch.job_log(&job).await?);
         }
         Ok(())
     })
@@ -102,16 +68,16 @@ async fn damage_fails_the_job_and_is_told_on_the_store() -> Result<()> {
         scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
         scratch.ready("memory").await?;
         fill(&scratch).await?;
-        start(&scratch, "memory-verify", "sound").await?;
-        ensure!(ended(&scratch, "sound").await?, "{}", log_of(&scratch, "sound").await?);
+        scratch.start_job("memory-verify", "sound").await?;
+        ensure!(scratch.job_ended("sound").await?, "{}", scratch.job_log("sound").await?);
         // One letter of one body, in place: the server has the file open.
         let flip = "f=$(grep -rl 'fact 7 about' /data --include=journal.ndjson | head -1); \
                     at=$(grep -abo 'fact 7 about' $f | head -1 | cut -d: -f1); \
                     printf X | dd of=$f bs=1 seek=$at conv=notrunc";
         scratch.run("memory-0", "server", &["sh", "-c", flip]).await?;
-        start(&scratch, "memory-verify", "damaged").await?;
-        ensure!(!ended(&scratch, "damaged").await?, "damage was not found");
-        let log = log_of(&scratch, "damaged").await?;
+        scratch.start_job("memory-verify", "damaged").await?;
+        ensure!(!scratch.job_ended("damaged").await?, "damage was not found");
+        let log = scratch.job_log("damaged").await?;
         ensure!(log.contains("damaged"), "{log}");
         let store = scratch.condition("memory", "Verified", "False", "Damaged", MINUTE * 2).await?;
         let message =
@@ -139,8 +105,8 @@ async fn a_job_survives_the_restart_of_its_server() -> Result<()> {
         fill(&scratch).await?;
         scratch.api::<Pod>().delete("memory-0", &kube::api::DeleteParams::default()).await?;
         // The client finds nobody, waits, and has its work done by the next server.
-        start(&scratch, "memory-verify", "patient").await?;
-        ensure!(ended(&scratch, "patient").await?, "{}", log_of(&scratch, "patient").await?);
+        scratch.start_job("memory-verify", "patient").await?;
+        ensure!(scratch.job_ended("patient").await?, "{}", scratch.job_log("patient").await?);
         Ok(())
     })
     .await
