@@ -3,9 +3,14 @@
 //!
 //! `./justw e2e` brings the cluster, the images and the operator; these tests expect them.
 
+pub mod audit;
 pub mod evidence;
+pub mod fleet;
+pub mod inventory;
+pub mod operator;
 pub mod pods;
 pub mod scratch;
+pub mod script;
 pub mod stores;
 pub mod wait;
 
