@@ -8,7 +8,9 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,8 +21,8 @@ use kube::{Client, Resource, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
 use serde::de::DeserializeOwned;
 
-use crate::memory_store::build::Apis;
-use crate::names::{INSTANCE_LABEL, MANAGED_BY};
+use crate::memory_store::build::{self, Apis};
+use crate::names::{EDITION, INSTANCE_LABEL, MANAGED_BY};
 
 /// Objects of a list that are read at once.
 const PAGE: u32 = 50;
@@ -78,7 +80,7 @@ impl Cluster {
         apis: Apis,
     ) -> (Arc<Self>, impl Stream<Item = Trigger> + Send + 'static) {
         let mut streams = Vec::new();
-        let stateful_sets = reflect(watched.api(client), &mut streams, no_managed_fields);
+        let stateful_sets = reflect(watched.api(client), &mut streams, without_own_template);
         let pods = reflect(watched.api(client), &mut streams, |pod: &mut Pod| {
             no_managed_fields(pod);
             pod.spec = None;
@@ -182,6 +184,30 @@ pub fn no_managed_fields<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
+/// Drops of a pod template, which is the larger part of a StatefulSet, all but the images. Only
+/// one that another edition of the operator made is needed: it may be kept as it is.
+fn without_own_template(set: &mut StatefulSet) {
+    no_managed_fields(set);
+    let edition = set.metadata.annotations.as_ref().and_then(|all| all.get(EDITION));
+    if edition.map(String::as_str) != Some(build::EDITION) {
+        return;
+    }
+    let template = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    let Some(template) = template else { return };
+    let containers = std::mem::take(&mut template.containers);
+    *template = PodSpec {
+        containers: containers
+            .into_iter()
+            .map(|container| Container {
+                name: container.name,
+                image: container.image,
+                ..Container::default()
+            })
+            .collect(),
+        ..PodSpec::default()
+    };
+}
+
 /// Drops everything but name, version and store.
 fn version_only<K: Resource>(object: &mut K) {
     let meta = std::mem::take(object.meta_mut());
@@ -239,6 +265,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn templates_of_another_edition_are_kept_whole_and_own_ones_by_their_images() {
+        let set = |edition: &str| -> StatefulSet {
+            let mut set = serde_json::from_value(json!({
+                "metadata": {"name": "m", "annotations": {EDITION: edition}},
+                "spec": {"selector": {}, "serviceName": "m", "template": {"spec": {
+                    "containers": [{"name": "server", "image": "i", "args": ["serve"]}],
+                    "serviceAccountName": "m",
+                }}},
+            }))
+            .unwrap();
+            without_own_template(&mut set);
+            set
+        };
+        let template = |set: StatefulSet| set.spec.unwrap().template.spec.unwrap();
+        let own = template(set(build::EDITION));
+        assert_eq!((own.service_account_name, &own.containers[0].args), (None, &None));
+        assert_eq!(own.containers[0].image.as_deref(), Some("i"));
+        let former = template(set("before"));
+        assert_eq!(former.service_account_name.as_deref(), Some("m"));
+        assert!(former.containers[0].args.is_some());
+    }
 
     #[test]
     fn caches_keep_the_version_and_the_store_and_nothing_else() {
