@@ -154,7 +154,7 @@ fn normal(kind: &str, object: DynamicObject) -> Result<Value> {
 fn tokens(data: &Value) -> Result<Value> {
     let data: BTreeMap<String, ByteString> = serde_json::from_value(data.clone())?;
     let keys: Vec<&String> = data.keys().collect();
-    let file = data.get("tokens.json").map(|file| file.0.as_slice()).unwrap_or(b"[]");
+    let file = data.get("tokens.json").map_or(&b"[]"[..], |file| file.0.as_slice());
     let mut entries: Vec<Value> = serde_json::from_slice(file)?;
     for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
         for random in ["id", "sha256", "created"] {

@@ -2,6 +2,9 @@
 //! for each test, waiting, and a folder of evidence for those that fail.
 //!
 //! `./justw e2e` brings the cluster, the images and the operator; these tests expect them.
+//!
+//! Two programs, `scale` and `chaos`, measure the operator as a process of this machine instead: in
+//! a cluster without an installed one, on nodes that kwok plays. `--help` says how they are called.
 
 pub mod audit;
 pub mod evidence;
