@@ -2,14 +2,22 @@
 //! for each test, waiting, and a folder of evidence for those that fail.
 //!
 //! `./justw e2e` brings the cluster, the images and the operator; these tests expect them.
+//!
+//! Two programs, `scale` and `chaos`, measure the operator as a process of this machine instead: in
+//! a cluster without an installed one, on nodes that kwok plays. `--help` says how they are called.
 
 pub mod agents;
 pub mod audit;
 pub mod evidence;
+pub mod fleet;
+pub mod inventory;
 pub mod jobs;
+pub mod operator;
 pub mod pods;
+pub mod requests;
 pub mod rights;
 pub mod scratch;
+pub mod script;
 pub mod stores;
 pub mod wait;
 

@@ -1,15 +1,19 @@
 //! What the operator knows of the cluster without asking: watched objects, and which optional APIs
-//! there are. Caches hold no managed fields, and only the metadata of objects whose content does
-//! not matter for the status: a thousand stores fit into a few tens of megabytes.
+//! there are. Caches hold only what is looked at: no managed fields, no spec of pods, and of objects
+//! whose content does not matter for the status which version is there. Lists come in small pages,
+//! because a page is in memory with all of that: a thousand stores fit into some tens of megabytes.
 
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
@@ -17,8 +21,11 @@ use kube::{Client, Resource, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
 use serde::de::DeserializeOwned;
 
-use crate::memory_store::build::Apis;
-use crate::names::{INSTANCE_LABEL, MANAGED_BY};
+use crate::memory_store::build::{self, Apis};
+use crate::names::{EDITION, INSTANCE_LABEL, MANAGED_BY};
+
+/// Objects of a list that are read at once.
+const PAGE: u32 = 50;
 
 /// Namespaces that are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,15 +80,18 @@ impl Cluster {
         apis: Apis,
     ) -> (Arc<Self>, impl Stream<Item = Trigger> + Send + 'static) {
         let mut streams = Vec::new();
-        let stateful_sets = reflect(watched.api(client), &mut streams);
-        let pods = reflect(watched.api(client), &mut streams);
-        let claims = reflect(watched.api(client), &mut streams);
-        let config_maps = reflect(watched.api(client), &mut streams);
-        let services = reflect(watched.api(client), &mut streams);
-        let accounts = reflect(watched.api(client), &mut streams);
-        let network_policies = reflect(watched.api(client), &mut streams);
-        let budgets = reflect(watched.api(client), &mut streams);
-        let cron_jobs = reflect(watched.api(client), &mut streams);
+        let stateful_sets = reflect(watched.api(client), &mut streams, without_own_template);
+        let pods = reflect(watched.api(client), &mut streams, |pod: &mut Pod| {
+            no_managed_fields(pod);
+            pod.spec = None;
+        });
+        let claims = reflect(watched.api(client), &mut streams, no_managed_fields);
+        let config_maps = reflect(watched.api(client), &mut streams, version_only);
+        let services = reflect(watched.api(client), &mut streams, version_only);
+        let accounts = reflect(watched.api(client), &mut streams, version_only);
+        let network_policies = reflect(watched.api(client), &mut streams, version_only);
+        let budgets = reflect(watched.api(client), &mut streams, version_only);
+        let cron_jobs = reflect(watched.api(client), &mut streams, version_only);
         let cluster = Self {
             stateful_sets,
             pods,
@@ -160,12 +170,60 @@ where
 
 type Triggers = futures_util::stream::BoxStream<'static, Trigger>;
 
-fn ours() -> watcher::Config {
-    watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1))
+/// How everything is watched.
+pub fn in_pages() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
 }
 
-/// Begins to watch; the stream that fills the cache joins `streams`.
-fn reflect<K>(api: Api<K>, streams: &mut Vec<Triggers>) -> Store<K>
+fn ours() -> watcher::Config {
+    in_pages().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1))
+}
+
+/// Drops who set which field, which is often more than the object itself.
+pub fn no_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// Drops of a pod template, which is the larger part of a StatefulSet, all but the images. Only
+/// one that another edition of the operator made is needed: it may be kept as it is.
+fn without_own_template(set: &mut StatefulSet) {
+    no_managed_fields(set);
+    let edition = set.metadata.annotations.as_ref().and_then(|all| all.get(EDITION));
+    if edition.map(String::as_str) != Some(build::EDITION) {
+        return;
+    }
+    let template = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+    let Some(template) = template else { return };
+    let containers = std::mem::take(&mut template.containers);
+    *template = PodSpec {
+        containers: containers
+            .into_iter()
+            .map(|container| Container {
+                name: container.name,
+                image: container.image,
+                ..Container::default()
+            })
+            .collect(),
+        ..PodSpec::default()
+    };
+}
+
+/// Drops everything but name, version and store.
+fn version_only<K: Resource>(object: &mut K) {
+    let meta = std::mem::take(object.meta_mut());
+    let store = meta.labels.unwrap_or_default().remove(INSTANCE_LABEL);
+    *object.meta_mut() = ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        labels: store.map(|store| [(INSTANCE_LABEL.to_owned(), store)].into()),
+        ..ObjectMeta::default()
+    };
+}
+
+/// Begins to watch, and keeps what `trim` leaves; the stream that fills the cache joins `streams`.
+fn reflect<K>(api: Api<K>, streams: &mut Vec<Triggers>, trim: fn(&mut K)) -> Store<K>
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -178,7 +236,7 @@ where
     let (reader, writer) = reflector::store();
     let stream = watcher(api, ours())
         .default_backoff()
-        .modify(|object| *object.managed_fields_mut() = Vec::new())
+        .modify(trim)
         .reflect(writer)
         .touched_objects()
         .filter_map(|object| async move { trigger(object) })
@@ -199,5 +257,54 @@ fn trigger<K: Resource>(object: Result<K, watcher::Error>) -> Option<Trigger> {
             tracing::warn!(%error, "a watch was interrupted and is begun anew");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_of_another_edition_are_kept_whole_and_own_ones_by_their_images() {
+        let set = |edition: &str| -> StatefulSet {
+            let mut set = serde_json::from_value(json!({
+                "metadata": {"name": "m", "annotations": {EDITION: edition}},
+                "spec": {"selector": {}, "serviceName": "m", "template": {"spec": {
+                    "containers": [{"name": "server", "image": "i", "args": ["serve"]}],
+                    "serviceAccountName": "m",
+                }}},
+            }))
+            .unwrap();
+            without_own_template(&mut set);
+            set
+        };
+        let template = |set: StatefulSet| set.spec.unwrap().template.spec.unwrap();
+        let own = template(set(build::EDITION));
+        assert_eq!((own.service_account_name, &own.containers[0].args), (None, &None));
+        assert_eq!(own.containers[0].image.as_deref(), Some("i"));
+        let former = template(set("before"));
+        assert_eq!(former.service_account_name.as_deref(), Some("m"));
+        assert!(former.containers[0].args.is_some());
+    }
+
+    #[test]
+    fn caches_keep_the_version_and_the_store_and_nothing_else() {
+        let mut object: PartialObjectMeta<CronJob> = serde_json::from_value(json!({
+            "metadata": {
+                "name": "m-daily", "namespace": "team", "uid": "u", "resourceVersion": "7",
+                "labels": {INSTANCE_LABEL: "m", "other": "x"}, "annotations": {"other": "x"},
+                "managedFields": [{"manager": "x"}],
+            },
+        }))
+        .unwrap();
+        version_only(&mut object);
+        let left = json!({
+            "name": "m-daily", "namespace": "team", "uid": "u", "resourceVersion": "7",
+            "labels": {INSTANCE_LABEL: "m"},
+        });
+        assert_eq!(serde_json::to_value(&object.metadata).unwrap(), left);
+        assert_eq!(trigger(Ok(object)), Some(ObjectRef::new("m").within("team")));
     }
 }

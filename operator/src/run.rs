@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
 use llm_memory_crds::MemoryStore;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::args::Run;
-use crate::cluster::{Cluster, Watched};
+use crate::cluster::{Cluster, Watched, in_pages, no_managed_fields};
 use crate::context::{Context, Failures, Settings};
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
@@ -187,7 +187,13 @@ async fn control(
         receiver.recv().await.map(|store| (store, receiver))
     });
     let api: Api<DeserializeGuard<MemoryStore>> = watched.api(&context.client);
-    Controller::new(api, watcher::Config::default())
+    let (reader, writer) = reflector::store();
+    let stores = watcher(api, in_pages())
+        .modify(no_managed_fields)
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects();
+    Controller::for_stream(stores, reader)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(AT_ONCE))
         .reconcile_on(triggers)
         .graceful_shutdown_on(async move { stop.cancelled().await })

@@ -3,8 +3,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
+use llm_memory_crds::conditions::{PROGRESSING, progressing};
 use llm_memory_crds::memory_store::{AuthMode, UpdatePhase};
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
@@ -66,13 +68,14 @@ pub(super) fn decide(
         .or_else(|| running.clone())
         .or_else(|| before.image.clone())
         .unwrap_or_else(|| context.settings.server_image.clone());
-    if store.spec.paused {
+    let unasked = is_unasked(store, found.pod.as_deref(), answer);
+    if store.spec.paused || unasked {
         return Plan {
             image: running.unwrap_or(wanted),
             update: before.update.clone(),
             verify: false,
             replace: Replace::Never,
-            pending: false,
+            pending: unasked && is_pending(&before.conditions),
         };
     }
     let answers = matches!(answer.handshake, Some(Ok(_)));
@@ -86,6 +89,19 @@ pub(super) fn decide(
         update: before.update.as_ref(),
         verification: verification(answer),
         now,
+    })
+}
+
+/// Whether the pod is ready, and nobody has asked it yet, which is so for half a second whenever an
+/// operator was started. Nothing is decided on that: an update would begin without its
+/// verification, and one that went well while no operator ran would be taken back as too late.
+fn is_unasked(store: &Store, pod: Option<&Pod>, answer: &Answer) -> bool {
+    store.spec.replicas == 1 && answer.handshake.is_none() && pod.is_some_and(pods::is_ready)
+}
+
+fn is_pending(before: &[Condition]) -> bool {
+    before.iter().any(|condition| {
+        condition.type_ == PROGRESSING && condition.reason == progressing::UPDATE_PENDING
     })
 }
 
@@ -136,5 +152,35 @@ pub(super) async fn begin_verification(
             namespace = store.names.namespace, name = store.names.store, %error,
             "the server did not take the verification before the update"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::validate;
+    use super::*;
+
+    #[test]
+    fn nothing_is_decided_on_a_ready_pod_that_nobody_has_asked_yet() {
+        let store = |replicas: i32| {
+            let object: MemoryStore = serde_json::from_value(json!({
+                "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
+                "metadata": {"name": "m", "namespace": "team", "uid": "u", "generation": 1},
+                "spec": {"replicas": replicas},
+            }))
+            .unwrap();
+            validate(&object).unwrap()
+        };
+        let pod = |ready: &str| -> Pod {
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            serde_json::from_value(json!({"status": {"conditions": conditions}})).unwrap()
+        };
+        let unasked = Answer::default();
+        let failed = Answer { handshake: Some(Err("refused".to_owned())), ..Answer::default() };
+        assert!(is_unasked(&store(1), Some(&pod("True")), &unasked));
+        assert!(!is_unasked(&store(1), Some(&pod("True")), &failed));
+        assert!(!is_unasked(&store(1), Some(&pod("False")), &unasked));
+        assert!(!is_unasked(&store(1), None, &unasked));
+        assert!(!is_unasked(&store(0), Some(&pod("True")), &unasked));
     }
 }

@@ -1,5 +1,6 @@
 //! What pods and claims say of themselves. Pure.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use llm_memory_crds::conditions::ready;
@@ -23,6 +24,13 @@ pub fn is_going(pod: &Pod) -> bool {
 /// Whether the pod's condition Ready holds.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, ..)| status == "True") && !is_going(pod)
+}
+
+/// Since when the pod is ready; `None` when it is not.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|it| it.type_ == "Ready" && it.status == "True")?;
+    ready.last_transition_time.as_ref().map(|time| time.0)
 }
 
 /// Why the pod is not ready; `None` when it is.

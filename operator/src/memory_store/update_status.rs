@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use llm_memory_crds::MemoryStoreStatus;
 use llm_memory_crds::conditions::{
     ACCEPTED, HARDWARE_ENCODING, PROGRESSING, READY, STORAGE_HEALTHY, VERIFIED, accepted, encoding,
@@ -55,10 +55,12 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
     let Observed { store, before, plan, answer, now, .. } = observed;
     let server = answer.status.as_ref();
     let verification = verification(observed);
+    let ready = ready_condition(observed);
+    let serves = ready.truth == Truth::True;
     let conditions = vec![
         Now::new(ACCEPTED, true, accepted::VALID, "the spec is acted on"),
-        ready_condition(observed),
-        progressing_condition(observed),
+        ready,
+        progressing_condition(observed, serves),
         storage_condition(observed),
         verified_condition(verification.as_ref()),
         encoding_condition(observed),
@@ -149,16 +151,29 @@ fn ready_condition(observed: &Observed<'_>) -> Now {
             Now::new(READY, true, ready::SERVING, format!("{name} {version} answered"))
         }
         Some(Err(reason)) => no(ready::HANDSHAKE_FAILED, reason.clone()),
-        None => Now::new(
-            READY,
-            Truth::False,
-            ready::NOT_PROBED,
-            "the pod is ready; its first MCP handshake is under way",
-        ),
+        None => last_answer(&observed.before.conditions, pod).unwrap_or_else(|| {
+            let message = "the pod is ready; its first MCP handshake is under way";
+            no(ready::NOT_PROBED, message.to_owned())
+        }),
     }
 }
 
-fn progressing_condition(observed: &Observed<'_>) -> Now {
+/// What a former operator process saw of this pod. An operator that has just been started has
+/// asked nobody yet, which says nothing about the stores. That a store serves was said of this
+/// pod, and not of one that has taken its place, when it was said after the pod became ready.
+fn last_answer(before: &[Condition], pod: &Pod) -> Option<Now> {
+    let former = before.iter().find(|condition| condition.type_ == READY)?;
+    let (truth, reason) = match former.reason.as_str() {
+        ready::SERVING if former.last_transition_time.0 >= pods::ready_since(pod)? => {
+            (Truth::True, ready::SERVING)
+        }
+        ready::HANDSHAKE_FAILED => (Truth::False, ready::HANDSHAKE_FAILED),
+        _ => return None,
+    };
+    Some(Now::new(READY, truth, reason, former.message.clone()))
+}
+
+fn progressing_condition(observed: &Observed<'_>, serves: bool) -> Now {
     let (store, plan) = (observed.store, observed.plan);
     let now = |truth: bool, reason, message: String| Now::new(PROGRESSING, truth, reason, message);
     if store.spec.paused {
@@ -200,8 +215,7 @@ fn progressing_condition(observed: &Observed<'_>) -> Now {
     }
     let wanted = store.spec.replicas == 1;
     let there = observed.pod.is_some_and(|pod| !pods::is_going(pod));
-    let served = matches!(observed.answer.handshake, Some(Ok(_)));
-    if wanted != there || (wanted && !served) {
+    if wanted != there || (wanted && !serves) {
         return now(true, progressing::STARTING, "waiting for the pod".to_owned());
     }
     now(false, progressing::COMPLETE, "everything is as the spec asks".to_owned())
@@ -285,12 +299,25 @@ fn encoding_condition(observed: &Observed<'_>) -> Now {
     }
     let encoder = |status: &ServerStatus| status.encoder.clone();
     match observed.answer.status.as_ref().and_then(encoder) {
-        None => now(Truth::Unknown, encoding::UNKNOWN, "the server has not said yet"),
+        None => last_encoding(&observed.before.conditions).unwrap_or_else(|| {
+            now(Truth::Unknown, encoding::UNKNOWN, "the server has not said yet")
+        }),
         Some(encoder) if encoder.kind == "hardware" => {
             now(Truth::True, encoding::HARDWARE, &encoder.reason)
         }
         Some(encoder) => now(Truth::False, encoding::SOFTWARE_FALLBACK, &encoder.reason),
     }
+}
+
+/// What the server said to a former operator process.
+fn last_encoding(before: &[Condition]) -> Option<Now> {
+    let former = before.iter().find(|condition| condition.type_ == HARDWARE_ENCODING)?;
+    let (truth, reason) = match former.reason.as_str() {
+        encoding::HARDWARE => (Truth::True, encoding::HARDWARE),
+        encoding::SOFTWARE_FALLBACK => (Truth::False, encoding::SOFTWARE_FALLBACK),
+        _ => return None,
+    };
+    Some(Now::new(HARDWARE_ENCODING, truth, reason, former.message.clone()))
 }
 
 fn storage_status(observed: &Observed<'_>) -> StorageStatus {
@@ -304,5 +331,53 @@ fn storage_status(observed: &Observed<'_>) -> StorageStatus {
         actual: observed.claim.and_then(pods::capacity),
         used: used.map(super::quantity::for_people),
         used_bytes: used,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(ready_since: &str) -> Pod {
+        serde_json::from_value(json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": ready_since},
+        ]}}))
+        .unwrap()
+    }
+
+    fn said(kind: &str, status: &str, reason: &str) -> Vec<Condition> {
+        serde_json::from_value(json!([{
+            "type": kind, "status": status, "reason": reason, "message": "said before",
+            "lastTransitionTime": "2026-01-01T00:00:05Z",
+        }]))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_restart_of_the_operator_does_not_make_a_store_unready() {
+        let serving = said(READY, "True", ready::SERVING);
+        let kept = last_answer(&serving, &pod("2026-01-01T00:00:05Z")).unwrap();
+        assert_eq!((kept.truth, kept.reason), (Truth::True, ready::SERVING));
+        assert_eq!(kept.message, "said before");
+        // Another pod, or another container in it, became ready since.
+        assert_eq!(last_answer(&serving, &pod("2026-01-01T00:00:06Z")), None);
+        let failed = said(READY, "False", ready::HANDSHAKE_FAILED);
+        let kept = last_answer(&failed, &pod("2026-01-01T00:00:06Z")).unwrap();
+        assert_eq!((kept.truth, kept.reason), (Truth::False, ready::HANDSHAKE_FAILED));
+        for reason in [ready::NO_POD, ready::HIBERNATED, ready::NOT_PROBED] {
+            let other = said(READY, "False", reason);
+            assert_eq!(last_answer(&other, &pod("2026-01-01T00:00:01Z")), None, "{reason}");
+        }
+        assert_eq!(last_answer(&[], &pod("2026-01-01T00:00:01Z")), None);
+    }
+
+    #[test]
+    fn a_restart_of_the_operator_does_not_forget_the_encoder() {
+        let hardware = said(HARDWARE_ENCODING, "True", encoding::HARDWARE);
+        assert_eq!(last_encoding(&hardware).map(|now| now.truth), Some(Truth::True));
+        let disabled = said(HARDWARE_ENCODING, "False", encoding::DISABLED);
+        assert_eq!(last_encoding(&disabled), None);
     }
 }
