@@ -31,7 +31,6 @@ if [ -z "${KUBECONFIG:-}" ]; then
         ./justw cluster load "$image" >&2
     done
     [ ! -x e2e/images/build.sh ] || e2e/images/build.sh >&2
-    export E2E_NODE_EXEC="$root/justw cluster exec"
     export E2E_CLUSTER="$root/justw cluster"
     registry=localhost
 else
