@@ -51,7 +51,8 @@ pub struct Answer {
     pub handshake: Option<Result<Handshake, String>>,
     /// How it is; what it last said, when it does not answer now.
     pub status: Option<ServerStatus>,
-    /// The job that is looked after.
+    /// The job that is looked after; an error when the server does not know it. `None` while
+    /// nothing is known of it.
     pub job: Option<Result<Job, String>>,
 }
 
@@ -169,7 +170,17 @@ impl Probes {
                 Err(error) => tracing::debug!(%error, "no status"),
             }
             if let Some(id) = &target.job {
-                job = Some(api.job(id).await.map_err(|error| error.to_string()));
+                job = match api.job(id).await {
+                    Ok(answer) => Some(Ok(answer)),
+                    // The server knows no such job; asking again will not change that.
+                    Err(error @ ServerError::Refused { status: 404, .. }) => {
+                        Some(Err(error.to_string()))
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "no word of the job");
+                        None
+                    }
+                };
             }
         }
         Answer {
@@ -243,7 +254,8 @@ impl Probes {
             }
         };
         if worth_it {
-            // The receiver ends with the operator.
+            // Told once, however long nobody listens. The receiver ends with the operator.
+            entry.reported = Some((Instant::now(), entry.answer.clone()));
             let _ = self.changed.send(store.clone());
         }
     }

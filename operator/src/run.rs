@@ -44,7 +44,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         .context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
-    let web = tokio::spawn(http::serve(
+    let mut web = tokio::spawn(http::serve(
         arguments.http_address,
         Arc::clone(&metrics),
         Arc::clone(&ready),
@@ -86,25 +86,40 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     metrics.set_leader(true);
     tracing::info!("leading");
     let working = stop.child_token();
-    let work = tokio::spawn(work(client, arguments, apis, Arc::clone(&metrics), working.clone()));
-    let lost = match &leadership {
-        Some(leadership) => leadership.keep(&stop).await,
-        None => {
-            stop.cancelled().await;
-            false
+    let mut work =
+        tokio::spawn(work(client, arguments, apis, Arc::clone(&metrics), working.clone()));
+    let leading = async {
+        match &leadership {
+            Some(leadership) => leadership.keep(&stop).await,
+            None => {
+                stop.cancelled().await;
+                false
+            }
         }
     };
-    working.cancel();
-    metrics.set_leader(false);
-    work.await.context("the controllers ended early")??;
+    // An operator that does not work must not keep the Lease, nor one that cannot be asked.
+    let lost = tokio::select! {
+        lost = leading => lost,
+        ended = &mut work => {
+            ended.context("the controllers ended early")??;
+            bail!("the controllers ended early");
+        }
+        ended = &mut web => {
+            ended.context("metrics and health")?.context("metrics and health")?;
+            bail!("the listener of metrics and health ended early");
+        }
+    };
     if lost {
+        // At once, and with it every write under way: another operator acts from now on.
         bail!("the Lease is lost to another operator");
     }
+    working.cancel();
+    work.await.context("the controllers ended early")??;
+    metrics.set_leader(false);
     if let Some(leadership) = &leadership {
         leadership.release().await;
     }
-    web.await.context("the listener of metrics ended early")?.context("metrics and health")?;
-    Ok(())
+    web.await.context("metrics and health")?.context("metrics and health")
 }
 
 /// Runs one controller for each watched namespace, or one for all.
@@ -170,22 +185,21 @@ async fn control(
     let answers = futures_util::stream::unfold(changed, |mut changed| async move {
         changed.recv().await.map(|store| (store, changed))
     });
-    let triggers = futures_util::stream::select(triggers.boxed(), answers.boxed())
+    let mut triggers = futures_util::stream::select(triggers.boxed(), answers.boxed())
         .map(|store| guarded(&store));
-    // Watches have to be read for their caches to fill, whether or not there is a store to
-    // reconcile: a task of their own reads them and hands on what changed.
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let reading = tokio::spawn(triggers.for_each(move |store| {
-        let _ = sender.send(store);
-        std::future::ready(())
-    }));
-    tokio::select! {
-        () = context.cluster.ready() => {}
-        () = stop.cancelled() => return,
+    // The caches fill while the watches are read. What changes until then needs no second look:
+    // every store is reconciled when the controller begins.
+    let filled = {
+        let reading = triggers.by_ref().for_each(|_| std::future::ready(()));
+        tokio::select! {
+            () = context.cluster.ready() => true,
+            () = reading => false,
+            () = stop.cancelled() => false,
+        }
+    };
+    if !filled {
+        return;
     }
-    let triggers = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|store| (store, receiver))
-    });
     let api: Api<DeserializeGuard<MemoryStore>> = watched.api(&context.client);
     let (reader, writer) = reflector::store();
     let stores = watcher(api, in_pages())
@@ -205,7 +219,6 @@ async fn control(
             std::future::ready(())
         })
         .await;
-    reading.abort();
 }
 
 fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<DeserializeGuard<MemoryStore>> {

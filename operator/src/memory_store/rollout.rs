@@ -204,6 +204,8 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
                 ..waiting(Replace::Never)
             },
             Verification::Running => waiting(Replace::Never),
+            // It was taken; a server that does not answer for a moment goes on with it afterwards.
+            Verification::None if update.verify_job.is_some() => waiting(Replace::Never),
             Verification::None if late => Plan {
                 update: Some(ended(
                     situation,
@@ -213,9 +215,7 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
                 )),
                 ..waiting(Replace::Never)
             },
-            Verification::None => {
-                Plan { verify: update.verify_job.is_none(), ..waiting(Replace::Never) }
-            }
+            Verification::None => Plan { verify: true, ..waiting(Replace::Never) },
         },
         UpdatePhase::RollingOut => {
             let image = update.to.clone();
@@ -355,6 +355,20 @@ mod tests {
         assert_eq!((later.image.as_str(), later.pending), ("server:1", false));
         let another = Situation { wanted: "server:3", ..situation(&spec, over.update.as_ref()) };
         assert_eq!(phase(&plan(&another)), Some(UpdatePhase::Verifying));
+    }
+
+    #[test]
+    fn a_verification_under_way_is_waited_for_and_one_that_nobody_takes_is_not() {
+        let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
+        let untaken = plan(&situation(&spec, None)).update.unwrap();
+        let taken = UpdateStatus { verify_job: Some("job".to_owned()), ..untaken.clone() };
+        let after_an_hour = |update| {
+            let now = "2026-01-01T01:00:00Z".parse().unwrap();
+            plan(&Situation { now, ..situation(&spec, Some(update)) })
+        };
+        assert_eq!(phase(&after_an_hour(&untaken)), Some(UpdatePhase::Refused));
+        let waiting = after_an_hour(&taken);
+        assert_eq!((phase(&waiting), waiting.verify), (Some(UpdatePhase::Verifying), false));
     }
 
     #[test]
