@@ -15,6 +15,7 @@ pub mod env_vars;
 pub mod exit;
 pub mod health;
 pub mod jobs;
+mod kept;
 pub mod maintained;
 pub mod mcp;
 pub mod metered_disk;

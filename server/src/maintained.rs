@@ -2,15 +2,13 @@
 //! them. Kept in `reports/maintenance.json`, so that a restart forgets neither.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::ids::Timestamp;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::metrics::history;
+use crate::kept::Kept;
 use crate::reports::by_scope::{count, documents, unsound};
 use crate::reports::damage;
 
@@ -76,25 +74,26 @@ pub struct Last {
 }
 
 /// Where they are noted.
-#[derive(Debug, Default)]
-pub struct Maintained {
-    last: Mutex<Last>,
-    changed: AtomicBool,
+#[derive(Debug)]
+pub struct Maintained(Kept<Last>);
+
+impl Default for Maintained {
+    fn default() -> Self {
+        Self(Kept::new(NAME))
+    }
 }
 
 impl Maintained {
     /// Reads what was kept in the data folder `root`. A missing or broken file is an empty one.
     pub fn load(disk: &dyn Disk, root: &Path) -> Self {
-        let bytes = disk.read(&root.join(history::FOLDER).join(NAME)).unwrap_or_default();
-        let last = serde_json::from_slice(&bytes).unwrap_or_default();
-        Self { last: Mutex::new(last), changed: AtomicBool::new(false) }
+        Self(Kept::load(disk, root, NAME))
     }
 
     /// Takes note of what the tool named `dotted` answered (`None`: it failed) when it was asked
     /// for `scope`. Tools that are neither verification nor compaction are none of its business.
     pub fn note(&self, dotted: &str, scope: Option<&str>, result: Option<&Value>, now: Timestamp) {
         let asked = scope.unwrap_or_default();
-        let mut last = self.last.lock();
+        let mut last = self.0.lock();
         match (dotted, result) {
             ("journal.verify", None) => {
                 last.verification = Some(LastVerification {
@@ -119,28 +118,17 @@ impl Maintained {
             _ => return,
         }
         drop(last);
-        self.changed.store(true, Ordering::Release);
+        self.0.touch();
     }
 
     /// Both, as they are now.
     pub fn last(&self) -> Last {
-        self.last.lock().clone()
+        self.0.get()
     }
 
     /// Writes them down if they changed since the last call.
     pub fn save(&self, disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
-        if !self.changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let folder = root.join(history::FOLDER);
-        let bytes = serde_json::to_vec_pretty(&self.last()).unwrap_or_default();
-        let saved = disk
-            .create_dir_all(&folder)
-            .and_then(|()| disk.durable_write(&folder.join(NAME), &bytes));
-        if saved.is_err() {
-            self.changed.store(true, Ordering::Release);
-        }
-        saved
+        self.0.save(disk, root)
     }
 }
 

@@ -3,65 +3,53 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::ids::{ProjectId, Scope, ScopeKey, TenantId, Timestamp};
-use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::kept::Kept;
 use crate::mcp::observe::Asked;
-use crate::metrics::history;
 
 const NAME: &str = "verified.json";
 
 /// The times, by scope, named as in [`ScopeKey`].
-#[derive(Debug, Default)]
-pub struct Verified {
-    times: Mutex<BTreeMap<String, Timestamp>>,
-    changed: AtomicBool,
+#[derive(Debug)]
+pub struct Verified(Kept<BTreeMap<String, Timestamp>>);
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self(Kept::new(NAME))
+    }
 }
 
 impl Verified {
     /// Reads what was kept in the data folder `root`. A missing or broken file is an empty one:
     /// the next verification makes it good.
     pub fn load(disk: &dyn Disk, root: &Path) -> Self {
-        let bytes = disk.read(&root.join(history::FOLDER).join(NAME)).unwrap_or_default();
-        let times = serde_json::from_slice(&bytes).unwrap_or_default();
-        Self { times: Mutex::new(times), changed: AtomicBool::new(false) }
+        Self(Kept::load(disk, root, NAME))
     }
 
     /// Takes note of what `journal.verify` answered to somebody of `tenant`: a result of one
     /// scope, or results keyed by scope.
     pub fn note(&self, result: &Value, asked: &Asked, tenant: Option<&TenantId>, now: Timestamp) {
-        let mut times = self.times.lock();
+        let mut times = self.0.lock();
         for label in sound_scopes(result, asked) {
             // Without a project nobody knows which one it was; the scope stays as old as it was.
             let Some(key) = key(label, asked, tenant) else { continue };
             times.insert(key.to_string(), now);
-            self.changed.store(true, Ordering::Release);
+            self.0.touch();
         }
     }
 
     /// The times.
     pub fn times(&self) -> BTreeMap<String, Timestamp> {
-        self.times.lock().clone()
+        self.0.get()
     }
 
     /// Writes the times down if they changed since the last call.
     pub fn save(&self, disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
-        if !self.changed.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let folder = root.join(history::FOLDER);
-        let bytes = serde_json::to_vec_pretty(&self.times()).unwrap_or_default();
-        let saved = disk
-            .create_dir_all(&folder)
-            .and_then(|()| disk.durable_write(&folder.join(NAME), &bytes));
-        if saved.is_err() {
-            self.changed.store(true, Ordering::Release);
-        }
-        saved
+        self.0.save(disk, root)
     }
 }
 
