@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use llm_memory_crds::MemoryStore;
 use serde_json::{Value, json};
@@ -67,5 +69,48 @@ impl Scratch {
     /// Waits until the store `name` is ready.
     pub async fn ready(&self, name: &str) -> Result<MemoryStore> {
         self.condition(name, "Ready", "True", "Serving", READY_WITHIN).await
+    }
+
+    /// Stores a memory through the server's own command line and answers its name.
+    pub async fn remember(&self, store: &str, text: &str) -> Result<String> {
+        let text = format!("--text={text}");
+        let upsert = [
+            "memory.upsert",
+            "--scope=global",
+            "--type=note",
+            "--title=kept",
+            &text,
+            "--output",
+            "json",
+        ];
+        let answer: Value = serde_json::from_str(&self.server(store, &upsert).await?)?;
+        let id = answer.get("id").and_then(Value::as_str).context("no id")?;
+        Ok(id.to_owned())
+    }
+
+    /// Waits until the memory `id` is found, and fails when it is not within a minute.
+    pub async fn recalls(&self, store: &str, id: &str) -> Result<()> {
+        wait::until(id, READY_WITHIN, || async {
+            let get = ["memory.get", "--id", id, "--scope=global", "--output", "json"];
+            let answer = self.server(store, &get).await?;
+            Ok(if answer.contains(id) { Ok(()) } else { Err(answer) })
+        })
+        .await
+    }
+
+    /// Waits until the pod of `store` is another one than `former`.
+    pub async fn another_pod(&self, store: &str, former: &str) -> Result<()> {
+        wait::until("another pod", READY_WITHIN, || async {
+            let pod = self.api::<Pod>().get_opt(&format!("{store}-0")).await?;
+            let uid = pod.and_then(|pod| pod.uid());
+            Ok(uid.filter(|uid| uid != former).map(drop).ok_or("the former one"))
+        })
+        .await
+    }
+
+    /// Identity of the pod of `store`.
+    pub async fn pod_uid(&self, store: &str) -> Result<String> {
+        let pod = self.api::<Pod>().get(&format!("{store}-0")).await?;
+        pod.uid().context("a pod without uid")
     }
 }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::Api;
 use llm_memory_crds::MemoryStore;
-use llm_memory_e2e::{Scratch, scratch, wait};
-use serde_json::{Value, json};
+use llm_memory_e2e::{Scratch, scratch};
+use serde_json::json;
 use tokio::process::Command;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,35 +38,10 @@ async fn cluster(arguments: &str) -> Result<String> {
     Ok(text)
 }
 
-async fn remember(scratch: &Scratch, text: &str) -> Result<String> {
-    let answer = scratch
-        .server(
-            "memory",
-            &[
-                "memory.upsert",
-                "--scope=global",
-                "--type=note",
-                "--title=kept",
-                &format!("--text={text}"),
-                "--output",
-                "json",
-            ],
-        )
-        .await?;
-    let answer: Value = serde_json::from_str(&answer)?;
-    let id = answer.get("id").and_then(Value::as_str).context("no id")?;
-    Ok(id.to_owned())
-}
-
 /// All of `ids` are there; waits while nobody can be asked.
 async fn all_there(scratch: &Scratch, ids: &[String]) -> Result<()> {
     for id in ids {
-        wait::until(id, MINUTE, || async {
-            let get = ["memory.get", "--id", id, "--scope=global", "--output", "json"];
-            let answer = scratch.server("memory", &get).await?;
-            Ok(if answer.contains(id.as_str()) { Ok(()) } else { Err(answer) })
-        })
-        .await?;
+        scratch.recalls("memory", id).await?;
     }
     Ok(())
 }
@@ -131,7 +106,7 @@ async fn the_data_stays_and_the_status_is_true_whatever_restarts() -> Result<()>
 }
 
 async fn disrupt(scratch: &Scratch) -> Result<()> {
-    let mut ids = vec![remember(scratch, "before everything").await?];
+    let mut ids = vec![scratch.remember("memory", "before everything").await?];
     for what in [
         "restart kubelet",
         "restart kube-apiserver",
@@ -147,7 +122,7 @@ async fn disrupt(scratch: &Scratch) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         scratch.ready("memory").await.with_context(|| what.to_owned())?;
         all_there(scratch, &ids).await.with_context(|| what.to_owned())?;
-        ids.push(remember(scratch, what).await?);
+        ids.push(scratch.remember("memory", what).await?);
     }
     scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -197,24 +172,20 @@ async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
         .create("memory", json!({"storage": {"existingClaim": "mine", "size": "512Mi"}}))
         .await?;
     scratch.ready("memory").await?;
-    let kept = remember(scratch, "while the volume was well").await?;
+    let kept = scratch.remember("memory", "while the volume was well").await?;
     // Full to the last byte; the command ends because there is no more room.
     let filled = cluster(&format!("exec dd if=/dev/zero of={folder}/ballast bs=64k")).await;
     ensure!(filled.is_err(), "the volume did not fill up");
-    let refused = remember(scratch, "while it failed").await;
+    let refused = scratch.remember("memory", "while it failed").await;
     ensure!(refused.is_err(), "a write was acknowledged on a volume that takes none: {refused:?}");
     all_there(scratch, std::slice::from_ref(&kept)).await?;
     // A pod that starts on such a volume still finds its data once there is room again.
-    let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
+    let pod = scratch.pod_uid("memory").await?;
     scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
     cluster(&format!("exec rm {folder}/ballast")).await?;
-    wait::until("another pod", MINUTE, || async {
-        let now = scratch.api::<Pod>().get_opt("memory-0").await?.and_then(|pod| pod.uid());
-        Ok(if now.is_some() && now != pod { Ok(()) } else { Err(now) })
-    })
-    .await?;
+    scratch.another_pod("memory", &pod).await?;
     scratch.ready("memory").await?;
     all_there(scratch, &[kept]).await?;
-    remember(scratch, "afterwards").await?;
+    scratch.remember("memory", "afterwards").await?;
     Ok(())
 }

@@ -7,56 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use llm_memory_crds::MemoryStore;
-use llm_memory_e2e::{Scratch, scratch, wait};
-use serde_json::{Value, json};
+use llm_memory_e2e::{scratch, wait};
+use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Stores a memory through the server's own command line and answers its name.
-async fn remember(scratch: &Scratch, store: &str, text: &str) -> Result<String> {
-    let answer = scratch
-        .server(
-            store,
-            &[
-                "memory.upsert",
-                "--scope=global",
-                "--type=note",
-                &format!("--title={text}"),
-                &format!("--text={text} is kept"),
-                "--output",
-                "json",
-            ],
-        )
-        .await?;
-    let answer: Value = serde_json::from_str(&answer)?;
-    Ok(answer["id"].as_str().unwrap_or_default().to_owned())
-}
-
-async fn recalls(scratch: &Scratch, store: &str, id: &str) -> Result<()> {
-    let answer = scratch
-        .server(store, &["memory.get", "--id", id, "--scope=global", "--output", "json"])
-        .await?;
-    ensure!(answer.contains(id), "{id} is not in {answer}");
-    Ok(())
-}
-
-async fn pod_uid(scratch: &Scratch, store: &str) -> Result<String> {
-    Ok(scratch.api::<Pod>().get(&format!("{store}-0")).await?.uid().unwrap_or_default())
-}
-
-/// Waits until the pod of `store` is another one than `before`.
-async fn another_pod(scratch: &Scratch, store: &str, before: &str) -> Result<()> {
-    wait::until("another pod", MINUTE, || async {
-        let pod = scratch.api::<Pod>().get_opt(&format!("{store}-0")).await?;
-        let uid = pod.and_then(|pod| pod.uid());
-        Ok(uid.filter(|uid| uid != before).ok_or("the former one"))
-    })
-    .await?;
-    Ok(())
-}
 
 #[tokio::test]
 async fn a_minimal_store_serves_within_a_minute_and_survives_its_pod() -> Result<()> {
@@ -73,16 +29,16 @@ async fn a_minimal_store_serves_within_a_minute_and_survives_its_pod() -> Result
         let token = secret.data.unwrap_or_default().remove("default").unwrap_or_default();
         ensure!(token.0.starts_with(b"llmm_"));
 
-        let first = remember(&scratch, "memory", "the blue door").await?;
-        let pod = pod_uid(&scratch, "memory").await?;
+        let first = scratch.remember("memory", "the blue door").await?;
+        let pod = scratch.pod_uid("memory").await?;
         scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
-        another_pod(&scratch, "memory", &pod).await?;
+        scratch.another_pod("memory", &pod).await?;
         scratch.ready("memory").await?;
-        recalls(&scratch, "memory", &first).await?;
+        scratch.recalls("memory", &first).await?;
 
-        let second = remember(&scratch, "memory", "the red door").await?;
-        recalls(&scratch, "memory", &first).await?;
-        recalls(&scratch, "memory", &second).await
+        let second = scratch.remember("memory", "the red door").await?;
+        scratch.recalls("memory", &first).await?;
+        scratch.recalls("memory", &second).await
     })
     .await
 }
@@ -92,7 +48,7 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
     scratch("life", |scratch| async move {
         scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
         scratch.ready("memory").await?;
-        let id = remember(&scratch, "memory", "the green door").await?;
+        let id = scratch.remember("memory", "the green door").await?;
 
         scratch.change("memory", json!({"replicas": 0})).await?;
         scratch.condition("memory", "Ready", "False", "Hibernated", MINUTE).await?;
@@ -103,7 +59,7 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
         .await?;
         scratch.change("memory", json!({"replicas": 1, "storage": {"size": "2Gi"}})).await?;
         scratch.ready("memory").await?;
-        recalls(&scratch, "memory", &id).await?;
+        scratch.recalls("memory", &id).await?;
         wait::until("the size", MINUTE, || async {
             let store = scratch.api::<MemoryStore>().get("memory").await?;
             let actual = store.status.and_then(|status| status.storage?.actual);
@@ -114,12 +70,12 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
         // Paused: a change waits.
         scratch.change("memory", json!({"paused": true})).await?;
         scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
-        let pod = pod_uid(&scratch, "memory").await?;
+        let pod = scratch.pod_uid("memory").await?;
         scratch.change("memory", json!({"settings": {"limits.maxItemKb": "512"}})).await?;
         scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
-        ensure!(pod_uid(&scratch, "memory").await? == pod, "a paused store was changed");
+        ensure!(scratch.pod_uid("memory").await? == pod, "a paused store was changed");
         scratch.change("memory", json!({"paused": false})).await?;
-        another_pod(&scratch, "memory", &pod).await?;
+        scratch.another_pod("memory", &pod).await?;
         scratch.ready("memory").await?;
 
         // Deleted and made again: the claim stayed.
@@ -136,7 +92,7 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
             .create("memory", json!({"reclaimPolicy": "Delete", "storage": {"size": "1Gi"}}))
             .await?;
         scratch.ready("memory").await?;
-        recalls(&scratch, "memory", &id).await?;
+        scratch.recalls("memory", &id).await?;
         scratch.api::<MemoryStore>().delete("memory", &background).await?;
         wait::until("no claim", MINUTE, || async {
             Ok(claims.get_opt("data-memory-0").await?.map_or(Ok(()), |_| Err("there")))

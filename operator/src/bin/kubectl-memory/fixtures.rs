@@ -10,6 +10,7 @@ use llm_memory_crds::MemoryStore;
 use serde_json::{Value, json};
 use tower_test::mock::Handle;
 
+use crate::commands::status::Observed;
 use crate::context::Context;
 use crate::printer::{Format, Printer};
 
@@ -50,6 +51,18 @@ impl Server {
         assert_eq!(request.uri().path(), path);
         let body = Body::from(serde_json::to_vec(&body).unwrap());
         respond.send_response(Response::builder().status(code).body(body).unwrap());
+    }
+}
+
+/// A store that serves, with its pod and claim.
+pub(crate) fn observed() -> Observed {
+    Observed {
+        store: store(),
+        pod: Some(pod()),
+        claim: Some(claim()),
+        cron_jobs: Vec::new(),
+        warnings: Vec::new(),
+        unreadable: std::collections::BTreeMap::new(),
     }
 }
 

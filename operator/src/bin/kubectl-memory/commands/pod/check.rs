@@ -189,18 +189,7 @@ mod tests {
 
     use super::super::text;
     use super::*;
-    use crate::fixtures;
-
-    fn observed() -> Observed {
-        Observed {
-            store: fixtures::store(),
-            pod: Some(fixtures::pod()),
-            claim: Some(fixtures::claim()),
-            cron_jobs: Vec::new(),
-            warnings: Vec::new(),
-            unreadable: std::collections::BTreeMap::new(),
-        }
-    }
+    use crate::fixtures::{self, observed};
 
     fn page(observed: &Observed) -> String {
         text(&findings(observed, fixtures::now()))

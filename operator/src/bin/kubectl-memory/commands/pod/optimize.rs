@@ -195,18 +195,7 @@ mod tests {
 
     use super::super::{Level, text};
     use super::*;
-    use crate::fixtures;
-
-    fn observed() -> Observed {
-        Observed {
-            store: fixtures::store(),
-            pod: Some(fixtures::pod()),
-            claim: Some(fixtures::claim()),
-            cron_jobs: Vec::new(),
-            warnings: Vec::new(),
-            unreadable: std::collections::BTreeMap::new(),
-        }
-    }
+    use crate::fixtures::{self, observed};
 
     fn usage(cpu: f64, mebibytes: f64) -> Usage {
         Usage { cpu, memory: mebibytes * MEBIBYTE }
