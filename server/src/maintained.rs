@@ -1,16 +1,19 @@
 //! What maintenance last came to: the last verification and the last compaction, whoever asked for
 //! them. Kept in `reports/maintenance.json`, so that a restart forgets neither.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use llm_memory_disk::{Disk, DiskError};
-use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::ids::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kept::Kept;
+use crate::mcp::observe::Asked;
 use crate::reports::by_scope::{count, documents, unsound};
 use crate::reports::damage;
+use crate::verified::scope_key;
 
 const NAME: &str = "maintenance.json";
 /// Damaged things named; a person looks at the first of them, and the report has them all.
@@ -28,15 +31,15 @@ pub enum Verdict {
     Failed,
 }
 
-/// The last verification.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The last verification: of each scope the last, and of all scopes together the worst.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastVerification {
-    /// When it ended.
+    /// When one last ended.
     pub at: Timestamp,
     /// What it found.
     pub verdict: Verdict,
-    /// Scopes that it looked at.
+    /// Scopes that were looked at.
     pub scopes: u64,
     /// Records checked.
     pub checked: u64,
@@ -62,20 +65,90 @@ pub struct LastCompaction {
 }
 
 /// Both.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Last {
     /// `journal.verify`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<LastVerification>,
     /// `maintenance.compact` and its kin.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub compaction: Option<LastCompaction>,
+}
+
+/// What the last verification of one scope found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ScopeNote {
+    checked: u64,
+    damaged: u64,
+    damage: Vec<String>,
+}
+
+/// A verification that could not look at everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct FailedNote {
+    at: Timestamp,
+    asked: String,
+}
+
+/// What is kept: scope by scope, so that a scope found sound does not hide another that is not.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Notes {
+    scopes: BTreeMap<String, ScopeNote>,
+    /// When a verification last ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<Timestamp>,
+    /// The last that failed, until one that was asked for as much went through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<FailedNote>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compaction: Option<LastCompaction>,
+}
+
+impl Notes {
+    fn verified(
+        &mut self,
+        asked: &Asked,
+        tenant: Option<&TenantId>,
+        result: &Value,
+        now: Timestamp,
+    ) {
+        let scope = asked.scope.as_deref().unwrap_or_default();
+        for (label, document) in documents(result, scope, "checkedCount") {
+            let key = scope_key(&label, asked, tenant).map_or(label.clone(), |key| key.to_string());
+            let lines = damage::of(&label, document).take(MAX_NAMED);
+            let note = ScopeNote {
+                checked: count(document, "checkedCount"),
+                damaged: unsound(document),
+                damage: lines.map(|damaged| damaged.line()).collect(),
+            };
+            self.scopes.insert(key, note);
+        }
+        self.verified = Some(now);
+        self.failed.take_if(|failed| scope == "all" || failed.asked == scope);
+    }
+
+    fn verification(&self) -> Option<LastVerification> {
+        let at = self.verified.max(self.failed.as_ref().map(|failed| failed.at))?;
+        let sum = |of: fn(&ScopeNote) -> u64| self.scopes.values().map(of).sum();
+        let damaged = sum(|note| note.damaged);
+        let damage = self.scopes.values().flat_map(|note| note.damage.iter().cloned());
+        Some(LastVerification {
+            at,
+            verdict: match (damaged, &self.failed) {
+                (0, None) => Verdict::Sound,
+                (0, Some(_)) => Verdict::Failed,
+                (_, _) => Verdict::Damaged,
+            },
+            scopes: self.scopes.len() as u64,
+            checked: sum(|note| note.checked),
+            damaged,
+            damage: damage.take(MAX_NAMED).collect(),
+        })
+    }
 }
 
 /// Where they are noted.
 #[derive(Debug)]
-pub struct Maintained(Kept<Last>);
+pub struct Maintained(Kept<Notes>);
 
 impl Default for Maintained {
     fn default() -> Self {
@@ -89,57 +162,46 @@ impl Maintained {
         Self(Kept::load(disk, root, NAME))
     }
 
-    /// Takes note of what the tool named `dotted` answered (`None`: it failed) when it was asked
-    /// for `scope`. Tools that are neither verification nor compaction are none of its business.
-    pub fn note(&self, dotted: &str, scope: Option<&str>, result: Option<&Value>, now: Timestamp) {
-        let asked = scope.unwrap_or_default();
-        let mut last = self.0.lock();
+    /// Takes note of what the tool named `dotted` answered (`None`: it failed) to somebody of
+    /// `tenant`. Tools that are neither verification nor compaction are none of its business.
+    pub fn note(
+        &self,
+        dotted: &str,
+        asked: &Asked,
+        tenant: Option<&TenantId>,
+        result: Option<&Value>,
+        now: Timestamp,
+    ) {
+        let scope = asked.scope.as_deref().unwrap_or_default();
+        let mut notes = self.0.lock();
         match (dotted, result) {
             ("journal.verify", None) => {
-                last.verification = Some(LastVerification {
-                    at: now,
-                    verdict: Verdict::Failed,
-                    scopes: 0,
-                    checked: 0,
-                    damaged: 0,
-                    damage: Vec::new(),
-                });
+                notes.failed = Some(FailedNote { at: now, asked: scope.to_owned() });
             }
-            ("journal.verify", Some(result)) => {
-                last.verification = Some(verification(asked, result, now));
-            }
+            ("journal.verify", Some(result)) => notes.verified(asked, tenant, result, now),
             ("maintenance.compact" | "maintenance.compact.now", Some(result)) => {
-                last.compaction = Some(compaction(asked, result, now));
+                notes.compaction = Some(compaction(scope, result, now));
             }
             ("maintenance.compactSnapshot", Some(result)) => {
                 let result = result.get("compacted").unwrap_or(&Value::Null);
-                last.compaction = Some(compaction(asked, result, now));
+                notes.compaction = Some(compaction(scope, result, now));
             }
             _ => return,
         }
-        drop(last);
+        drop(notes);
         self.0.touch();
     }
 
     /// Both, as they are now.
     pub fn last(&self) -> Last {
-        self.0.get()
+        let notes = self.0.lock();
+        Last { verification: notes.verification(), compaction: notes.compaction.clone() }
     }
 
     /// Writes them down if they changed since the last call.
     pub fn save(&self, disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
         self.0.save(disk, root)
     }
-}
-
-fn verification(asked: &str, result: &Value, at: Timestamp) -> LastVerification {
-    let scopes = documents(result, asked, "checkedCount");
-    let damaged = scopes.iter().map(|(_, document)| unsound(document)).sum();
-    let checked = scopes.iter().map(|(_, document)| count(document, "checkedCount")).sum();
-    let verdict = if damaged == 0 { Verdict::Sound } else { Verdict::Damaged };
-    let lines = scopes.iter().flat_map(|(scope, document)| damage::of(scope, document));
-    let damage = lines.take(MAX_NAMED).map(|damaged| damaged.line()).collect();
-    LastVerification { at, verdict, scopes: scopes.len() as u64, checked, damaged, damage }
 }
 
 fn compaction(asked: &str, result: &Value, at: Timestamp) -> LastCompaction {
@@ -167,17 +229,31 @@ mod tests {
         let verified = json!({
             "global": {"checkedCount": 30, "unsoundCount": 12, "corruptedItems": corrupted},
             "overall": {"valid": false}});
-        maintained.note("journal.verify", Some("all"), Some(&verified), at);
+        let asked = |scope: &str| Asked { scope: Some(scope.to_owned()), ..Asked::default() };
+        let note = |tool: &str, scope: &str, result: Option<&Value>| {
+            maintained.note(tool, &asked(scope), None, result, at);
+        };
+        note("journal.verify", "all", Some(&verified));
         let compacted = json!({"bytesBefore": 9, "bytesAfter": 4});
-        maintained.note("maintenance.compact", Some("global"), Some(&compacted), at);
-        maintained.note("memory.query", None, Some(&json!({"checkedCount": 1})), at);
+        note("maintenance.compact", "global", Some(&compacted));
+        note("memory.query", "global", Some(&json!({"checkedCount": 1})));
+        // Another scope is sound: that makes this one no better.
+        note("journal.verify", "local", Some(&json!({"checkedCount": 5, "unsoundCount": 0})));
         maintained.save(&OsDisk, folder.path()).unwrap();
         let last = Maintained::load(&OsDisk, folder.path()).last();
         let verification = last.verification.unwrap();
         assert_eq!((verification.verdict, verification.damaged), (Verdict::Damaged, 12));
         assert_eq!(verification.damage.len(), MAX_NAMED);
         assert_eq!(verification.damage[9], "global: m9 in f: lost");
+        assert_eq!((verification.scopes, verification.checked), (2, 35));
         let compaction = last.compaction.unwrap();
         assert_eq!((compaction.scopes, compaction.bytes_after), (1, 4));
+        note("journal.verify", "global", Some(&json!({"checkedCount": 30, "unsoundCount": 0})));
+        assert_eq!(maintained.last().verification.unwrap().verdict, Verdict::Sound);
+        note("journal.verify", "local", None);
+        note("journal.verify", "global", Some(&json!({"checkedCount": 30, "unsoundCount": 0})));
+        assert_eq!(maintained.last().verification.unwrap().verdict, Verdict::Failed);
+        note("journal.verify", "all", Some(&json!({})));
+        assert_eq!(maintained.last().verification.unwrap().verdict, Verdict::Sound);
     }
 }

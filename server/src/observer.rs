@@ -171,8 +171,9 @@ impl Observe for Recorder {
         self.audit.record(&entry);
         // What was refused before it began is no verification.
         if record.result.is_some() || failed {
-            let scope = record.asked.scope.as_deref();
-            self.maintained.note(operation, scope, record.result, Timestamp::now());
+            let tenant = record.principal.tenant.as_ref();
+            let now = Timestamp::now();
+            self.maintained.note(operation, record.asked, tenant, record.result, now);
         }
         if operation == VERIFY
             && let Some(result) = record.result

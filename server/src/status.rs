@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub caches: Vec<CacheState>,
     /// The data volume.
     pub disk: Option<Space>,
+    /// Bytes of all files of the store; `None` before they were first counted.
+    pub used: Option<u64>,
     /// This process.
     pub process: ProcessStats,
     /// Addresses and tokens locked out.
@@ -181,6 +183,7 @@ pub(crate) mod fixtures {
             }],
             caches: vec![CacheState { name: "payload", hits: 3, misses: 1, bytes: 64 }],
             disk: Some(Space { total: 1000, available: 400 }),
+            used: Some(5600),
             process: ProcessStats {
                 cpu_seconds: Some(1.5),
                 resident_bytes: Some(1 << 20),

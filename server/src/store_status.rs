@@ -1,10 +1,9 @@
 //! The status page: what an operator of many stores asks each of them. Made from the last snapshot
-//! and from what is noted as it happens; only the bytes of the data folder are counted when asked.
+//! and from what is noted as it happens, so that asking often costs nothing.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use llm_memory_disk::{Disk, DiskError};
+use llm_memory_disk::Disk;
 use llm_memory_engine::api::ScopeStatus;
 use llm_memory_engine::ids::TenantId;
 use serde_json::{Value, json};
@@ -25,22 +24,20 @@ pub struct StatusPage {
     jobs: Arc<JobQueue>,
     video: Video,
     disk: Arc<dyn Disk>,
-    root: PathBuf,
     /// Looked at once: devices and programs do not come and go under a running server.
     encoder: OnceLock<EncoderChoice>,
 }
 
 impl StatusPage {
-    /// The page of the store in `root`.
+    /// The page of the store that `board` is about.
     pub const fn new(
         board: Arc<Board>,
         maintained: Arc<Maintained>,
         jobs: Arc<JobQueue>,
         video: Video,
         disk: Arc<dyn Disk>,
-        root: PathBuf,
     ) -> Self {
-        Self { board, maintained, jobs, video, disk, root, encoder: OnceLock::new() }
+        Self { board, maintained, jobs, video, disk, encoder: OnceLock::new() }
     }
 
     /// The document for `principal`; blocks. Scopes of other tenants and projects are left out.
@@ -52,7 +49,7 @@ impl StatusPage {
         let whole = principal.tenant.is_none() && principal.projects.is_none();
         // What maintenance found is told of the whole store, to whoever may see all of it.
         let last = if whole { self.maintained.last() } else { Last::default() };
-        let used = whole.then(|| folder_bytes(&*self.disk, &self.root).ok()).flatten();
+        let used = snapshot.used.filter(|_| whole);
         let watermarks: serde_json::Map<String, Value> = scopes
             .iter()
             .map(|scope| {
@@ -108,25 +105,10 @@ fn is_seen(principal: &Principal, name: &str) -> bool {
     own && allowed && scope.parse().is_ok_and(|scope| principal.read.contains(scope))
 }
 
-/// Bytes of all files in a folder and below; files that come and go meanwhile are no failure.
-fn folder_bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, DiskError> {
-    let entries = match disk.list(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.is_not_found() => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    entries.into_iter().try_fold(0_u64, |bytes, entry| {
-        let more =
-            if entry.is_dir { folder_bytes(disk, &folder.join(&entry.name))? } else { entry.len };
-        Ok(bytes.saturating_add(more))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use llm_memory_disk::OsDisk;
     use llm_memory_engine::ids::ProjectId;
 
     use super::*;
@@ -141,15 +123,5 @@ mod tests {
         assert!(!is_seen(&owner, "acme:global") && is_seen(&acme, "acme:local/web"));
         assert!(!is_seen(&acme, "global"));
         assert!(is_seen(&web, "local/web") && !is_seen(&web, "local/app"));
-    }
-
-    #[test]
-    fn the_bytes_of_a_folder_are_those_of_its_files_and_folders() {
-        let folder = tempfile::tempdir().unwrap();
-        OsDisk.create_dir_all(&folder.path().join("a/b")).unwrap();
-        OsDisk.durable_write(&folder.path().join("a/b/c"), b"12345").unwrap();
-        OsDisk.durable_write(&folder.path().join("d"), b"123").unwrap();
-        assert_eq!(folder_bytes(&OsDisk, folder.path()).unwrap(), 8);
-        assert_eq!(folder_bytes(&OsDisk, &folder.path().join("none")).unwrap(), 0);
     }
 }

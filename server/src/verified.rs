@@ -36,7 +36,7 @@ impl Verified {
         let mut times = self.0.lock();
         for label in sound_scopes(result, asked) {
             // Without a project nobody knows which one it was; the scope stays as old as it was.
-            let Some(key) = key(label, asked, tenant) else { continue };
+            let Some(key) = scope_key(label, asked, tenant) else { continue };
             times.insert(key.to_string(), now);
             self.0.touch();
         }
@@ -68,7 +68,7 @@ fn sound_scopes<'a>(result: &'a Value, asked: &'a Asked) -> Vec<&'a str> {
 }
 
 /// The scope behind a label: `local/web`, or `local` for that of the project worked in.
-fn key(label: &str, asked: &Asked, tenant: Option<&TenantId>) -> Option<ScopeKey> {
+pub(crate) fn scope_key(label: &str, asked: &Asked, tenant: Option<&TenantId>) -> Option<ScopeKey> {
     let (scope, project) = match label.split_once('/') {
         Some((scope, project)) => (scope, Some(project)),
         None => (label, asked.project.as_deref()),

@@ -60,9 +60,23 @@ impl Authority {
         }
     }
 
-    /// Whether `principal` may see a job that works in `project` on this authority: of the same
-    /// tenant, and in no project that is not theirs.
-    pub fn is_seen_by(&self, principal: &Principal, project: Option<&ProjectId>) -> bool {
+    /// Whether `principal` may see a job that works on `scopes` of `project` on this authority: of
+    /// the same tenant, in no project and no scope that is not theirs to read, since results name
+    /// what lies there. Who sees only their own memories sees only their own jobs.
+    pub fn is_seen_by(
+        &self,
+        principal: &Principal,
+        project: Option<&ProjectId>,
+        scopes: &[Scope],
+    ) -> bool {
+        let own = self.subject == principal.subject;
+        // What the job itself may not read, it names to nobody.
+        let read = scopes.iter().filter(|scope| self.read.contains(scope));
+        if !read.copied().all(|scope| principal.read.contains(scope))
+            || (principal.own_only && !own)
+        {
+            return false;
+        }
         let Some(allowed) = &principal.projects else { return self.tenant == principal.tenant };
         let within = match (project, &self.projects) {
             (Some(project), _) => allowed.contains(project),
@@ -70,6 +84,13 @@ impl Authority {
             (None, None) => false,
         };
         self.tenant == principal.tenant && within
+    }
+
+    /// Whether `principal`, who sees a job that works on `scopes`, may take it back: their own, or
+    /// one that changes nothing but what they may write.
+    pub fn is_cancelled_by(&self, principal: &Principal, scopes: &[Scope]) -> bool {
+        self.subject == principal.subject
+            || scopes.iter().all(|scope| principal.write.contains(*scope))
     }
 
     /// Whether a key of theirs is a key of `principal`.
@@ -108,11 +129,34 @@ mod tests {
         let acme = Principal { tenant: Some(TenantId::new("acme").unwrap()), ..owner.clone() };
         let web = Principal { projects: Some(BTreeSet::from([project("web")])), ..owner.clone() };
         let of = |principal: &Principal| Authority::of(principal);
-        assert!(of(&owner).is_seen_by(&owner, None));
-        assert!(!of(&acme).is_seen_by(&owner, None) && !of(&owner).is_seen_by(&acme, None));
-        assert!(of(&web).is_seen_by(&owner, None) && of(&web).is_seen_by(&web, None));
-        assert!(!of(&owner).is_seen_by(&web, None), "it works in every project");
-        assert!(of(&owner).is_seen_by(&web, Some(&project("web"))));
-        assert!(!of(&owner).is_seen_by(&web, Some(&project("app"))));
+        let seen = |by: &Principal, who: &Principal, project: Option<&ProjectId>| {
+            of(by).is_seen_by(who, project, &SCOPES)
+        };
+        assert!(seen(&owner, &owner, None));
+        assert!(!seen(&acme, &owner, None) && !seen(&owner, &acme, None));
+        assert!(seen(&web, &owner, None) && seen(&web, &web, None));
+        assert!(!seen(&owner, &web, None), "it works in every project");
+        assert!(seen(&owner, &web, Some(&project("web"))));
+        assert!(!seen(&owner, &web, Some(&project("app"))));
+    }
+
+    #[test]
+    fn jobs_in_scopes_that_may_not_be_read_are_not_seen_nor_others_taken_back() {
+        let owner = Principal::local_owner();
+        let local = Principal {
+            subject: "ci".to_owned(),
+            read: ScopeSet::of([Scope::Local]),
+            write: ScopeSet::NONE,
+            ..owner.clone()
+        };
+        let of = Authority::of(&owner);
+        assert!(!of.is_seen_by(&local, None, &SCOPES));
+        assert!(of.is_seen_by(&local, None, &[Scope::Local]));
+        assert!(!of.is_cancelled_by(&local, &[Scope::Local]));
+        let theirs = Authority::of(&local);
+        assert!(theirs.is_seen_by(&local, None, &SCOPES), "it reads no more than they do");
+        assert!(theirs.is_cancelled_by(&local, &SCOPES));
+        let own_only = Principal { subject: "me".to_owned(), own_only: true, ..owner };
+        assert!(!of.is_seen_by(&own_only, None, &[Scope::Local]));
     }
 }

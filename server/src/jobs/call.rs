@@ -2,6 +2,7 @@
 //! of whoever submitted the job, on record like every other call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use llm_memory_engine::progress::Progress;
@@ -30,9 +31,17 @@ pub(super) struct Calls<'a> {
     pub(super) watcher: &'a dyn Progress,
     pub(super) principal: &'a Principal,
     pub(super) job: &'a Job,
+    /// Whether a call gave up its turn because the server stops.
+    pub(super) interrupted: AtomicBool,
 }
 
 impl Calls<'_> {
+    /// Whether the job is to go on after the next start: a call waited for its turn when the
+    /// server was told to stop.
+    pub(super) fn are_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     /// Calls the tool `name`; `step` is what the job is doing, for its progress.
     pub(super) fn call(
         &self,
@@ -57,8 +66,11 @@ impl Calls<'_> {
         let mut busy = 0;
         loop {
             match self.once(tool, arguments.clone(), &reporter) {
-                Err(error) if error.code() == "busy" && busy < MAX_BUSY => {
+                // Nothing was done. Where some scopes were busy and the others are done, doing
+                // these again would help nobody: the step says which were not.
+                Err(error @ ToolError::Engine(EngineError::Busy { .. })) if busy < MAX_BUSY => {
                     if self.queue.is_stopping() {
+                        self.interrupted.store(true, Ordering::Relaxed);
                         return Err(error);
                     }
                     busy += 1;

@@ -26,6 +26,12 @@ pub enum JobError {
         /// Why.
         reason: String,
     },
+    /// The caller may see the job, and not do this with it.
+    #[error("not allowed: {reason}")]
+    Forbidden {
+        /// Why.
+        reason: String,
+    },
     /// The queue is full.
     #[error("busy: {pending} jobs are waiting, try again in {} s", retry_after_ms.div_ceil(1000))]
     Busy {
@@ -55,6 +61,7 @@ impl JobError {
             Self::Invalid { .. } => "invalid_argument",
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
+            Self::Forbidden { .. } => "forbidden",
             Self::Busy { .. } => "busy",
             Self::SafeMode { .. } => "read_only",
             Self::Closed => "shutting_down",
@@ -71,6 +78,7 @@ impl JobError {
                 "list the jobs there are; one that ended long ago is no longer kept"
             }
             Self::Conflict { .. } => "look at the job that is there, or use another key",
+            Self::Forbidden { .. } => "ask whoever submitted it, or an administrator",
             Self::Busy { .. } => "wait and submit it again, or cancel a job that is pending",
             Self::SafeMode { .. } => "restart the server without safe mode, or submit verify",
             Self::Closed => "submit it again when the server is back",

@@ -336,7 +336,25 @@ impl Job {
     /// The same without what a list of jobs has no room for.
     #[must_use]
     pub fn without_result(&self) -> Self {
-        Self { result: None, ..self.clone() }
+        // Field by field: the result may be the larger part of a job, and is not to be copied.
+        Self {
+            id: self.id.clone(),
+            kind: self.kind,
+            arguments: self.arguments.clone(),
+            project: self.project.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+            requester: self.requester.clone(),
+            state: self.state,
+            revision: self.revision,
+            created_at: self.created_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            attempts: self.attempts,
+            progress: self.progress.clone(),
+            summary: self.summary.clone(),
+            result: None,
+            error: self.error.clone(),
+        }
     }
 }
 

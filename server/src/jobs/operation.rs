@@ -27,7 +27,7 @@ pub(super) fn perform(calls: &Calls<'_>, compact_over: u64) -> Result<Outcome, I
     };
     match outcome {
         // It waited for its turn, and waits for the next start instead.
-        Err(error) if error.code() == "busy" && calls.queue.is_stopping() => Err(Interrupted),
+        Err(_) if calls.are_interrupted() => Err(Interrupted),
         Err(error) => Ok(error.into()),
         Ok(outcome) => Ok(outcome),
     }

@@ -201,6 +201,19 @@ impl JobQueue {
         if self.safe_mode {
             return Err(JobError::SafeMode { kind: job.kind.as_str() });
         }
+        let scopes = job.arguments.scope.scopes();
+        let allowed = self
+            .records
+            .lock()
+            .get(&job.id)
+            .is_some_and(|record| record.authority.is_cancelled_by(principal, scopes));
+        if !allowed {
+            let reason = format!(
+                "the job {id} of {} works on scopes that this token may not write",
+                job.requester
+            );
+            return Err(JobError::Forbidden { reason });
+        }
         let cancelled = self.change(&job.id, |job| {
             job.state = JobState::Cancelled;
             job.finished_at = Some(Timestamp::now());
@@ -393,7 +406,8 @@ impl JobQueue {
 }
 
 fn is_seen(record: &Record, principal: &Principal) -> bool {
-    record.authority.is_seen_by(principal, record.job.project.as_ref())
+    let job = &record.job;
+    record.authority.is_seen_by(principal, job.project.as_ref(), job.arguments.scope.scopes())
 }
 
 fn seen<'a>(

@@ -1,6 +1,6 @@
 //! What comes of a job.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::job::{JobFailure, JobState};
 use crate::exit::Exit;
@@ -8,6 +8,9 @@ use crate::tools::ToolError;
 
 /// Longest list kept in a result; a job that pruned a million memories need not name them all.
 const MAX_LIST: usize = 1000;
+
+/// Longest result kept, as JSON.
+const MAX_BYTES: usize = 256 << 10;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,14 @@ impl Outcome {
     /// person to look at, but the job did its work.
     pub(super) fn answered(worst: Exit, summary: String, mut result: Value) -> Self {
         shorten(&mut result);
+        let bytes = result.to_string().len();
+        if bytes > MAX_BYTES {
+            // Every job that is kept is in memory too.
+            result = json!({ "omitted": format!(
+                "the result takes {bytes} bytes, of which {MAX_BYTES} are kept at most: ask for \
+                 one scope, or read the report of a routine in the folder reports"
+            )});
+        }
         let state = if worst == Exit::Done { JobState::Succeeded } else { JobState::Finding };
         Self { state, summary: Some(summary), result: Some(result), error: None }
     }
@@ -58,9 +69,17 @@ fn shorten(value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn a_result_that_is_too_long_says_where_it_is_whole() {
+        let scopes: serde_json::Map<String, Value> = (0..5000)
+            .map(|n| (format!("local/p{n}"), json!({"checkedCount": 1, "x": "y".repeat(50)})))
+            .collect();
+        let outcome = Outcome::answered(Exit::Done, "done".to_owned(), Value::Object(scopes));
+        let kept = outcome.result.unwrap().to_string();
+        assert!(kept.len() < 1000 && kept.contains("reports"), "{kept}");
+    }
 
     #[test]
     fn long_lists_are_cut_wherever_they_stand() {

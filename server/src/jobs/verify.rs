@@ -88,8 +88,15 @@ impl Verification {
             if document.get("ok").and_then(Value::as_bool) != Some(false) {
                 continue;
             }
-            if let Some(known) = scopes.iter_mut().find(|known| known.scope == scope) {
-                known.views_agree = false;
+            match scopes.iter_mut().find(|known| known.scope == scope) {
+                Some(known) => known.views_agree = false,
+                // Labels change when a scope is made between the two questions.
+                None => scopes.push(ScopeVerdict {
+                    scope: scope.clone(),
+                    integrity: 1.0,
+                    unsound: 0,
+                    views_agree: false,
+                }),
             }
             let issues = document.get("issues").and_then(Value::as_array);
             damaged

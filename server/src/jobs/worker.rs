@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use llm_memory_engine::Engine;
 use llm_memory_engine::progress::Progress;
@@ -70,6 +71,7 @@ impl Runner {
             watcher: &*self.watcher,
             principal: &principal,
             job,
+            interrupted: AtomicBool::new(false),
         };
         ending.outcome = Some(operation::perform(&calls, (self.compact_over)()));
     }

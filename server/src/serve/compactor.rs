@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::maintained::Maintained;
+use crate::mcp::observe::Asked;
 use crate::status::Board;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -55,7 +56,9 @@ pub(super) async fn run(
         match work.await {
             Ok(Ok(results)) => {
                 let result = serde_json::to_value(results).unwrap_or_default();
-                maintained.note("maintenance.compact", None, Some(&result), Timestamp::now());
+                let asked = Asked::default();
+                let now = Timestamp::now();
+                maintained.note("maintenance.compact", &asked, None, Some(&result), now);
                 tracing::info!(scope = scope.scope, "compacted in the background");
             }
             Ok(Err(error)) => {

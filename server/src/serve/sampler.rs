@@ -1,14 +1,15 @@
 //! Looks at the store every two seconds and hangs what it sees on the board; writes a line of
 //! history every minute.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use llm_memory_disk::Disk;
+use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::Engine;
 use llm_memory_engine::ids::Timestamp;
 use llm_memory_engine::store::CacheReport;
+use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ use crate::verified::Verified;
 const EVERY: Duration = Duration::from_secs(2);
 /// Looks between two lines of history.
 const LOOKS_PER_LINE: u32 = 30;
+/// Looks between two counts of the folder's bytes, which has to be walked for them.
+const LOOKS_PER_COUNT: u32 = 15;
 /// What a line of history covers.
 const LINE_COVERS: Duration = Duration::from_secs(60);
 
@@ -55,13 +58,15 @@ pub(super) struct Sampler {
     pub(super) maintained: Arc<Maintained>,
     /// Jobs.
     pub(super) jobs: Arc<JobQueue>,
+    /// Bytes of the folder when they were last counted.
+    pub(super) used: Mutex<Option<u64>>,
     /// The history; none in safe mode, which writes nothing.
     pub(super) history: Option<History>,
 }
 
 impl Sampler {
-    /// One look.
-    pub(super) fn look(&self) {
+    /// One look; every so often the bytes of the folder are counted too.
+    pub(super) fn look(&self, count: bool) {
         let mut problems = Vec::new();
         let mut note = |what: &str, error: &dyn std::fmt::Display| {
             problems.push(format!("{what}: {error}"));
@@ -81,6 +86,12 @@ impl Sampler {
                 None
             }
         };
+        if count {
+            match folder_bytes(&*self.disk, &self.root) {
+                Ok(bytes) => *self.used.lock() = Some(bytes),
+                Err(error) => note("the files of the store cannot be counted", &error),
+            }
+        }
         if self.history.is_some()
             && let Err(error) = self.verified.save(&*self.disk, &self.root)
         {
@@ -96,6 +107,7 @@ impl Sampler {
             scopes,
             caches,
             disk,
+            used: *self.used.lock(),
             process: process::sample(&*self.disk),
             locked_out: self.auth.locked_out(),
             audit_dropped: self.audit.dropped(),
@@ -126,11 +138,12 @@ impl Sampler {
                 () = cancel.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            let count = looks.is_multiple_of(LOOKS_PER_COUNT);
             looks = looks.wrapping_add(1);
             let line_due = looks.is_multiple_of(LOOKS_PER_LINE);
             let sampler = Arc::clone(&self);
             let look = tokio::task::spawn_blocking(move || {
-                sampler.look();
+                sampler.look(count);
                 if line_due {
                     sampler.write_line();
                 }
@@ -142,6 +155,20 @@ impl Sampler {
     }
 }
 
+/// Bytes of all files in a folder and below; files that come and go meanwhile are no failure.
+fn folder_bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, DiskError> {
+    let entries = match disk.list(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.is_not_found() => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    entries.into_iter().try_fold(0_u64, |bytes, entry| {
+        let more =
+            if entry.is_dir { folder_bytes(disk, &folder.join(&entry.name))? } else { entry.len };
+        Ok(bytes.saturating_add(more))
+    })
+}
+
 fn cache_states(report: CacheReport) -> Vec<CacheState> {
     let of = |name, usage: llm_memory_engine::store::CacheUse| CacheState {
         name,
@@ -150,4 +177,21 @@ fn cache_states(report: CacheReport) -> Vec<CacheState> {
         bytes: usage.bytes,
     };
     vec![of("payload", report.payload), of("query", report.query), of("frame", report.frame)]
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_disk::OsDisk;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_folder_are_those_of_its_files_and_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        OsDisk.create_dir_all(&folder.path().join("a/b")).unwrap();
+        OsDisk.durable_write(&folder.path().join("a/b/c"), b"12345").unwrap();
+        OsDisk.durable_write(&folder.path().join("d"), b"123").unwrap();
+        assert_eq!(folder_bytes(&OsDisk, folder.path()).unwrap(), 8);
+        assert_eq!(folder_bytes(&OsDisk, &folder.path().join("none")).unwrap(), 0);
+    }
 }

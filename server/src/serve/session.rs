@@ -242,6 +242,7 @@ impl Session<'_> {
             telemetry: Arc::clone(&instruments.telemetry),
             verified: Arc::clone(&instruments.verified),
             maintained: Arc::clone(&instruments.maintained),
+            used: parking_lot::Mutex::new(None),
             jobs: Arc::clone(queue),
             history,
         }))

@@ -133,11 +133,14 @@ fn carry_out(
     // Wrong arguments are wrong usage whoever would be asked.
     order.submission(None)?;
     let target = Target::new(common, arguments)?;
-    let job = if target.server()?.is_some() {
-        let until = Instant::now().checked_add(Duration::from_millis(millis));
-        follow::follow(&target, order, until)?
-    } else {
-        here::run(&target, order)?
+    let job = match target.server() {
+        Ok(None) => here::run(&target, order)?,
+        // Somebody holds the folder who is not heard of yet: a server that starts.
+        Ok(Some(_)) | Err(CliError::Locked { .. }) => {
+            let until = Instant::now().checked_add(Duration::from_millis(millis));
+            follow::follow(&target, order, until)?
+        }
+        Err(error) => return Err(error),
     };
     conclude(printer, &job)
 }

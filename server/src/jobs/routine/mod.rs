@@ -37,6 +37,9 @@ pub(super) fn perform(calls: &Calls<'_>, compact_over: u64) -> Result<Outcome, I
             return Err(Interrupted);
         }
         steps.extend(work.run(calls, compact_over));
+        if calls.are_interrupted() {
+            return Err(Interrupted);
+        }
     }
     let report = Report::of(routine, begun, Timestamp::now(), steps);
     Ok(report.outcome(calls.engine))

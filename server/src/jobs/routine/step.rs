@@ -49,6 +49,8 @@ pub(super) struct Done {
     pub(super) bytes_freed: u64,
     pub(super) summary: String,
     pub(super) result: Value,
+    /// Why it was not done everywhere.
+    pub(super) error: Option<String>,
 }
 
 impl Done {
@@ -69,6 +71,14 @@ impl Done {
         self
     }
 
+    /// Says where it was not done, and why; the rest stands.
+    pub(super) fn but(mut self, failures: &[(&str, ToolError)]) -> Self {
+        let told: Vec<String> =
+            failures.iter().map(|(scope, error)| format!("{scope}: {error}")).collect();
+        self.error = (!told.is_empty()).then(|| told.join("; "));
+        self
+    }
+
     /// Says it in a sentence.
     pub(super) fn told(mut self, summary: impl Into<String>) -> Self {
         self.summary = summary.into();
@@ -85,12 +95,16 @@ impl Step {
         match outcome {
             Ok(done) => Self {
                 name,
-                verdict: if done.finding { Verdict::Finding } else { Verdict::Ok },
+                verdict: match (&done.error, done.finding) {
+                    (Some(_), _) => Verdict::Failed,
+                    (None, true) => Verdict::Finding,
+                    (None, false) => Verdict::Ok,
+                },
                 counts: done.counts,
                 bytes_freed: done.bytes_freed,
                 duration_ms,
                 summary: done.summary,
-                error: None,
+                error: done.error,
                 result: done.result,
             },
             Err(error) => Self {

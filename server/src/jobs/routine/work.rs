@@ -85,13 +85,19 @@ fn compact_grown(calls: &Calls<'_>, over: u64) -> Result<Done, ToolError> {
         .map(|(scope, _)| scope)
         .collect();
     let mut results = Map::new();
+    let mut failures = Vec::new();
     for name in &grown {
         let step = format!("compact {name}");
-        let result = calls.call(&step, "maintenance.compact", arguments(name))?;
-        let compacted = documents(&result, name, "bytesBefore");
-        results.extend(compacted.into_iter().map(|(_, done)| (name.clone(), done.clone())));
+        match calls.call(&step, "maintenance.compact", arguments(name)) {
+            Ok(result) => {
+                let compacted = documents(&result, name, "bytesBefore");
+                results.extend(compacted.into_iter().map(|(_, done)| (name.clone(), done.clone())));
+            }
+            Err(error) => failures.push((name.as_str(), error)),
+        }
     }
     Ok(compacted(Value::Object(results), "all")
+        .but(&failures)
         .count("scopes", looked_at)
         .count("grown", grown.len() as u64))
 }
@@ -135,14 +141,21 @@ fn verify_and_mend(calls: &Calls<'_>) -> Vec<Step> {
     }
     steps.push(Step::of("rebuild", || {
         let mut results = Map::new();
+        let mut failures = Vec::new();
         for name in &due {
-            let result =
-                calls.call(&format!("rebuild {name}"), "maintenance.rebuild", arguments(name))?;
-            results.insert(name.clone(), result);
+            let step = format!("rebuild {name}");
+            match calls.call(&step, "maintenance.rebuild", arguments(name)) {
+                Ok(result) => drop(results.insert(name.clone(), result)),
+                Err(error) => failures.push((name.as_str(), error)),
+            }
         }
-        let told = format!("views of {} derived again", due.join(", "));
-        let number = due.len() as u64;
-        Ok(Done::with(Exit::Done, Value::Object(results)).count("rebuilt", number).told(told))
+        let rebuilt: Vec<&str> = results.keys().map(String::as_str).collect();
+        let told = format!("views of {} derived again", rebuilt.join(", "));
+        let number = results.len() as u64;
+        Ok(Done::with(Exit::Done, Value::Object(results))
+            .but(&failures)
+            .count("rebuilt", number)
+            .told(told))
     }));
     steps.extend(due.iter().map(|name| {
         Step::of("verify again", || Ok(verified(verify(calls, name, &arguments(name))?)))
