@@ -1,5 +1,5 @@
 //! Brings one object to what it should be, by server-side apply, and only when it is not that
-//! already: at steady state nothing is written, and nothing read either.
+//! already: at steady state nothing is written, and of watched objects nothing is read either.
 //!
 //! Another program's changes to fields that the operator sets are undone; fields that it does not
 //! set are nobody's business. An object of the same name that belongs to somebody else is never
@@ -64,9 +64,18 @@ pub struct Desired {
     pub namespace: String,
     body: Value,
     hash: String,
+    /// What its maker knows of the live object, of a kind that is not watched.
+    known: Option<Seen>,
 }
 
 impl Desired {
+    /// Spares a read: its maker has just seen the live object.
+    #[must_use]
+    pub fn known(mut self, seen: Seen) -> Self {
+        self.known = Some(seen);
+        self
+    }
+
     /// The wanted form of `object`.
     pub fn of<K>(object: &K) -> Result<Self, ApplyError>
     where
@@ -102,6 +111,7 @@ impl Desired {
             resource,
             body,
             hash,
+            known: None,
         })
     }
 }
@@ -153,7 +163,9 @@ impl Applier {
     /// Makes `desired` true. `owner` is the uid of the store it belongs to.
     pub async fn apply(&self, desired: &Desired, owner: &str) -> Result<Outcome, ApplyError> {
         let key = key(desired);
-        let seen = self.cluster.seen(&desired.resource.kind, &desired.namespace, &desired.name);
+        let seen = desired.known.clone().unwrap_or_else(|| {
+            self.cluster.seen(&desired.resource.kind, &desired.namespace, &desired.name)
+        });
         if let Seen::Version { uid, resource_version } = seen {
             let now = Verified { uid, resource_version, hash: desired.hash.clone() };
             if self.verified.lock().get(&key) == Some(&now) {

@@ -155,16 +155,23 @@ pub enum Seen {
     },
 }
 
+impl Seen {
+    /// What is known of an object that was read.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self::Version {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+        }
+    }
+}
+
 fn seen<K>(store: &Store<K>, namespace: &str, name: &str) -> Seen
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     match store.get(&ObjectRef::new(name).within(namespace)) {
         None => Seen::Absent,
-        Some(object) => Seen::Version {
-            uid: object.uid().unwrap_or_default(),
-            resource_version: object.resource_version().unwrap_or_default(),
-        },
+        Some(object) => Seen::of(&*object),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -46,6 +46,33 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Failures in a row of each store.
     pub failures: Arc<Failures>,
+    /// Sizes that the cluster refused.
+    pub refusals: Arc<Refusals>,
+}
+
+/// How long a refused size is not asked for again.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+
+/// Sizes that the cluster refused, by the uid of the store, so that each is asked for now and then
+/// and not at every look.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<String, (String, Instant, String)>>);
+
+impl Refusals {
+    /// Why `size` was refused lately.
+    pub fn remembered(&self, uid: &str, size: &str) -> Option<String> {
+        let refusals = self.0.lock();
+        let (refused, at, why) = refusals.get(uid)?;
+        (refused == size && at.elapsed() < REFUSED_FOR).then(|| why.clone())
+    }
+
+    /// Remembers that `size` was refused. Of a store one size is remembered, and of stores that
+    /// are gone nothing after a while.
+    pub fn remember(&self, uid: &str, size: &str, why: &str) {
+        let mut refusals = self.0.lock();
+        refusals.retain(|_, (_, at, _)| at.elapsed() < REFUSED_FOR);
+        refusals.insert(uid.to_owned(), (size.to_owned(), Instant::now(), why.to_owned()));
+    }
 }
 
 /// Failures in a row, and the time to wait after each.
@@ -72,6 +99,15 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_refused_size_is_remembered() {
+        let refusals = Refusals::default();
+        refusals.remember("u", "2Gi", "no");
+        assert_eq!(refusals.remembered("u", "2Gi").as_deref(), Some("no"));
+        assert_eq!(refusals.remembered("u", "3Gi"), None);
+        assert_eq!(refusals.remembered("v", "2Gi"), None);
+    }
 
     #[test]
     fn waits_grow_and_are_bounded_and_end_with_success() {

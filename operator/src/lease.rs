@@ -1,68 +1,79 @@
 //! Leadership by a Lease: of several operators one acts, and another takes over when it is gone.
 //!
 //! The holder renews its Lease every few seconds. One that cannot renew stops acting before the
-//! others may begin: it gives up when two thirds of the time have passed, they wait for all of it.
-//! Writes carry the version that was read, so of two that reach for it one gets it.
+//! others may begin: it gives up when two thirds of the time have passed since it last could, they
+//! wait for all of it. Nobody's clock is compared with another's: those who wait measure for how
+//! long they have seen the same Lease. Writes carry the version that was read, so of two that reach
+//! for it one gets it.
 
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Time after which a Lease that nobody renews is free.
 const DURATION: Duration = Duration::from_secs(15);
-/// How often the holder renews, and others look.
+/// Time after which a holder that cannot renew gives up.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// How often the holder renews, and others look; also how long a request may take.
 const PERIOD: Duration = Duration::from_secs(3);
 
 /// A Lease, and the name under which it is held.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Leadership {
     api: Api<Lease>,
     name: String,
     identity: String,
+    /// Somebody else's Lease, and since when it has been seen like this.
+    seen: Mutex<Option<(LeaseSpec, Instant)>>,
 }
 
 impl Leadership {
     /// The Lease `name` in `namespace`, for the process `identity`.
     pub fn new(client: Client, namespace: &str, name: String, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name, identity }
+        Self { api: Api::namespaced(client, namespace), name, identity, seen: Mutex::default() }
     }
 
-    /// Waits until this process leads. False when `stop` came first.
-    pub async fn acquire(&self, stop: &CancellationToken) -> bool {
+    /// Waits until this process leads, and answers since when; `None` when `stop` came first.
+    pub async fn acquire(&self, stop: &CancellationToken) -> Option<Instant> {
         loop {
-            match self.try_hold().await {
-                Ok(true) => return true,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the Lease could not be asked for"),
+            let attempt = Instant::now();
+            match in_time(attempt + PERIOD, self.try_hold()).await {
+                Some(Ok(true)) => return Some(attempt),
+                Some(Ok(false)) => {}
+                Some(Err(error)) => tracing::warn!(%error, "the Lease could not be asked for"),
+                None => tracing::warn!("the Lease could not be asked for in time"),
             }
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
-                () = stop.cancelled() => return false,
+                () = stop.cancelled() => return None,
             }
         }
     }
 
-    /// Renews until leadership is lost or `stop`. True when it was lost.
-    pub async fn keep(&self, stop: &CancellationToken) -> bool {
-        let mut renewed = Instant::now();
+    /// Renews until leadership, held since `renewed`, is lost, or `stop`. True when it was lost.
+    pub async fn keep(&self, mut renewed: Instant, stop: &CancellationToken) -> bool {
         loop {
+            let end = renewed + GIVE_UP;
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep_until(end.min(Instant::now() + PERIOD)) => {}
                 () = stop.cancelled() => return false,
             }
             let attempt = Instant::now();
-            match tokio::time::timeout(PERIOD, self.try_hold()).await {
-                Ok(Ok(true)) => renewed = attempt,
-                Ok(Ok(false)) => return true,
-                Ok(Err(error)) => tracing::warn!(%error, "the Lease could not be renewed"),
-                Err(_) => tracing::warn!("the Lease could not be renewed in time"),
+            match in_time(end.min(attempt + PERIOD), self.try_hold()).await {
+                Some(Ok(true)) => renewed = attempt,
+                Some(Ok(false)) => return true,
+                Some(Err(error)) => tracing::warn!(%error, "the Lease could not be renewed"),
+                None => tracing::warn!("the Lease could not be renewed in time"),
             }
-            if renewed.elapsed() > DURATION * 2 / 3 {
+            if renewed.elapsed() >= GIVE_UP {
                 return true;
             }
         }
@@ -94,7 +105,7 @@ impl Leadership {
             }
             Some(mut lease) => {
                 let spec = lease.spec.take().unwrap_or_default();
-                if !is_free(&spec, &self.identity, now) {
+                if !self.may_take(&spec) {
                     return Ok(false);
                 }
                 lease.spec = Some(hold(spec, &self.identity, now));
@@ -108,19 +119,34 @@ impl Leadership {
             Err(error) => Err(error),
         }
     }
-}
 
-/// Whether `identity` may take or renew.
-fn is_free(spec: &LeaseSpec, identity: &str, now: Timestamp) -> bool {
-    match spec.holder_identity.as_deref() {
-        None | Some("") => true,
-        Some(holder) if holder == identity => true,
-        Some(_) => {
-            let seconds = i64::from(spec.lease_duration_seconds.unwrap_or_default());
-            let renewed = spec.renew_time.as_ref().map(|time| time.0);
-            renewed.is_none_or(|at| now.duration_since(at) > SignedDuration::from_secs(seconds))
+    /// Whether the Lease is ours or free, or has been seen unrenewed for all of its time.
+    fn may_take(&self, spec: &LeaseSpec) -> bool {
+        if is_free(spec, &self.identity) {
+            return true;
+        }
+        let mut seen = self.seen.lock();
+        match &*seen {
+            Some((known, since)) if known == spec => {
+                let seconds = u64::try_from(spec.lease_duration_seconds.unwrap_or_default());
+                since.elapsed() > Duration::from_secs(seconds.unwrap_or_default())
+            }
+            _ => {
+                *seen = Some((spec.clone(), Instant::now()));
+                false
+            }
         }
     }
+}
+
+/// What comes of `work` until `end`.
+async fn in_time<T>(end: Instant, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(end, work).await.ok()
+}
+
+/// Whether nobody but `identity` holds it.
+fn is_free(spec: &LeaseSpec, identity: &str) -> bool {
+    spec.holder_identity.as_deref().is_none_or(|holder| holder.is_empty() || holder == identity)
 }
 
 /// The Lease as `identity` holds it.
@@ -141,18 +167,42 @@ fn hold(spec: LeaseSpec, identity: &str, now: Timestamp) -> LeaseSpec {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_lease_is_taken_when_free_or_late_and_kept_otherwise() {
+    fn leadership() -> Leadership {
+        let (service, _handle) = tower_test::mock::pair::<
+            http::Request<kube::client::Body>,
+            http::Response<kube::client::Body>,
+        >();
+        let client = Client::new(service, "system");
+        Leadership::new(client, "system", "lease".to_owned(), "b".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_taken_when_it_was_seen_unrenewed_for_all_of_its_time() {
+        // The holder's clock is of no interest: this one is a day behind.
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let later = |seconds| start.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        let later: Timestamp = "2026-01-01T00:00:03Z".parse().unwrap();
         let held = hold(LeaseSpec::default(), "a", start);
-        assert!(is_free(&LeaseSpec::default(), "b", start));
-        assert!(is_free(&held, "a", later(5)));
-        assert!(!is_free(&held, "b", later(15)));
-        assert!(is_free(&held, "b", later(16)));
-        let taken = hold(held.clone(), "b", later(16));
+        let waiting = leadership();
+        assert!(waiting.may_take(&LeaseSpec::default()));
+        assert!(waiting.may_take(&hold(LeaseSpec::default(), "b", start)));
+        assert!(!waiting.may_take(&held), "seen for the first time");
+        tokio::time::advance(DURATION).await;
+        assert!(!waiting.may_take(&held));
+        let renewed = hold(held.clone(), "a", later);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!waiting.may_take(&renewed), "it was renewed");
+        tokio::time::advance(DURATION + Duration::from_secs(1)).await;
+        assert!(waiting.may_take(&renewed));
+        let taken = hold(renewed.clone(), "b", later);
         assert_eq!(taken.lease_transitions, Some(2));
-        let renewed = hold(held.clone(), "a", later(3));
         assert_eq!((renewed.lease_transitions, renewed.acquire_time), (Some(1), held.acquire_time));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_nobody_answers_gives_up_before_others_begin() {
+        let holder = leadership();
+        let start = Instant::now();
+        assert!(holder.keep(start, &CancellationToken::new()).await);
+        assert!(start.elapsed() < DURATION, "{:?}", start.elapsed());
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::server_api::{Handshake, Job, ServerApi, ServerError, ServerStatus};
+use crate::server_api::{Handshake, Job, ServerApi, ServerError, ServerStatus, Volume};
 
 /// Stores asked at the same time.
 const AT_ONCE: usize = 64;
@@ -110,6 +110,11 @@ impl Probes {
         let answer = entry.answer.clone();
         entry.reported = Some((Instant::now(), answer.clone()));
         answer
+    }
+
+    /// What was answered last by a store that is asked.
+    pub fn last(&self, store: &ObjectRef<MemoryStore>) -> Option<Answer> {
+        self.entries.lock().get(store).map(|entry| entry.answer.clone())
     }
 
     /// Stops asking, and says what was answered last.
@@ -250,7 +255,7 @@ impl Probes {
             None => true,
             Some((at, reported)) => {
                 matters(reported, &entry.answer)
-                    || (at.elapsed() >= FIGURES && reported.status != entry.answer.status)
+                    || (at.elapsed() >= FIGURES && figures(reported) != figures(&entry.answer))
             }
         };
         if worth_it {
@@ -261,6 +266,13 @@ impl Probes {
     }
 }
 
+/// The figures that a status shows. What is free on the volume moves all the time, and is shown only
+/// when there is little of it.
+fn figures(answer: &Answer) -> Option<(Option<i64>, Option<i64>, Option<i64>)> {
+    let status = answer.status.as_ref()?;
+    Some((status.items, status.journal_bytes, status.used_bytes))
+}
+
 /// Whether two answers differ in more than figures.
 fn matters(before: &Answer, now: &Answer) -> bool {
     let essence = |answer: &Answer| {
@@ -269,6 +281,7 @@ fn matters(before: &Answer, now: &Answer) -> bool {
             answer.handshake.clone(),
             answer.job.clone(),
             status.and_then(|status| status.encoder.clone()),
+            status.and_then(|status| status.volume).is_some_and(Volume::is_nearly_full),
             status.and_then(|status| status.last_verification.clone()),
             status.and_then(|status| status.last_compaction.clone()),
         )

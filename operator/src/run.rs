@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Applier;
 use crate::args::Run;
 use crate::cluster::{Cluster, Watched, in_pages, no_managed_fields};
-use crate::context::{Context, Failures, Settings};
+use crate::context::{Context, Failures, Refusals, Settings};
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
 use crate::memory_store::{error_policy, reconcile};
@@ -77,9 +77,11 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
             identity,
         )
     });
+    let mut leads_since = None;
     if let Some(leadership) = &leadership {
         tracing::info!("waiting for the Lease");
-        if !leadership.acquire(&stop).await {
+        leads_since = leadership.acquire(&stop).await;
+        if leads_since.is_none() {
             return Ok(());
         }
     }
@@ -89,8 +91,8 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     let mut work =
         tokio::spawn(work(client, arguments, apis, Arc::clone(&metrics), working.clone()));
     let leading = async {
-        match &leadership {
-            Some(leadership) => leadership.keep(&stop).await,
+        match leadership.as_ref().zip(leads_since) {
+            Some((leadership, since)) => leadership.keep(since, &stop).await,
             None => {
                 stop.cancelled().await;
                 false
@@ -166,6 +168,7 @@ async fn work(
             ),
             metrics: Arc::clone(&metrics),
             failures: Arc::new(Failures::default()),
+            refusals: Arc::new(Refusals::default()),
         });
         controllers.spawn(control(watched, context, triggers, changed, stop.clone()));
     }
@@ -206,7 +209,8 @@ async fn control(
         .modify(no_managed_fields)
         .default_backoff()
         .reflect(writer)
-        .applied_objects();
+        // Deleted ones too: their figures and probes have to go.
+        .touched_objects();
     Controller::for_stream(stores, reader)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(AT_ONCE))
         .reconcile_on(triggers)

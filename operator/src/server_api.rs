@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ const PROTOCOL: &str = "2025-11-25";
 const SESSION: &str = "mcp-session-id";
 /// A server that takes longer is of no use to agents either.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// Share of a volume above which it is nearly full.
+pub const NEARLY_FULL_PERCENT: u64 = 85;
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -89,6 +92,14 @@ pub struct Volume {
     pub total_bytes: u64,
     /// What is left.
     pub available_bytes: u64,
+}
+
+impl Volume {
+    /// Whether more than 85 % are used.
+    pub const fn is_nearly_full(self) -> bool {
+        let used = self.total_bytes.saturating_sub(self.available_bytes);
+        self.total_bytes > 0 && used.saturating_mul(100) / self.total_bytes > NEARLY_FULL_PERCENT
+    }
 }
 
 /// The encoder in use.
@@ -184,6 +195,8 @@ impl ServerApi {
             .connect_timeout(TIMEOUT)
             // A proxy of the operator's environment is not the way into the cluster.
             .no_proxy()
+            // A token goes where it is meant to go and nowhere else.
+            .redirect(Policy::none())
             .pool_max_idle_per_host(0)
             .user_agent(concat!("llm-memory-operator/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = authority {

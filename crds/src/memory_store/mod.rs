@@ -87,8 +87,8 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("!has(self.tls) || !has(self.tls.certManagerIssuerRef) || !has(self.tls.secretName)")
         .message("tls.secretName and tls.certManagerIssuerRef exclude each other: name the Secret that holds the certificate, or the issuer that makes one"),
-    validation = Rule::new("!has(self.mcp) || !has(self.mcp.auth) || self.mcp.auth.mode != 'None' || (has(self.network) && has(self.network.ingressFrom) && size(self.network.ingressFrom) > 0)")
-        .message("mcp.auth.mode None lets everybody in who reaches the port: list in network.ingressFrom who may, or choose Token"),
+    validation = Rule::new("!has(self.mcp) || !has(self.mcp.auth) || self.mcp.auth.mode != 'None' || (has(self.network) && self.network.enabled && has(self.network.ingressFrom) && size(self.network.ingressFrom) > 0)")
+        .message("mcp.auth.mode None lets everybody in who reaches the port: list in network.ingressFrom who may, with network.enabled, or choose Token"),
 )]
 pub struct MemoryStoreSpec {
     /// Image of the server. Left out, the image that the operator was configured with when the

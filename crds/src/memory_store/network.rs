@@ -51,11 +51,13 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub ingress_from: Option<Vec<NetworkPolicyPeer>>,
-    /// Who may read the metrics. Left out: every pod of the cluster.
+    /// Who may read the metrics. Left out: every pod of the cluster; an empty list: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub metrics_from: Option<Vec<NetworkPolicyPeer>>,
-    /// Where the server may connect to, besides DNS and the API server.
+    /// Where the server may connect to besides DNS, and besides ports 443 and 6443 of every
+    /// address, which reviewing tokens and reaching identity providers need; these are closed too
+    /// when `mcp.auth.mode` is None.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub egress_to: Vec<NetworkPolicyEgressRule>,

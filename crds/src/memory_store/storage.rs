@@ -40,7 +40,8 @@ pub struct StorageSpec {
         validation = Rule::new("self == oldSelf").message("storage.accessModes cannot change: a claim keeps its modes"),
     )]
     pub access_modes: Vec<AccessMode>,
-    /// A claim that is there already, instead of one that the operator makes. It is never deleted.
+    /// A claim that is there already, instead of one that the operator makes. It is never changed
+    /// nor deleted; `size` has no effect then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub existing_claim: Option<String>,

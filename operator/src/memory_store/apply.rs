@@ -1,7 +1,10 @@
 //! Stage 5, needs a client: builds, and applies every object; removes what a former spec wanted.
 
 use jiff::Timestamp;
-use kube::api::ApiResource;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
 use kube::runtime::events::EventType;
 use llm_memory_crds::MemoryStore;
 
@@ -12,6 +15,7 @@ use super::rollout::Plan;
 use super::validate::Store;
 use super::{events, pods, quantity, tokens};
 use crate::apply::{ApplyError, Desired, Outcome};
+use crate::cluster::Seen;
 use crate::context::Context;
 use crate::names::{EDITION, INPUTS};
 
@@ -48,8 +52,7 @@ pub(super) async fn apply(
     };
     input.keep = kept_template(&input, found);
     let resources = build::build(&input);
-    let (refused_claim, changed) =
-        apply_all(context, store, &resources, found.claim.is_some()).await?;
+    let (refused_claim, changed) = apply_all(context, store, &resources, found).await?;
     if changed > 0 {
         tracing::info!(
             namespace = store.names.namespace,
@@ -75,13 +78,14 @@ fn kept_template(input: &Input<'_>, found: &Found) -> Option<KeptTemplate> {
     Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition })
 }
 
-/// Applies everything, the StatefulSet last. Answers why the claim does not grow, when it does not,
-/// and how many objects were written.
+/// Applies everything: the StatefulSet after what its pod needs, and after it what others make of
+/// the store, which must not hold up a server. Answers why the claim does not grow, when it does
+/// not, and how many objects were written.
 async fn apply_all(
     context: &Context,
     store: &Store,
     resources: &Resources,
-    claim_exists: bool,
+    found: &Found,
 ) -> Result<(Option<String>, usize), Error> {
     // A new kind of object cannot be forgotten here: this does not compile without it.
     let Resources {
@@ -104,7 +108,9 @@ async fn apply_all(
     }
     desired.push(Desired::of(config_map)?);
     if let Some(secret) = secret {
-        desired.push(Desired::of(secret)?);
+        // Secrets are not watched, and this one was read a moment ago.
+        let known = found.tokens.as_ref().map_or(Seen::Absent, Seen::of);
+        desired.push(Desired::of(secret)?.known(known));
     }
     for service in services {
         desired.push(Desired::of(service)?);
@@ -113,11 +119,8 @@ async fn apply_all(
         desired.push(Desired::of(policy)?);
     }
     desired.push(Desired::of(disruption_budget)?);
-    for object in [certificate, service_monitor, prometheus_rule].into_iter().flatten() {
-        let types = object.types.clone().unwrap_or_default();
-        if let Ok(kind) = kube::core::GroupVersionKind::try_from(&types) {
-            desired.push(Desired::dynamic(ApiResource::from_gvk(&kind), object)?);
-        }
+    if let Some(certificate) = certificate {
+        desired.extend(optional(certificate)?);
     }
     for cron_job in cron_jobs {
         desired.push(Desired::of(cron_job)?);
@@ -125,22 +128,68 @@ async fn apply_all(
     let mut changed = 0;
     let mut refused_claim = None;
     if let Some(claim) = claim {
-        match context.applier.apply(&Desired::of(claim)?, &store.uid).await {
-            Ok(outcome) => changed += usize::from(outcome != Outcome::Unchanged),
-            // The class does not let it grow; the store serves on with what it has.
-            Err(ApplyError::Api { source, .. }) if claim_exists && is_refusal(&source) => {
-                refused_claim = Some(source.to_string());
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let (refused, outcome) = apply_claim(context, store, claim, found.claim.as_deref()).await?;
+        refused_claim = refused;
+        changed += usize::from(outcome != Outcome::Unchanged);
     }
     desired.push(Desired::of(stateful_set)?);
+    for object in [service_monitor, prometheus_rule].into_iter().flatten() {
+        desired.extend(optional(object)?);
+    }
     for object in &desired {
         let outcome = context.applier.apply(object, &store.uid).await?;
         changed += usize::from(outcome != Outcome::Unchanged);
     }
     changed += remove_unwanted(context, store, resources).await?;
     Ok((refused_claim, changed))
+}
+
+/// An object whose API not every cluster has.
+fn optional(object: &DynamicObject) -> Result<Option<Desired>, ApplyError> {
+    let types = object.types.clone().unwrap_or_default();
+    let kind = GroupVersionKind::try_from(&types).ok();
+    kind.map(|kind| Desired::dynamic(ApiResource::from_gvk(&kind), object)).transpose()
+}
+
+/// Applies the claim. Where it may not grow it keeps its size, and everything else of it is what
+/// the spec says: a claim that is to be retained must be, whatever its size.
+async fn apply_claim(
+    context: &Context,
+    store: &Store,
+    claim: &PersistentVolumeClaim,
+    existing: Option<&PersistentVolumeClaim>,
+) -> Result<(Option<String>, Outcome), Error> {
+    let wanted = pods::request(claim).unwrap_or_default();
+    let has = existing.and_then(pods::request).filter(|has| *has != wanted);
+    let Some(has) = has else {
+        return Ok((None, context.applier.apply(&Desired::of(claim)?, &store.uid).await?));
+    };
+    let refusal = match context.refusals.remembered(&store.uid, &wanted) {
+        Some(refusal) => refusal,
+        None => match context.applier.apply(&Desired::of(claim)?, &store.uid).await {
+            Ok(outcome) => return Ok((None, outcome)),
+            Err(ApplyError::Api { source, .. }) if is_refusal(&source) => {
+                let refusal = format!(
+                    "the claim stays at {has}, because the cluster does not let it grow to \
+                     {wanted}: {source}. Allow expansion in its storage class"
+                );
+                context.refusals.remember(&store.uid, &wanted, &refusal);
+                refusal
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let mut kept = claim.clone();
+    let requests = kept
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.resources.as_mut())
+        .and_then(|resources| resources.requests.as_mut());
+    if let Some(requests) = requests {
+        requests.insert("storage".to_owned(), Quantity(has));
+    }
+    let outcome = context.applier.apply(&Desired::of(&kept)?, &store.uid).await?;
+    Ok((Some(refusal), outcome))
 }
 
 fn is_refusal(error: &kube::Error) -> bool {
@@ -156,9 +205,8 @@ async fn remove_unwanted(
     use k8s_openapi::api::networking::v1::NetworkPolicy;
     let names = &store.names;
     let apis = context.cluster.apis;
-    let dynamic = |group: &str, kind: &str| {
-        ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, "v1", kind))
-    };
+    let dynamic =
+        |group: &str, kind: &str| ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
     let mut unwanted = Vec::new();
     if resources.network_policy.is_none() {
         unwanted.push((ApiResource::erase::<NetworkPolicy>(&()), names.main()));
@@ -184,5 +232,9 @@ async fn remove_unwanted(
 pub(super) fn claim_size(store: &Store, found: &Found) -> String {
     let wanted = store.spec.storage.size.0.as_str();
     let has = found.claim.as_deref().and_then(pods::request);
+    if let (Some(_), Some(has)) = (&store.spec.storage.existing_claim, &has) {
+        // It has the size that whoever made it gave it.
+        return has.clone();
+    }
     has.as_deref().map_or(wanted, |has| quantity::larger(wanted, has)).to_owned()
 }

@@ -7,14 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use llm_memory_crds::conditions::{PROGRESSING, progressing};
-use llm_memory_crds::memory_store::{AuthMode, UpdatePhase};
+use llm_memory_crds::memory_store::{AuthMode, UpdatePhase, UpdateStatus};
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
 
 use super::dereference::Found;
-use super::pods;
 use super::rollout::{self, Plan, Replace, Situation, Verification};
 use super::validate::Store;
+use super::{conditions, pods};
 use crate::context::Context;
 use crate::probes::{Answer, Target};
 use crate::server_api::JobState;
@@ -84,8 +84,9 @@ pub(super) fn decide(
         wanted: &wanted,
         running: running.as_deref(),
         hibernated: store.spec.replicas == 0,
-        restart_requested: restart_is_due(store, found.pod.as_deref()),
+        restart_requested: restart_is_due(store, found.pod.as_deref(), before.update.as_ref(), now),
         pod: pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), answers),
+        down: found.pod.as_deref().is_some_and(|pod| pods::is_down(pod, now)),
         update: before.update.as_ref(),
         verification: verification(answer),
         now,
@@ -105,12 +106,21 @@ fn is_pending(before: &[Condition]) -> bool {
     })
 }
 
-fn restart_is_due(store: &Store, pod: Option<&Pod>) -> bool {
+/// Whether the pod is older than a wish for another, which has come true when the clock of whoever
+/// wished was ahead, and which no update was refused or taken back for since.
+fn restart_is_due(
+    store: &Store,
+    pod: Option<&Pod>,
+    update: Option<&UpdateStatus>,
+    now: Timestamp,
+) -> bool {
+    let Some(wish) = store.restart_requested.filter(|wish| *wish <= now) else { return false };
+    let spent = update.is_some_and(|update| {
+        matches!(update.phase, UpdatePhase::Refused | UpdatePhase::RolledBack)
+            && update.since.as_ref().is_some_and(|since| since.0 >= conditions::whole_second(wish))
+    });
     let made = pod.and_then(|pod| pod.metadata.creation_timestamp.as_ref());
-    match (store.restart_requested, made) {
-        (Some(wish), Some(made)) => made.0 < wish,
-        (Some(_), None) | (None, _) => false,
-    }
+    !spent && made.is_some_and(|made| made.0 < wish)
 }
 
 fn verification(answer: &Answer) -> Verification {
@@ -159,6 +169,38 @@ pub(super) async fn begin_verification(
 mod tests {
     use super::super::validate::validate;
     use super::*;
+
+    #[test]
+    fn a_wish_is_granted_once_and_not_before_its_time() {
+        let object: MemoryStore = serde_json::from_value(json!({
+            "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
+            "metadata": {
+                "name": "m", "namespace": "team", "uid": "u", "generation": 1,
+                "annotations": {crate::names::RESTART: "2026-01-01T00:10:00.5Z"},
+            },
+            "spec": {},
+        }))
+        .unwrap();
+        let store = validate(&object).unwrap();
+        let pod = |made: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"creationTimestamp": made}})).unwrap()
+        };
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let due = |made: &str, update: Option<&UpdateStatus>, now: &str| {
+            restart_is_due(&store, Some(&pod(made)), update, at(now))
+        };
+        assert!(due("2026-01-01T00:00:00Z", None, "2026-01-01T00:11:00Z"));
+        assert!(!due("2026-01-01T00:10:01Z", None, "2026-01-01T00:11:00Z"), "a new pod");
+        assert!(!due("2026-01-01T00:00:00Z", None, "2026-01-01T00:05:00Z"), "a clock ahead");
+        let refused = UpdateStatus {
+            phase: UpdatePhase::Refused,
+            since: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(
+                "2026-01-01T00:10:30Z",
+            ))),
+            ..UpdateStatus::default()
+        };
+        assert!(!due("2026-01-01T00:00:00Z", Some(&refused), "2026-01-01T00:11:00Z"), "answered");
+    }
 
     #[test]
     fn nothing_is_decided_on_a_ready_pod_that_nobody_has_asked_yet() {

@@ -1,6 +1,6 @@
 //! What pods and claims say of themselves. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use llm_memory_crds::conditions::ready;
@@ -31,6 +31,21 @@ pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|it| it.type_ == "Ready" && it.status == "True")?;
     ready.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// How long a pod may be unready before it counts as down.
+const DOWN_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// Whether the pod is there and has not been ready for a while.
+pub fn is_down(pod: &Pod, now: Timestamp) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|all| all.iter().find(|it| it.type_ == "Ready"));
+    let since = match ready {
+        Some(ready) if ready.status == "True" => return false,
+        Some(ready) => ready.last_transition_time.as_ref(),
+        None => pod.metadata.creation_timestamp.as_ref(),
+    };
+    !is_going(pod) && since.is_some_and(|since| now.duration_since(since.0) >= DOWN_AFTER)
 }
 
 /// Why the pod is not ready; `None` when it is.
@@ -197,6 +212,19 @@ mod tests {
         );
         let ready = pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
         assert_eq!(super::obstacle(&ready), None);
+    }
+
+    #[test]
+    fn a_pod_is_down_when_it_has_not_been_ready_for_a_while() {
+        let since = |status: &str| {
+            pod(json!({"conditions": [{
+                "type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]}))
+        };
+        let now = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert!(!is_down(&since("False"), now("2026-01-01T00:00:29Z")));
+        assert!(is_down(&since("False"), now("2026-01-01T00:00:30Z")));
+        assert!(!is_down(&since("True"), now("2026-01-01T01:00:00Z")));
     }
 
     #[test]

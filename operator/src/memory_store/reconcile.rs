@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -28,13 +29,15 @@ use super::validate::{Store, validate};
 use super::{events, pods};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::names::FIELD_MANAGER;
+use crate::names::{FIELD_MANAGER, Names};
 use crate::probes::Answer;
 
 /// A store that nothing happens to is looked at this often, and a bit.
 const IDLE: Duration = Duration::from_secs(300);
 /// A step of an update is looked at this often.
 const STEP: Duration = Duration::from_secs(2);
+/// A store that changed while it was looked at is looked at again after this.
+const AGAIN: Duration = Duration::from_millis(300);
 /// What is missing is looked for this often.
 const MISSING: Duration = Duration::from_secs(15);
 
@@ -132,7 +135,8 @@ async fn run(
     reference: &ObjectRef<MemoryStore>,
 ) -> Result<Action, Error> {
     let now = Timestamp::now();
-    let before = object.status.clone().unwrap_or_default();
+    let mut before = object.status.clone().unwrap_or_default();
+    let mut version = object.resource_version();
     let store = match validate(object) {
         Ok(store) => store,
         Err(invalid) => {
@@ -155,6 +159,15 @@ async fn run(
     if plan.verify {
         begin_verification(context, &store, &mut plan, target.as_ref()).await;
     }
+    if let Some(early) = step(&before, &plan) {
+        // Remembered before anything is changed: whoever is cut off here goes on from this step,
+        // and takes an image back that does not start.
+        match write_status(object, context, &before, &early, version).await? {
+            Written::As(newer) => version = newer,
+            Written::Stale => return Ok(Action::requeue(AGAIN)),
+        }
+        before = early;
+    }
     let mut refused_claim = None;
     let mut failure = None;
     let mut next_token_end = None;
@@ -172,8 +185,15 @@ async fn run(
             Err(error) => failure = Some(error),
         }
         if failure.is_none() {
-            replace_pod(object, context, &store, &found, &plan, &answer).await?;
+            failure = replace_pod(object, context, &store, &found, &plan, &answer).await.err();
         }
+    }
+    if failure.is_some()
+        && let Some(update) = &mut plan.update
+        && update.phase == UpdatePhase::RollingOut
+    {
+        // The image was not tried yet; the time that its pod has begins when it is.
+        update.since = Some(Time(now));
     }
     let requested = claim_size(&store, &found);
     let mut status = update_status::status(&Observed {
@@ -195,11 +215,28 @@ async fn run(
         status.conditions.retain(|condition| condition.type_ != PROGRESSING);
         status.conditions.extend(merged);
     }
-    write_status(object, context, &before, &status).await?;
+    let written = write_status(object, context, &before, &status, version).await?;
     if let Some(error) = failure {
         return Err(error);
     }
-    Ok(Action::requeue(next_look(&store, &plan, next_token_end, now)))
+    Ok(Action::requeue(match written {
+        Written::As(_) => next_look(&store, &plan, next_token_end, now),
+        Written::Stale => AGAIN,
+    }))
+}
+
+/// The status that remembers a step of an update which is about to change objects, when `before`
+/// does not.
+fn step(before: &MemoryStoreStatus, plan: &Plan) -> Option<MemoryStoreStatus> {
+    let update = plan.update.as_ref()?;
+    let changes = matches!(update.phase, UpdatePhase::RollingOut | UpdatePhase::RollingBack);
+    let known = before.update.as_ref().is_some_and(|known| {
+        (known.phase, &known.to, &known.from) == (update.phase, &update.to, &update.from)
+    });
+    (changes && !known).then(|| MemoryStoreStatus {
+        update: Some(update_status::remembered(update)),
+        ..before.clone()
+    })
 }
 
 /// When to look again, if nothing happens before.
@@ -220,7 +257,7 @@ fn next_look(
     }
     let idle = IDLE.mul_f64(rand::random_range(0.8..1.2));
     let rotation = store.spec.mcp.auth.rotate_at.as_ref().map(|time| time.0);
-    [rotation, next_token_end]
+    [rotation, next_token_end, store.restart_requested]
         .into_iter()
         .flatten()
         .filter(|moment| *moment > now)
@@ -286,37 +323,57 @@ async fn refuse(
     now: Timestamp,
 ) -> Result<(), Error> {
     let generation = object.metadata.generation.unwrap_or_default();
-    let status = update_status::refused(before, generation, reason, message, now);
-    write_status(object, context, before, &status).await
+    let names = Names::new(object.namespace().unwrap_or_default(), object.name_any());
+    let pod = context.cluster.pods.get(&ObjectRef::new(&names.pod()).within(&names.namespace));
+    let answer = context.probes.last(&reference(object));
+    let serving = pod.map(|pod| update_status::serving(&pod, answer.as_ref(), &before.conditions));
+    let status = update_status::refused(before, generation, reason, message, serving, now);
+    // What is stale is looked at again when the newer version arrives.
+    write_status(object, context, before, &status, object.resource_version()).await.map(drop)
 }
 
-/// Writes the status when it differs.
+/// What became of a write of the status.
+enum Written {
+    /// It stands, in this version of the object.
+    As(Option<String>),
+    /// The object has changed since it was looked at, or is another one; nothing was written.
+    Stale,
+}
+
+/// Writes the status when it differs, of the object in the version `version`.
 async fn write_status(
     object: &MemoryStore,
     context: &Context,
     before: &MemoryStoreStatus,
     status: &MemoryStoreStatus,
-) -> Result<(), Error> {
+    version: Option<String>,
+) -> Result<Written, Error> {
     context.metrics.observed(object, status);
     if before == status {
-        return Ok(());
+        return Ok(Written::As(version));
     }
     let api: Api<MemoryStore> =
         Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let patch = json!({
         "apiVersion": <MemoryStore as kube::Resource>::api_version(&()),
         "kind": <MemoryStore as kube::Resource>::kind(&()),
-        // Another store of the same name is not the one that was looked at.
-        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        // Another store of the same name is not the one that was looked at, and a step that was
+        // remembered since is not to be forgotten.
+        "metadata": {
+            "name": object.name_any(), "uid": object.uid(), "resourceVersion": version,
+        },
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&patch)).await {
-        Ok(_) => {}
-        // It is gone, or another has taken its place; there is nobody left to tell.
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => return Ok(()),
-        Err(error) => return Err(Error::Status(Box::new(error))),
+        Ok(written) => {
+            events::conditions_changed(context, object, &before.conditions, &status.conditions)
+                .await;
+            Ok(Written::As(written.resource_version()))
+        }
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {
+            Ok(Written::Stale)
+        }
+        Err(error) => Err(Error::Status(Box::new(error))),
     }
-    events::conditions_changed(context, object, &before.conditions, &status.conditions).await;
-    Ok(())
 }

@@ -30,6 +30,8 @@ pub struct Situation<'a> {
     pub restart_requested: bool,
     /// The pod.
     pub pod: PodState,
+    /// The pod has not been ready for so long that it will not verify anything soon.
+    pub down: bool,
     /// The update that the status remembers.
     pub update: Option<&'a UpdateStatus>,
     /// The verification that was asked for, when there is one.
@@ -143,15 +145,16 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
             UpdatePhase::Verifying | UpdatePhase::RollingOut | UpdatePhase::RollingBack
         )
     });
-    if let Some(update) = under_way
-        && (update.to == situation.wanted || update.phase == UpdatePhase::RollingBack)
-    {
-        return carry_on(situation, update, running);
+    if let Some(update) = under_way {
+        let back = update.phase == UpdatePhase::RollingBack && update.from == situation.wanted;
+        if update.to == situation.wanted || back {
+            return carry_on(situation, update, running);
+        }
     }
     if situation.wanted == running {
         let outdated = matches!(situation.pod, PodState::Outdated { .. });
-        // An update to an image that is no longer asked for is over.
-        let update = situation.update.filter(|_| under_way.is_none()).cloned();
+        // An update to an image that is no longer asked for is over, however it ended.
+        let update = situation.update.filter(|update| update.to == situation.wanted).cloned();
         return stay(update, outdated && !allowed);
     }
     let blocked = situation.update.is_some_and(|update| {
@@ -161,19 +164,24 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     if (blocked && !situation.restart_requested) || !allowed {
         return stay(situation.update.cloned(), !blocked);
     }
+    // An image that is being rolled out, or taken back, has not served yet: what served before it
+    // is what to go back to.
+    let served = under_way.filter(|update| update.phase != UpdatePhase::Verifying);
     let update = UpdateStatus {
         phase: UpdatePhase::Verifying,
-        from: running.to_owned(),
+        from: served.map_or(running, |update| update.from.as_str()).to_owned(),
         to: situation.wanted.to_owned(),
         since: Some(Time(situation.now)),
         verify_job: None,
         message: None,
     };
-    // A store that does not serve cannot verify itself; a new image may be what mends it.
-    if situation.hibernated || !situation.spec.verify_before || !situation.pod.ready() {
+    // A store that does not serve cannot verify itself; a new image may be what mends it. One that
+    // is silent for a moment is waited for.
+    if situation.hibernated || !situation.spec.verify_before || situation.down {
         return roll_out(situation, &update);
     }
-    Plan { verify: true, replace: Replace::Never, ..stay(Some(update), false) }
+    let verify = situation.pod.ready();
+    Plan { verify, replace: Replace::Never, ..stay(Some(update), false) }
 }
 
 fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> Plan {
@@ -206,6 +214,8 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
             Verification::Running => waiting(Replace::Never),
             // It was taken; a server that does not answer for a moment goes on with it afterwards.
             Verification::None if update.verify_job.is_some() => waiting(Replace::Never),
+            Verification::None if situation.down => roll_out(situation, update),
+            Verification::None if late && !situation.pod.ready() => roll_out(situation, update),
             Verification::None if late => Plan {
                 update: Some(ended(
                     situation,
@@ -215,7 +225,7 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
                 )),
                 ..waiting(Replace::Never)
             },
-            Verification::None => Plan { verify: true, ..waiting(Replace::Never) },
+            Verification::None => Plan { verify: situation.pod.ready(), ..waiting(Replace::Never) },
         },
         UpdatePhase::RollingOut => {
             let image = update.to.clone();
@@ -288,6 +298,7 @@ mod tests {
             hibernated: false,
             restart_requested: false,
             pod: PodState::Current { ready: true },
+            down: false,
             update,
             verification: Verification::None,
             now: START.parse().unwrap(),
@@ -358,6 +369,45 @@ mod tests {
     }
 
     #[test]
+    fn another_image_ends_a_roll_back_that_does_not_work_and_keeps_what_served() {
+        let spec = UpdateSpec::default();
+        let stuck = UpdateStatus {
+            phase: UpdatePhase::RollingBack,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            since: Some(Time(START.parse().unwrap())),
+            ..UpdateStatus::default()
+        };
+        let repaired = Situation {
+            wanted: "server:3",
+            pod: PodState::Current { ready: false },
+            down: true,
+            ..situation(&spec, Some(&stuck))
+        };
+        let next = plan(&repaired);
+        assert_eq!(
+            (phase(&next), next.image.as_str()),
+            (Some(UpdatePhase::RollingOut), "server:3")
+        );
+        let out = UpdateStatus { phase: UpdatePhase::RollingOut, ..stuck.clone() };
+        let changed = Situation { running: Some("server:2"), update: Some(&out), ..repaired };
+        assert_eq!(plan(&changed).update.unwrap().from, "server:1");
+    }
+
+    #[test]
+    fn what_became_of_an_image_is_forgotten_with_it() {
+        let spec = UpdateSpec::default();
+        let over = UpdateStatus {
+            phase: UpdatePhase::RolledBack,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            ..UpdateStatus::default()
+        };
+        let corrected = Situation { wanted: "server:1", ..situation(&spec, Some(&over)) };
+        assert_eq!(plan(&corrected).update, None);
+    }
+
+    #[test]
     fn a_verification_under_way_is_waited_for_and_one_that_nobody_takes_is_not() {
         let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
         let untaken = plan(&situation(&spec, None)).update.unwrap();
@@ -399,7 +449,11 @@ mod tests {
     #[test]
     fn a_store_that_is_down_is_updated_without_verification() {
         let spec = UpdateSpec::default();
-        let down = Situation { pod: PodState::Current { ready: false }, ..situation(&spec, None) };
+        let silent =
+            Situation { pod: PodState::Current { ready: false }, ..situation(&spec, None) };
+        let waiting = plan(&silent);
+        assert_eq!((phase(&waiting), waiting.verify), (Some(UpdatePhase::Verifying), false));
+        let down = Situation { down: true, ..silent };
         assert_eq!(phase(&plan(&down)), Some(UpdatePhase::RollingOut));
         let asleep =
             Situation { pod: PodState::Absent, hibernated: true, ..situation(&spec, None) };

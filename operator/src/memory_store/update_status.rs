@@ -10,7 +10,7 @@ use llm_memory_crds::conditions::{
     progressing, ready, storage, verified,
 };
 use llm_memory_crds::memory_store::{
-    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase,
+    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase, UpdateStatus,
 };
 
 use super::conditions::{Now, Truth, merge, whole_second};
@@ -18,10 +18,7 @@ use super::pods;
 use super::rollout::Plan;
 use super::validate::Store;
 use crate::probes::Answer;
-use crate::server_api::ServerStatus;
-
-/// Share of the volume above which it is nearly full.
-const NEARLY_FULL_PERCENT: u64 = 85;
+use crate::server_api::{NEARLY_FULL_PERCENT, ServerStatus, Volume};
 
 /// Everything that was observed.
 #[derive(Debug)]
@@ -100,19 +97,23 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
             .and_then(|server| server.last_compaction.as_ref())
             .map(|compaction| Time(whole_second(compaction.at)))
             .or_else(|| before.last_compaction.clone()),
-        update: plan.update.clone().map(|mut update| {
-            update.since = update.since.map(|since| Time(whole_second(since.0)));
-            update
-        }),
+        update: plan.update.as_ref().map(remembered),
     }
 }
 
-/// The status of a store whose spec cannot be acted on. What runs goes on running.
+/// A step as the status has it: times of objects have whole seconds.
+pub fn remembered(update: &UpdateStatus) -> UpdateStatus {
+    let since = update.since.as_ref().map(|since| Time(whole_second(since.0)));
+    UpdateStatus { since, ..update.clone() }
+}
+
+/// The status of a store whose spec cannot be acted on; `serving` says whether what runs serves.
 pub fn refused(
     before: &MemoryStoreStatus,
     generation: i64,
     reason: &'static str,
     message: &str,
+    serving: Option<Now>,
     now: Timestamp,
 ) -> MemoryStoreStatus {
     let mut next = before.clone();
@@ -125,35 +126,44 @@ pub fn refused(
     );
     next.conditions.retain(|condition| condition.type_ != ACCEPTED);
     next.conditions.splice(0..0, refusal);
-    if !next.conditions.iter().any(|condition| condition.type_ == READY) {
-        let not_ready =
-            Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted");
-        next.conditions.extend(merge(&[], vec![not_ready], generation, now));
-    }
+    // What runs goes on running, or not: that is seen as ever.
+    let serving = serving.unwrap_or_else(|| {
+        Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
+    });
+    next.conditions.retain(|condition| condition.type_ != READY);
+    next.conditions.extend(merge(&before.conditions, vec![serving], generation, now));
     next
 }
 
 fn ready_condition(observed: &Observed<'_>) -> Now {
-    let no = |reason, message: String| Now::new(READY, false, reason, message);
+    let no = |reason, message: &str| Now::new(READY, false, reason, message);
     if observed.store.spec.replicas == 0 {
-        let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
-        return no(ready::HIBERNATED, message.to_owned());
+        return no(
+            ready::HIBERNATED,
+            "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again",
+        );
     }
-    let Some(pod) = observed.pod else {
-        return no(ready::NO_POD, "there is no pod yet".to_owned());
-    };
+    match observed.pod {
+        None => no(ready::NO_POD, "there is no pod yet"),
+        Some(pod) => serving(pod, Some(observed.answer), &observed.before.conditions),
+    }
+}
+
+/// Whether `pod` serves, by what was answered last, or by what was said `before` when nobody has
+/// been asked.
+pub fn serving(pod: &Pod, answer: Option<&Answer>, before: &[Condition]) -> Now {
     if let Some(obstacle) = pods::obstacle(pod) {
-        return no(obstacle.reason, obstacle.message);
+        return Now::new(READY, false, obstacle.reason, obstacle.message);
     }
-    match &observed.answer.handshake {
+    match answer.and_then(|answer| answer.handshake.as_ref()) {
         Some(Ok(handshake)) => {
             let (name, version) = (&handshake.name, &handshake.version);
             Now::new(READY, true, ready::SERVING, format!("{name} {version} answered"))
         }
-        Some(Err(reason)) => no(ready::HANDSHAKE_FAILED, reason.clone()),
-        None => last_answer(&observed.before.conditions, pod).unwrap_or_else(|| {
+        Some(Err(reason)) => Now::new(READY, false, ready::HANDSHAKE_FAILED, reason.clone()),
+        None => last_answer(before, pod).unwrap_or_else(|| {
             let message = "the pod is ready; its first MCP handshake is under way";
-            no(ready::NOT_PROBED, message.to_owned())
+            Now::new(READY, false, ready::NOT_PROBED, message)
         }),
     }
 }
@@ -251,16 +261,11 @@ fn storage_condition(observed: &Observed<'_>) -> Now {
         return now(true, storage::RESIZING, message);
     }
     let volume = observed.answer.status.as_ref().and_then(|status| status.volume);
-    if let Some(volume) = volume.filter(|volume| volume.total_bytes > 0) {
-        let used = volume.total_bytes.saturating_sub(volume.available_bytes);
-        let percent = used.saturating_mul(100) / volume.total_bytes;
-        if percent > NEARLY_FULL_PERCENT {
-            // Figures that move all the time would make each a write of the status.
-            let message = format!(
-                "over {NEARLY_FULL_PERCENT} % of the volume are used: raise spec.storage.size"
-            );
-            return now(false, storage::NEARLY_FULL, message);
-        }
+    if volume.is_some_and(Volume::is_nearly_full) {
+        // Figures that move all the time would make each a write of the status.
+        let message =
+            format!("over {NEARLY_FULL_PERCENT} % of the volume are used: raise spec.storage.size");
+        return now(false, storage::NEARLY_FULL, message);
     }
     now(true, storage::BOUND, "the volume is bound".to_owned())
 }

@@ -6,7 +6,11 @@ use kube::ResourceExt as _;
 use llm_memory_crds::{MemoryStore, MemoryStoreSpec};
 use thiserror::Error;
 
-use crate::names::Names;
+use crate::names::{CONTAINER, INSTANCE_LABEL, MANAGED_BY, Names};
+
+/// Labels by which the operator and Services find the pod.
+const OWN_LABELS: [&str; 4] =
+    ["app.kubernetes.io/name", INSTANCE_LABEL, "app.kubernetes.io/component", MANAGED_BY.0];
 
 /// A field that cannot be acted on.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -100,6 +104,21 @@ fn pod_template(value: &serde_json::Value) -> Result<PodTemplateSpec, Invalid> {
     if template.metadata.as_ref().and_then(|meta| meta.name.as_ref()).is_some() {
         return reserved("metadata.name", "the pod is named after the store");
     }
+    let labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
+    if labels.is_some_and(|labels| labels.keys().any(|name| OWN_LABELS.contains(&name.as_str()))) {
+        return reserved(
+            "metadata.labels",
+            "labels app.kubernetes.io/name, instance, component and managed-by are how the pod is \
+             found; use others",
+        );
+    }
+    let containers = template.spec.iter().flat_map(|spec| &spec.containers);
+    if containers.into_iter().any(|it| it.name == CONTAINER && it.image.is_some()) {
+        return reserved(
+            "spec.containers[server].image",
+            "set spec.image, which is verified before, rolled out and taken back",
+        );
+    }
     if let Some(spec) = &template.spec
         && spec.service_account_name.is_some()
     {
@@ -153,6 +172,10 @@ mod tests {
     fn a_pod_template_is_checked_for_typing_errors_and_reserved_fields() {
         check(json!({"podTemplate": {"metadata": {"labels": {"a": "b"}}}})).unwrap();
         let wrong = |template| check(json!({ "podTemplate": template })).unwrap_err().to_string();
+        let image = wrong(json!({"spec": {"containers": [{"name": "server", "image": "x"}]}}));
+        assert!(image.contains("set spec.image"), "{image}");
+        let label = wrong(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}));
+        assert!(label.contains("use others"), "{label}");
         assert!(
             wrong(json!({"spec": {"containers": [{"name": "server", "imagee": "x"}]}}))
                 .contains("there is no field spec.containers[0].imagee")

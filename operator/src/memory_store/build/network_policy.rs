@@ -28,13 +28,17 @@ pub(super) fn network_policy(input: &Input<'_>) -> Option<NetworkPolicy> {
         }
         None => callers.extend(namespaces_of_callers(input).iter().map(|name| namespace(name))),
     }
-    let ingress = vec![
+    let mut ingress = vec![
         rule(callers, MCP_PORT),
         // Probes come from the node, which many networks cannot tell from anybody else. The port
         // tells nothing but how the server is.
         rule(Vec::new(), HEALTH_PORT),
-        rule(network.metrics_from.clone().unwrap_or_else(|| vec![every_namespace()]), METRICS_PORT),
     ];
+    // A rule without peers would let everybody in, and an empty list means nobody.
+    let readers = network.metrics_from.clone().unwrap_or_else(|| vec![every_namespace()]);
+    if !readers.is_empty() {
+        ingress.push(rule(readers, METRICS_PORT));
+    }
     let mut egress = vec![NetworkPolicyEgressRule {
         ports: Some(vec![port("UDP", 53), port("TCP", 53)]),
         to: None,

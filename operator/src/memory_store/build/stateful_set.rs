@@ -4,10 +4,11 @@
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use llm_memory_crds::MemoryStoreSpec;
 use llm_memory_crds::memory_store::{
     MaintenanceSpec, MonitoringSpec, NetworkSpec, ReclaimPolicy, UpdateSpec,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Input, metadata, pod, text};
 use crate::hash;
@@ -39,11 +40,32 @@ pub fn inputs(input: &Input<'_>) -> String {
     if let Some(oidc) = &mut relevant.mcp.auth.oidc {
         oidc.subjects.clear();
     }
+    let mut spec = json!(relevant);
+    // A field that a newer definition adds has its default in every older spec, and must not make
+    // that another one.
+    drop_defaults(&mut spec, &defaults());
     hash::of(&json!({
-        "spec": relevant,
+        "spec": spec,
         "image": input.image,
-        "tls": input.tls.as_ref().map(|tls| (&tls.secret_name, tls.authority_key)),
+        "tls": input.tls.as_ref().map(|tls| &tls.secret_name),
     }))
+}
+
+/// The spec of people who write nothing.
+fn defaults() -> Value {
+    let empty = serde_json::from_value::<MemoryStoreSpec>(json!({}));
+    empty.map(|spec| json!(spec)).unwrap_or_default()
+}
+
+/// Removes from `value` what is in `defaults` with the same value.
+fn drop_defaults(value: &mut Value, defaults: &Value) {
+    let (Value::Object(members), Value::Object(defaults)) = (value, defaults) else { return };
+    members.retain(|name, member| {
+        let Some(default) = defaults.get(name) else { return true };
+        let same = member == default;
+        drop_defaults(member, default);
+        !same && member.as_object().is_none_or(|members| !members.is_empty())
+    });
 }
 
 pub(super) fn stateful_set(input: &Input<'_>) -> StatefulSet {
