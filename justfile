@@ -22,7 +22,7 @@ demo *ARGS:
 test *ARGS: _format
     # Programs and tests in one build: with the tests' features apart, both would compile twice.
     cargo build --workspace --all-targets --quiet
-    TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace --exclude llm-memory-e2e {{ ARGS }}
+    TEST_SERVER_BINARY="{{ target }}/debug/llm-memory" cargo nextest run --workspace --filterset 'not (package(llm-memory-e2e) and kind(test))' {{ ARGS }}
     cargo test --workspace --doc --quiet
     "{{ target }}/debug/llm-memory" docs generate --check
     "{{ target }}/debug/crdgen" --check charts/llm-memory-crds/templates

@@ -3,7 +3,8 @@
 # `./justw e2e chaos|scale [FLAG...]`.
 #
 # With KUBECONFIG set, that cluster is used: it must have the images (E2E_REGISTRY names where
-# they were pushed to) and is left as it is but for the operator. Otherwise a cluster of its own is
+# they were pushed to, that of e2e/images among them) and is left as it is but for the operator;
+# tests that break a cluster fail there. Otherwise a cluster of its own is
 # started, and ended again in any case. What is known of failures is kept in E2E_EVIDENCE.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,12 +18,32 @@ say "building programs and images"
 cargo build --workspace --all-targets --quiet
 PROGRAMS=$target/debug ./justw image
 
-own=
+# Compiled once; a cluster that runs already may have been started without it.
+./justw cluster build helm >&2
+PATH=$(ls -d "${JUSTW_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/llm-memory}"/cluster-tools/helm-* | tail -1):$PATH
+export PATH
+
+# Keeps what is known when something failed, and ends the cluster in any case.
+finish() {
+    local status=$?
+    trap - EXIT
+    if [ $status != 0 ]; then
+        mkdir -p "$E2E_EVIDENCE"
+        cp -r "$(./justw cluster logs)" "$E2E_EVIDENCE/cluster-log" || true
+        for what in 'get pods,memorystores -A -o wide' 'get events -A' \
+            'logs -n llm-memory-system deployment/llm-memory-operator --tail=2000'; do
+            # shellcheck disable=SC2086 # words of a command
+            kubectl $what || true
+        done >"$E2E_EVIDENCE/cluster.txt" 2>&1
+        say "failed; logs, events and objects are in $E2E_EVIDENCE"
+    fi
+    ./justw cluster down >&2 || true
+    exit $status
+}
+
 if [ -z "${KUBECONFIG:-}" ]; then
-    own=1
     export CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests}
-    trap './justw cluster down >&2 || true' EXIT
-    ./justw cluster build >&2
+    trap finish EXIT
     settings=$(./justw cluster up)
     eval "$settings"
     buildah --storage-driver vfs tag "localhost/llm-memory:$version" localhost/llm-memory:other
@@ -30,19 +51,21 @@ if [ -z "${KUBECONFIG:-}" ]; then
         "localhost/llm-memory-operator:$version"; do
         ./justw cluster load "$image" >&2
     done
-    [ ! -x e2e/images/build.sh ] || e2e/images/build.sh >&2
+    e2e/images/build.sh >&2
     export E2E_CLUSTER="$root/justw cluster"
     registry=localhost
 else
     registry=${E2E_REGISTRY:-localhost}
     export E2E_OTHER_IMAGE=${E2E_OTHER_IMAGE:-$registry/llm-memory:other}
+    export E2E_AGENT_IMAGE=${E2E_AGENT_IMAGE:-$registry/llm-memory-e2e-agent:1}
 fi
 
 case ${1:-} in
     chaos | scale)
         program=$1
         shift
-        "$target/debug/$program" "$@"
+        export LLM_MEMORY_OPERATOR=${LLM_MEMORY_OPERATOR:-$target/debug/llm-memory-operator}
+        "$target/debug/$program" --output "$target/$program" "$@"
         exit
         ;;
 esac
@@ -60,10 +83,5 @@ say "running the tests"
 # would compile anew.
 filter='package(llm-memory-e2e)'
 [ -z "${1:-}" ] || filter="$filter and ($1)"
-if cargo nextest run --workspace --all-targets --filterset "$filter"; then
-    say "all passed"
-else
-    say "failed; logs, events and objects are in $E2E_EVIDENCE"
-    [ -z "$own" ] || cp -r "$(./justw cluster logs)" "$E2E_EVIDENCE/cluster-log" 2>/dev/null || true
-    exit 1
-fi
+cargo nextest run --workspace --all-targets --filterset "$filter"
+say "all passed"

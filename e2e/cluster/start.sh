@@ -92,7 +92,7 @@ give_up() {
 
 up() {
     local begun=$SECONDS program
-    for program in kubectl jq curl openssl nsenter ip iptables runc; do
+    for program in kubectl jq curl openssl nsenter ip iptables runc sysctl pkill; do
         command -v $program >/dev/null || fail "$program is missing: call this through ./justw cluster, which installs it"
     done
     "$here/build.sh" kubernetes etcd containerd coredns kwok

@@ -27,6 +27,8 @@ impl Scratch {
                 "audience": audience, "expirationSeconds": 600, "path": path,
             }})
         };
+        let image = std::env::var("E2E_AGENT_IMAGE")
+            .unwrap_or_else(|_| "localhost/llm-memory-e2e-agent:1".to_owned());
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
@@ -39,7 +41,7 @@ impl Scratch {
                 },
                 "containers": [{
                     "name": "agent",
-                    "image": "localhost/llm-memory-e2e-agent:1",
+                    "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,

@@ -65,7 +65,12 @@ pub async fn identity(client: &Client, charts: &Path, folder: &Path) -> Result<I
     let user = config.pointer_mut("/users/0/user").context("the kubeconfig names no user")?;
     *user = json!({ "token": token.trim() });
     let kubeconfig = folder.join("operator.kubeconfig");
-    tokio::fs::write(&kubeconfig, config.to_string()).await.context("kubeconfig")?;
+    // It holds a token: it is for nobody else, and goes with the run.
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file =
+        options.create(true).write(true).truncate(true).mode(0o600).open(&kubeconfig).await?;
+    file.write_all(config.to_string().as_bytes()).await.context("kubeconfig")?;
+    file.flush().await.context("kubeconfig")?;
     Ok(Identity { user: format!("system:serviceaccount:{SYSTEM}:{ACCOUNT}"), kubeconfig })
 }
 

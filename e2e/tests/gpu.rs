@@ -51,13 +51,10 @@ async fn bound_to(scratch: &Scratch, store: &str) -> Result<String> {
 
 fn store(scratch: &Scratch, mode: &str) -> serde_json::Value {
     let mut spec = json!({
-        // A claim that is bound to no node: volumes of the test cluster lie on the real one.
         "storage": {"size": "1Gi"},
-        "podTemplate": {"spec": {"containers": [], "volumes": [{"name": "data", "emptyDir": {}, "persistentVolumeClaim": null}]}},
         "gpu": {"mode": mode},
         "resources": {"requests": {"cpu": "100m"}},
     });
-    spec["podTemplate"] = json!(null);
     if mode != "Disabled" {
         spec["gpu"]["nodeSelector"] = json!({"pool": scratch.namespace});
     }
@@ -75,10 +72,10 @@ async fn required_waits_for_hardware_and_says_so() -> Result<()> {
         let name = format!("{}-big", scratch.namespace);
         node(&scratch, &name, "2", "32").await?;
         let bound = bound_to(&scratch, "memory").await;
-        let pod = scratch.api::<Pod>().get("memory-0").await?;
+        let pod = scratch.api::<Pod>().get("memory-0").await;
         remove(&scratch, &name).await?;
         ensure!(bound? == name);
-        let container = pod.spec.context("spec")?.containers.remove(0);
+        let container = pod?.spec.context("spec")?.containers.remove(0);
         let limits = container.resources.and_then(|resources| resources.limits).unwrap_or_default();
         ensure!(limits.get("nvidia.com/gpu").is_some_and(|count| count.0 == "1"), "{limits:?}");
         let encoder = container

@@ -98,7 +98,7 @@ async fn damage_fails_the_job_and_is_told_on_the_store() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_job_survives_the_restart_of_its_server() -> Result<()> {
+async fn a_job_waits_for_a_server_that_restarts() -> Result<()> {
     scratch("survivor", |scratch| async move {
         scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
         scratch.ready("memory").await?;

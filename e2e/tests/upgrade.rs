@@ -79,10 +79,10 @@ async fn manual_updates_wait_for_a_person() -> Result<()> {
             .create("memory", json!({"storage": {"size": "1Gi"}, "update": {"strategy": "Manual"}}))
             .await?;
         scratch.ready("memory").await?;
-        let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
+        let pod = scratch.pod_uid("memory").await?;
         scratch.change("memory", json!({"image": other_image()})).await?;
         scratch.condition("memory", "Progressing", "False", "UpdatePending", MINUTE).await?;
-        ensure!(scratch.api::<Pod>().get("memory-0").await?.uid() == pod);
+        ensure!(scratch.pod_uid("memory").await? == pod);
         let wish = jiff::Timestamp::now().to_string();
         let patch = kube::api::Patch::Merge(json!({
             "metadata": {"annotations": {"llm-memory.dev/restart-requested-at": wish}}
@@ -103,14 +103,22 @@ async fn a_template_of_an_older_operator_stays() -> Result<()> {
     scratch("edition", |scratch| async move {
         scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
         scratch.ready("memory").await?;
-        let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
         let sets = scratch.api::<StatefulSet>();
-        // As an older operator would have left it: another edition, another template.
+        // As an older operator would have left it, with a pod made from its template. Paused, so
+        // that today's does not put its own back meanwhile.
+        scratch.change("memory", json!({"paused": true})).await?;
+        scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
+        let former = scratch.pod_uid("memory").await?;
         let patch = kube::api::Patch::Merge(json!({
             "metadata": {"annotations": {"llm-memory.dev/edition": "0"}},
+            "spec": {"template": {"metadata": {"annotations": {"former": "yes"}}}},
         }));
         sets.patch("memory", &kube::api::PatchParams::default(), &patch).await?;
-        scratch.change("memory", json!({"maintenance": {"verify": {"suspend": true}}})).await?;
+        scratch.api::<Pod>().delete("memory-0", &kube::api::DeleteParams::default()).await?;
+        scratch.another_pod("memory", &former).await?;
+        let pod = scratch.pod_uid("memory").await?;
+        let change = json!({"paused": false, "maintenance": {"verify": {"suspend": true}}});
+        scratch.change("memory", change).await?;
         wait::until("the CronJob", MINUTE, || async {
             let jobs = scratch.api::<k8s_openapi::api::batch::v1::CronJob>();
             let suspended = jobs.get("memory-verify").await?.spec.suspend;
@@ -119,7 +127,17 @@ async fn a_template_of_an_older_operator_stays() -> Result<()> {
         .await?;
         let set = sets.get("memory").await?;
         ensure!(set.annotations().get("llm-memory.dev/edition").map(String::as_str) == Some("0"));
-        ensure!(scratch.api::<Pod>().get("memory-0").await?.uid() == pod, "the pod was replaced");
+        let template = set.spec.and_then(|spec| spec.template.metadata).unwrap_or_default();
+        ensure!(
+            template.annotations.unwrap_or_default().contains_key("former"),
+            "the template was replaced"
+        );
+        scratch.ready("memory").await?;
+        scratch.condition("memory", "Progressing", "False", "Complete", MINUTE).await?;
+        ensure!(scratch.pod_uid("memory").await? == pod, "the pod was replaced");
+        // A change of what the template is made from brings today's.
+        scratch.change("memory", json!({"settings": {"limits.maxItemKb": "512"}})).await?;
+        scratch.another_pod("memory", &pod).await?;
         Ok(())
     })
     .await

@@ -57,7 +57,7 @@ struct Arguments {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Folder for the operator's log.
-    #[arg(long, default_value = "chaos", value_name = "FOLDER")]
+    #[arg(long, default_value = "target/chaos", value_name = "FOLDER")]
     output: PathBuf,
     /// Leave the stores in the cluster.
     #[arg(long)]
@@ -98,17 +98,20 @@ async fn compare(arguments: Arguments) -> Result<usize> {
     let names: Vec<String> = calm.iter().chain(&wild).map(|s| s.namespace.clone()).collect();
     // A volume is used once: claims that are deleted with their store take new ones.
     let volumes = steps.len();
-    fleet::room(&client, &run, &names, arguments.stores * 2, volumes).await?;
     let launch = Launch {
         program: arguments.operator.clone(),
-        kubeconfig: identity.kubeconfig,
+        kubeconfig: identity.kubeconfig.clone(),
         log: arguments.output.join("operator.log"),
     };
-    let outcome = runs(&arguments, seed, &run, &steps, &calm, &wild, &launch).await;
-    if !arguments.keep {
-        fleet::clear(&client, &run).await?;
+    let outcome = async {
+        fleet::room(&client, &run, &names, arguments.stores * 2, volumes).await?;
+        runs(&arguments, seed, &run, &steps, &calm, &wild, &launch).await
     }
+    .await;
+    let cleared = if arguments.keep { Ok(()) } else { fleet::clear(&client, &run).await };
+    tokio::fs::remove_file(&identity.kubeconfig).await.context("kubeconfig")?;
     let (expected, seen) = outcome?;
+    cleared?;
     Ok(report(&expected, &seen))
 }
 

@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
+use llm_memory_e2e::audit;
 use llm_memory_e2e::operator::{Launch, Memory, Operator};
 use llm_memory_e2e::requests::{Audit, Requests};
 use llm_memory_e2e::{Scratch, fleet, scratch, wait};
@@ -58,7 +59,7 @@ struct Arguments {
     #[arg(long, default_value_t = 50, value_name = "NUMBER")]
     changes: usize,
     /// Folder for the operator's log and the report (`scale.json`).
-    #[arg(long, default_value = "scale", value_name = "FOLDER")]
+    #[arg(long, default_value = "target/scale", value_name = "FOLDER")]
     output: PathBuf,
     /// Leave the stores in the cluster.
     #[arg(long)]
@@ -111,19 +112,22 @@ async fn measure(arguments: Arguments) -> Result<Vec<String>> {
     let run = format!("scale-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
     let namespaces: Vec<String> =
         (0..arguments.namespaces).map(|number| format!("{run}-{number}")).collect();
-    fleet::room(&client, &run, &namespaces, arguments.stores, arguments.stores).await?;
-    let audit_log = arguments.audit_log.clone().map_or_else(audit_of_cluster, Ok)?;
+    let audit_log = arguments.audit_log.clone().map_or_else(audit::log, Ok)?;
     let mut audit = Audit::new(audit_log, identity.user.clone()).await?;
     let launch = Launch {
         program: arguments.operator.clone(),
-        kubeconfig: identity.kubeconfig,
+        kubeconfig: identity.kubeconfig.clone(),
         log: arguments.output.join("operator.log"),
     };
-    let outcome = stages(&client, &arguments, &run, &namespaces, &mut audit, &launch).await;
-    if !arguments.keep {
-        fleet::clear(&client, &run).await?;
+    let outcome = async {
+        fleet::room(&client, &run, &namespaces, arguments.stores, arguments.stores).await?;
+        stages(&client, &arguments, &run, &namespaces, &mut audit, &launch).await
     }
+    .await;
+    let cleared = if arguments.keep { Ok(()) } else { fleet::clear(&client, &run).await };
+    tokio::fs::remove_file(&identity.kubeconfig).await.context("kubeconfig")?;
     let report = outcome?;
+    cleared?;
     let text = serde_json::to_string_pretty(&report)?;
     tokio::fs::write(arguments.output.join("scale.json"), &text).await?;
     println!("{text}\n{}", table(&report));
@@ -131,11 +135,6 @@ async fn measure(arguments: Arguments) -> Result<Vec<String>> {
 }
 
 /// The test cluster keeps the log beside its kubeconfig.
-fn audit_of_cluster() -> Result<PathBuf> {
-    let kubeconfig = std::env::var_os("KUBECONFIG").context("KUBECONFIG is not set")?;
-    Ok(PathBuf::from(kubeconfig).with_file_name("log").join("audit.log"))
-}
-
 async fn stages(
     client: &Client,
     arguments: &Arguments,

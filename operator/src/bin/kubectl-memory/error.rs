@@ -104,6 +104,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether asking again later may help.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Api { .. })
+    }
+
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {

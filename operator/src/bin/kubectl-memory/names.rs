@@ -34,9 +34,12 @@ pub(crate) fn selector(store: &str) -> String {
 
 /// Whether an object of that name was made for a store: by the operator, or from what it made.
 pub(crate) fn belongs(store: &str, object: &str) -> bool {
-    let Some(rest) = object.strip_prefix(store) else { return object == claim(store) };
+    if object == claim(store) {
+        return true;
+    }
+    let Some(rest) = object.strip_prefix(store) else { return false };
     match rest {
-        "" | "-0" | "-tokens" | "-config" | "-metrics" => true,
+        "" | "-0" | "-tokens" | "-config" | "-metrics" | "-jobs" | "-tls" => true,
         _ => ROUTINES.iter().any(|routine| {
             rest.strip_prefix('-')
                 .and_then(|rest| rest.strip_prefix(routine.as_str()))
@@ -60,9 +63,19 @@ mod tests {
 
     #[test]
     fn a_store_does_not_claim_what_belongs_to_another_whose_name_begins_alike() {
-        for own in ["mem", "mem-0", "data-mem-0", "mem-tokens", "mem-verify", "mem-verify-2941"] {
+        for own in [
+            "mem",
+            "mem-0",
+            "data-mem-0",
+            "mem-tokens",
+            "mem-tls",
+            "mem-jobs",
+            "mem-verify",
+            "mem-verify-2941",
+        ] {
             assert!(belongs("mem", own), "{own}");
         }
+        assert!(belongs("data", "data-data-0"));
         for other in ["mem-two", "mem-two-0", "memory-0", "data-mem-two-0", "mem-verifying"] {
             assert!(!belongs("mem", other), "{other}");
         }

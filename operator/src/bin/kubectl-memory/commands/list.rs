@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             let lines = lines(context, args, &api).await?;
             context.printer.again(&lines, || text(&lines, &place(context, args), Timestamp::now()))
         };
-        return redraw::whenever(changes, draw).await;
+        return redraw::whenever(context.printer, changes, draw).await;
     }
     let lines = lines(context, args, &api).await?;
     context.printer.answer(&lines, || text(&lines, &place(context, args), Timestamp::now()))?;

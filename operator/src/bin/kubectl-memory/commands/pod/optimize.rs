@@ -42,8 +42,9 @@ pub(super) async fn usage(context: &Context, store: &str) -> Result<Option<Usage
     match api.get(&pod).await {
         Ok(metrics) => Ok(sample(&metrics)),
         Err(error) if is_absent(&error) => Ok(None),
-        // An aggregated API whose server is down.
-        Err(kube::Error::Api(status)) if status.code == 503 => Ok(None),
+        // An aggregated API whose server is down; or that is not there, which those who may not
+        // read everything are told as a right that they lack.
+        Err(kube::Error::Api(status)) if status.code == 503 || status.code == 403 => Ok(None),
         Err(error) => Err(context.object("podmetrics", &pod, "").failed("read", error)),
     }
 }
@@ -98,7 +99,8 @@ fn number(resources: &ResourceRequirements, limit: bool, name: &str) -> Option<f
 
 fn memory(resources: &ResourceRequirements, usage: Usage) -> Finding {
     let mebibytes = |bytes: f64| format!("{:.0}Mi", (bytes / MEBIBYTE).ceil());
-    let enough = mebibytes((usage.memory * HEADROOM).max(128.0 * MEBIBYTE));
+    let needed = (usage.memory * HEADROOM).max(128.0 * MEBIBYTE);
+    let enough = mebibytes(needed);
     let used = mebibytes(usage.memory);
     match (number(resources, true, "memory"), number(resources, false, "memory")) {
         (None, _) => Finding::warning(
@@ -111,11 +113,13 @@ fn memory(resources: &ResourceRequirements, usage: Usage) -> Finding {
             format!("{used} used of a limit of {}", mebibytes(limit)),
             format!("raise spec.resources.limits.memory to {enough}"),
         ),
-        (_, Some(request)) if usage.memory < request * IDLE => Finding::warning(
-            "memory",
-            format!("{used} used of {} requested", mebibytes(request)),
-            format!("if this is under load, lower spec.resources.requests.memory to {enough}"),
-        ),
+        (_, Some(request)) if usage.memory < request * IDLE && needed < request => {
+            Finding::warning(
+                "memory",
+                format!("{used} used of {} requested", mebibytes(request)),
+                format!("if this is under load, lower spec.resources.requests.memory to {enough}"),
+            )
+        }
         (Some(limit), _) => {
             Finding::ok("memory", format!("{used} used of a limit of {}", mebibytes(limit)))
         }

@@ -12,7 +12,7 @@ use crate::error::{failed, is_absent};
 use crate::names;
 
 /// What the operator makes: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 15] = [
+const KINDS: [(&str, &str, &str, &str); 14] = [
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
     ("", "v1", "ConfigMap", "configmaps"),
@@ -23,13 +23,14 @@ const KINDS: [(&str, &str, &str, &str); 15] = [
     ("batch", "v1", "CronJob", "cronjobs"),
     ("batch", "v1", "Job", "jobs"),
     ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
-    ("rbac.authorization.k8s.io", "v1", "Role", "roles"),
-    ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+    ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
     ("cert-manager.io", "v1", "Certificate", "certificates"),
 ];
 
+/// APIs that a cluster may do without.
+const OPTIONAL: [&str; 2] = ["monitoring.coreos.com", "cert-manager.io"];
 /// Selects the pods of the operator, in whatever namespace they are.
 const OPERATOR: &str = "app.kubernetes.io/name=llm-memory-operator";
 /// No log takes more of a report than this, whatever its lines are like.
@@ -98,8 +99,10 @@ async fn objects(
                 object(kit, format!("objects/{plural}/{}.yaml", found.name_any()), &found);
             }
         }
-        // A cluster without that API has no such objects.
+        // A cluster without that API has no such objects; those who may not read everything are
+        // told of a right that they lack instead.
         Err(error) if is_absent(&error) => {}
+        Err(kube::Error::Api(status)) if status.code == 403 && OPTIONAL.contains(&group) => {}
         Err(error) => kit.problems.push(failed(format!("list {plural}"), error).to_string()),
     }
 }
@@ -163,6 +166,10 @@ async fn logs_of_operator(
                 let pods = Api::namespaced(context.client.clone(), &namespace);
                 logs_of(&pods, &pod, "operator-logs", tail, kit).await;
             }
+        }
+        // Whoever looks after a store need not be allowed to look after the operator.
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            kit.add("operator-logs/not-collected.txt".to_owned(), format!("{}\n", status.message));
         }
         Err(error) => kit.problems.push(failed("list the operator's pods", error).to_string()),
     }

@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             let view = View::new(Observed::read(context, &args.name).await?);
             context.printer.again(&view, || render::text(&view, Timestamp::now()))
         };
-        return redraw::whenever(changes(context, &args.name), draw).await;
+        return redraw::whenever(context.printer, changes(context, &args.name), draw).await;
     }
     let view = View::new(Observed::read(context, &args.name).await?);
     context.printer.answer(&view, || render::text(&view, Timestamp::now()))?;
