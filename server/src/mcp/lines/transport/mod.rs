@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +79,11 @@ pub(crate) struct Lines<R, W> {
     shared: Arc<Shared>,
     reader: R,
     writer: Arc<AsyncMutex<Option<W>>>,
+    /// Messages of our own on their way out, each telling whether it got there.
+    replies: JoinSet<bool>,
     splitter: Splitter,
+    /// The line at hand.
+    line: Option<Result<Vec<u8>, TooLong>>,
     source: Source,
     origin: Option<Origin>,
     /// Project that the client named for all its messages.
@@ -122,9 +127,11 @@ where
         let longest = if origin.is_none() { longest.min(STRANGERS_LINE) } else { longest };
         Self {
             splitter: Splitter::new(longest),
+            line: None,
             shared,
             reader,
             writer: Arc::new(AsyncMutex::new(Some(writer))),
+            replies: JoinSet::new(),
             source,
             origin,
             project: None,
@@ -179,6 +186,8 @@ where
 
     /// Waits until what was asked has been answered, for as long as a stop may take.
     async fn farewell(&mut self) {
+        // The one that says why this is the end may be among them.
+        self.replied().await;
         let grace = self.shared.options.drain;
         let until = *self.answer_by.get_or_insert_with(|| Instant::now() + grace);
         if tokio::time::timeout_at(until, self.places.answered()).await.is_err() {
@@ -190,10 +199,18 @@ where
     /// Writes a message of our own. Whether or not anybody waits for that, it is written whole.
     async fn reply(&mut self, message: impl Serialize + Send + Sync + 'static) {
         let writer = Arc::clone(&self.writer);
-        let written = tokio::spawn(async move { write_line(&writer, &message).await.is_ok() });
-        if !written.await.unwrap_or(false) {
-            // The other end is gone: there is nobody to read for.
-            self.input = Input::Over;
+        self.replies.spawn(async move { write_line(&writer, &message).await.is_ok() });
+        self.replied().await;
+    }
+
+    /// Waits until the messages of our own are out. Cancel-safe: whoever waits next waits for the
+    /// same ones.
+    async fn replied(&mut self) {
+        while let Some(written) = self.replies.join_next().await {
+            if !written.unwrap_or(false) {
+                // The other end is gone: there is nobody to read for.
+                self.input = Input::Over;
+            }
         }
     }
 
@@ -236,51 +253,60 @@ where
         self.reply_error(id, refusal(denied)).await;
     }
 
-    /// Takes one line; the message in it, when there is one to hand on.
-    async fn take(&mut self, line: Result<Vec<u8>, TooLong>) -> Option<ClientJsonRpcMessage> {
-        let Ok(line) = line else {
-            let limit = self.splitter.max();
-            let when = if self.origin.is_none() { " before a token was shown" } else { "" };
-            let reason = format!("a message may have {limit} bytes{when}; this one was longer");
-            self.reply_error(None, ErrorData::new(ErrorCode::INVALID_REQUEST, reason, None)).await;
-            return None;
+    /// Takes the line at hand; the message in it, when there is one to hand on. The line stays at
+    /// hand until whoever sent it is known, which may take a call to the cluster: dropped in the
+    /// middle of that, this begins again with the same line.
+    async fn take(&mut self) -> Option<ClientJsonRpcMessage> {
+        let frame = match self.line.as_ref()? {
+            Ok(line) => parse(line, self.fill),
+            Err(TooLong) => Err(self.too_long()),
         };
-        match parse(&line, self.fill) {
-            Ok(Frame::Empty) => None,
-            Ok(Frame::Auth { token, project, id }) => {
+        let known = match &frame {
+            Ok(Frame::Auth { token, project, .. }) => {
                 if project.is_some() {
-                    self.project = project;
+                    self.project.clone_from(project);
                 }
-                match (self.authenticate(token.as_deref()).await, id) {
-                    (Err(denied), id) => self.refuse(&denied, id).await,
-                    (Ok(()), Some(id)) => {
-                        self.reply(json!({"jsonrpc": "2.0", "id": id, "result": {}})).await;
-                    }
-                    (Ok(()), None) => {}
-                }
-                None
+                self.authenticate(token.as_deref()).await
             }
-            Ok(Frame::Message { message, token }) => self.hand_on(*message, token).await,
+            Ok(Frame::Message { token, .. }) => self.authenticate(token.as_deref()).await,
+            Ok(Frame::Empty) | Err(_) => Ok(()),
+        };
+        self.line = None;
+        let (id, message) = match frame {
+            Ok(Frame::Empty) => return None,
+            Ok(Frame::Auth { id, .. }) => (id, None),
+            Ok(Frame::Message { message, .. }) => (request_id(&message), Some(*message)),
             Err(FrameError { id, error }) => {
                 self.reply_error(id, error).await;
+                return None;
+            }
+        };
+        if let Err(denied) = known {
+            self.refuse(&denied, id).await;
+            return None;
+        }
+        match (message, id) {
+            (Some(message), id) => self.hand_on(message, id).await,
+            (None, Some(id)) => {
+                self.reply(json!({"jsonrpc": "2.0", "id": id, "result": {}})).await;
                 None
             }
+            (None, None) => None,
         }
+    }
+
+    fn too_long(&self) -> FrameError {
+        let limit = self.splitter.max();
+        let when = if self.origin.is_none() { " before a token was shown" } else { "" };
+        let reason = format!("a message may have {limit} bytes{when}; this one was longer");
+        FrameError { id: None, error: ErrorData::new(ErrorCode::INVALID_REQUEST, reason, None) }
     }
 
     async fn hand_on(
         &mut self,
         mut message: ClientJsonRpcMessage,
-        token: Option<String>,
+        id: Option<RequestId>,
     ) -> Option<ClientJsonRpcMessage> {
-        let id = match &message {
-            ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
-            _ => None,
-        };
-        if let Err(denied) = self.authenticate(token.as_deref()).await {
-            self.refuse(&denied, id).await;
-            return None;
-        }
         if !self.started && id.is_none() {
             return None;
         }
@@ -327,6 +353,13 @@ where
             ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_) => {}
         }
         Ok(())
+    }
+}
+
+fn request_id(message: &ClientJsonRpcMessage) -> Option<RequestId> {
+    match message {
+        ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
+        _ => None,
     }
 }
 
@@ -393,14 +426,13 @@ where
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         while self.input != Input::Over {
-            let line = if self.room().await { self.next_line().await } else { None };
-            match line {
-                Some(line) => {
-                    if let Some(message) = self.take(line).await {
-                        return Some(message);
-                    }
-                }
-                None => self.input = Input::Over,
+            if self.line.is_none() {
+                self.line = if self.room().await { self.next_line().await } else { None };
+            }
+            if self.line.is_none() {
+                self.input = Input::Over;
+            } else if let Some(message) = self.take().await {
+                return Some(message);
             }
         }
         self.farewell().await;

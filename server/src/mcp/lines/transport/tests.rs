@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use llm_memory_disk::OsDisk;
@@ -15,8 +16,8 @@ use crate::mcp::auth::{Authenticate, Verdict};
 use crate::mcp::observe::NoObserver;
 use crate::mcp::{McpOptions, McpService};
 
-/// Lets the one token in that it holds at the time.
-struct Door(Mutex<Option<&'static str>>);
+/// Lets the one token in that it holds at the time, once it has looked up as often as it must.
+struct Door(Mutex<Option<&'static str>>, AtomicU32);
 
 impl Authenticate for Door {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Verdict<'a> {
@@ -25,7 +26,15 @@ impl Authenticate for Door {
             (Some(shown), Some(good)) if shown == good => Ok(Principal::local_owner()),
             _ => Err(Denied::Invalid { reason: "unknown".to_owned(), who: None }),
         };
-        Box::pin(std::future::ready(verdict))
+        let mut left = self.1.swap(0, Ordering::Relaxed);
+        Box::pin(std::future::poll_fn(move |context| {
+            left = left.saturating_sub(1);
+            if left > 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(verdict.clone())
+        }))
     }
 }
 
@@ -41,7 +50,7 @@ struct Rig {
 async fn rig() -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(Arc::new(OsDisk), folder.path(), Options::default()).unwrap();
-    let door = Arc::new(Door(Mutex::new(Some("good"))));
+    let door = Arc::new(Door(Mutex::new(Some("good")), AtomicU32::new(0)));
     let limits = Limits { max_pending: 1 };
     let jobs = JobQueue::open(Arc::new(OsDisk), folder.path(), limits, false).unwrap();
     let service = McpService::new(
@@ -144,6 +153,35 @@ async fn a_revoked_token_ends_the_connection_with_the_next_message() {
     assert!(rig.lines.receive().await.is_none());
     let answers = rig.answers().await;
     assert_eq!(answers[1]["error"]["data"]["status"], 401);
+}
+
+#[tokio::test]
+async fn a_refusal_is_written_though_rmcp_stops_waiting_for_it() {
+    let mut rig = Rig::authenticated().await;
+    rig.write(&list(1)).await;
+    assert!(rig.lines.receive().await.is_some());
+    rig.lines.send(answer(1)).await.unwrap();
+    *rig.door.0.lock() = None;
+    rig.write(&list(2)).await;
+    assert!(poll_once(rig.lines.receive()).is_pending());
+    assert!(rig.lines.receive().await.is_none());
+    let answers = rig.answers().await;
+    assert_eq!(answers[1]["error"]["data"]["status"], 401);
+}
+
+#[tokio::test]
+async fn a_request_is_kept_though_rmcp_stops_waiting_for_the_look_at_its_token() {
+    let mut rig = Rig::authenticated().await;
+    rig.write(&list(1)).await;
+    assert!(rig.lines.receive().await.is_some());
+    rig.door.1.store(2, Ordering::Relaxed);
+    rig.write(&list(2)).await;
+    assert!(poll_once(rig.lines.receive()).is_pending());
+    let received = tokio::time::timeout(Duration::from_secs(10), rig.lines.receive()).await;
+    assert!(matches!(
+        received.expect("the request, though it was being looked at"),
+        Some(ClientJsonRpcMessage::Request(request)) if request.id == RequestId::Number(2)
+    ));
 }
 
 #[tokio::test]
