@@ -12,14 +12,14 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
-use llm_memory_crds::conditions::{PROGRESSING, accepted, progressing};
+use llm_memory_crds::conditions::{ACCEPTED, PROGRESSING, READY, accepted, progressing, ready};
 use llm_memory_crds::memory_store::UpdatePhase;
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
 use thiserror::Error;
 
 use super::apply::{apply, claim_size};
-use super::conditions::{Now, merge};
+use super::conditions::Now;
 use super::decide::{ask, begin_verification, decide};
 use super::dereference::{DereferenceError, Found, dereference};
 use super::rollout::{Plan, PodState, Replace};
@@ -40,6 +40,9 @@ const STEP: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(300);
 /// What is missing is looked for this often.
 const MISSING: Duration = Duration::from_secs(15);
+/// The longest look. An API server that takes requests and answers none must not hold one of the
+/// few places for ever; what was applied until then is not applied again.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Why a reconciliation is tried again.
 #[derive(Debug, Error)]
@@ -59,6 +62,9 @@ pub enum Error {
     /// The status could not be written.
     #[error("the status could not be written: {0}")]
     Status(#[source] Box<kube::Error>),
+    /// It took too long.
+    #[error("the API server did not answer within {} s", LONGEST.as_secs())]
+    TimedOut,
 }
 
 impl Error {
@@ -70,6 +76,7 @@ impl Error {
             Self::Apply(_) => "apply",
             Self::Replace(_) => "replace",
             Self::Status(_) => "status",
+            Self::TimedOut => "timeout",
         }
     }
 }
@@ -100,7 +107,9 @@ pub async fn reconcile(
         context.probes.unwatch(&reference);
         return Ok(Action::await_change());
     }
-    let outcome = run(object, &context, &reference).await;
+    let outcome = tokio::time::timeout(LONGEST, run(object, &context, &reference))
+        .await
+        .unwrap_or(Err(Error::TimedOut));
     context.metrics.reconciled(started.elapsed(), outcome.is_ok());
     if outcome.is_ok() {
         context.failures.succeeded(&reference);
@@ -152,7 +161,11 @@ async fn run(
             refuse(object, context, &before, reason, &missing.to_string(), now).await?;
             return Ok(Action::requeue(MISSING));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let error = Error::from(error);
+            hold_up(object, context, &before, apply_failed(&error), now).await?;
+            return Err(error);
+        }
     };
     let (answer, target) = ask(context, reference, &store, &found, &before);
     let mut plan = decide(context, &store, &found, &before, &answer, now);
@@ -210,10 +223,8 @@ async fn run(
         now,
     });
     if let Some(error) = &failure {
-        let failed = Now::new(PROGRESSING, false, progressing::APPLY_FAILED, error.to_string());
-        let merged = merge(&before.conditions, vec![failed], store.generation, now);
-        status.conditions.retain(|condition| condition.type_ != PROGRESSING);
-        status.conditions.extend(merged);
+        let failed = vec![apply_failed(error)];
+        update_status::replace(&mut status, &before, failed, store.generation, now);
     }
     let written = write_status(object, context, &before, &status, version).await?;
     if let Some(error) = failure {
@@ -314,6 +325,7 @@ async fn replace_pod(
     }
 }
 
+/// Says that the spec cannot be acted on.
 async fn refuse(
     object: &MemoryStore,
     context: &Context,
@@ -322,12 +334,34 @@ async fn refuse(
     message: &str,
     now: Timestamp,
 ) -> Result<(), Error> {
+    let refused = Now::new(ACCEPTED, false, reason, message);
+    hold_up(object, context, before, refused, now).await
+}
+
+fn apply_failed(error: &Error) -> Now {
+    Now::new(PROGRESSING, false, progressing::APPLY_FAILED, error.to_string())
+}
+
+/// Says that nothing is done for a store, and why.
+async fn hold_up(
+    object: &MemoryStore,
+    context: &Context,
+    before: &MemoryStoreStatus,
+    obstacle: Now,
+    now: Timestamp,
+) -> Result<(), Error> {
     let generation = object.metadata.generation.unwrap_or_default();
     let names = Names::new(object.namespace().unwrap_or_default(), object.name_any());
     let pod = context.cluster.pods.get(&ObjectRef::new(&names.pod()).within(&names.namespace));
     let answer = context.probes.last(&reference(object));
-    let serving = pod.map(|pod| update_status::serving(&pod, answer.as_ref(), &before.conditions));
-    let status = update_status::refused(before, generation, reason, message, serving, now);
+    let serving = match pod {
+        Some(pod) => update_status::serving(&pod, answer.as_ref(), &before.conditions),
+        None if obstacle.kind == ACCEPTED => {
+            Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
+        }
+        None => update_status::unserved(object.spec.replicas),
+    };
+    let status = update_status::held_up(before, generation, obstacle, serving, now);
     // What is stale is looked at again when the newer version arrives.
     write_status(object, context, before, &status, object.resource_version()).await.map(drop)
 }
@@ -377,3 +411,6 @@ async fn write_status(
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }
+
+#[cfg(test)]
+mod tests;

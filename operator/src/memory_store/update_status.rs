@@ -107,46 +107,59 @@ pub fn remembered(update: &UpdateStatus) -> UpdateStatus {
     UpdateStatus { since, ..update.clone() }
 }
 
-/// The status of a store whose spec cannot be acted on; `serving` says whether what runs serves.
-pub fn refused(
+/// The status of a store that nothing is done for: the condition `obstacle` says why, `serving`
+/// whether what runs serves.
+pub fn held_up(
     before: &MemoryStoreStatus,
     generation: i64,
-    reason: &'static str,
-    message: &str,
-    serving: Option<Now>,
+    obstacle: Now,
+    serving: Now,
     now: Timestamp,
 ) -> MemoryStoreStatus {
     let mut next = before.clone();
     next.observed_generation = Some(generation);
-    let refusal = merge(
-        &before.conditions,
-        vec![Now::new(ACCEPTED, false, reason, message)],
-        generation,
-        now,
-    );
-    next.conditions.retain(|condition| condition.type_ != ACCEPTED);
-    next.conditions.splice(0..0, refusal);
     // What runs goes on running, or not: that is seen as ever.
-    let serving = serving.unwrap_or_else(|| {
-        Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
-    });
-    next.conditions.retain(|condition| condition.type_ != READY);
-    next.conditions.extend(merge(&before.conditions, vec![serving], generation, now));
+    replace(&mut next, before, vec![obstacle, serving], generation, now);
     next
 }
 
+/// Says `conditions` in `status`, which follows `before`, in the place of what it says of them.
+pub fn replace(
+    status: &mut MemoryStoreStatus,
+    before: &MemoryStoreStatus,
+    conditions: Vec<Now>,
+    generation: i64,
+    now: Timestamp,
+) {
+    for condition in merge(&before.conditions, conditions, generation, now) {
+        let former = status.conditions.iter_mut().find(|it| it.type_ == condition.type_);
+        match former {
+            Some(former) => *former = condition,
+            None => status.conditions.push(condition),
+        }
+    }
+}
+
 fn ready_condition(observed: &Observed<'_>) -> Now {
-    let no = |reason, message: &str| Now::new(READY, false, reason, message);
-    if observed.store.spec.replicas == 0 {
-        return no(
+    match observed.pod {
+        Some(pod) if observed.store.spec.replicas > 0 => {
+            serving(pod, Some(observed.answer), &observed.before.conditions)
+        }
+        _ => unserved(observed.store.spec.replicas),
+    }
+}
+
+/// Ready of a store that no pod serves.
+pub fn unserved(replicas: i32) -> Now {
+    let (reason, message) = if replicas == 0 {
+        (
             ready::HIBERNATED,
             "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again",
-        );
-    }
-    match observed.pod {
-        None => no(ready::NO_POD, "there is no pod yet"),
-        Some(pod) => serving(pod, Some(observed.answer), &observed.before.conditions),
-    }
+        )
+    } else {
+        (ready::NO_POD, "there is no pod yet")
+    };
+    Now::new(READY, false, reason, message)
 }
 
 /// Whether `pod` serves, by what was answered last, or by what was said `before` when nobody has

@@ -1,0 +1,345 @@
+//! Whole reconciliations against an API server that refuses, does not answer, or has moved on.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use kube::runtime::events::{Recorder, Reporter};
+use llm_memory_crds::conditions::READY;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::*;
+use crate::apply::Applier;
+use crate::cluster::{Cluster, Watched};
+use crate::context::{Failures, Refusals, Settings};
+use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::metrics::Metrics;
+use crate::probes::Probes;
+
+const STORE: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes";
+const STATUS: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes/status";
+const SERVICE: &str = "/api/v1/namespaces/team/services/notes";
+const TOKENS: &str = "/api/v1/namespaces/team/secrets/notes-tokens";
+const CLAIM: &str = "/api/v1/namespaces/team/persistentvolumeclaims/data-notes-0";
+const SET: &str = "/apis/apps/v1/namespaces/team/statefulsets/notes";
+
+/// How a scripted request ends.
+#[derive(Debug, Clone, Copy)]
+enum Script {
+    /// With an error of the API server.
+    Refuse(u16, &'static str),
+    /// Never.
+    Hang,
+}
+
+/// An API server that keeps what is applied, but for the requests that its script is about.
+#[derive(Debug, Default)]
+struct Api {
+    objects: Mutex<BTreeMap<String, Value>>,
+    writes: Mutex<Vec<(Method, String)>>,
+    script: Mutex<Vec<(Method, &'static str, Script)>>,
+}
+
+impl Api {
+    fn script(&self, method: Method, path: &'static str, script: Script) {
+        self.script.lock().push((method, path, script));
+    }
+
+    /// Everything is answered as it should be from now on.
+    fn mend(&self) {
+        self.script.lock().clear();
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.objects.lock().contains_key(path)
+    }
+
+    /// What was written since the last look.
+    fn writes(&self) -> Vec<(Method, String)> {
+        std::mem::take(&mut *self.writes.lock())
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        let scripted = {
+            let script = self.script.lock();
+            script.iter().find(|(m, p, _)| *m == head.method && *p == path).map(|(.., s)| *s)
+        };
+        match scripted {
+            Some(Script::Hang) => return std::future::pending().await,
+            Some(Script::Refuse(code, message)) => return status(code, message),
+            None => {}
+        }
+        if head.method != Method::GET {
+            self.writes.lock().push((head.method.clone(), path.clone()));
+        }
+        let body = body.collect_bytes().await.unwrap();
+        match head.method {
+            Method::GET => match self.objects.lock().get(&path) {
+                Some(object) => json_response(200, object),
+                None => status(404, "it is not there"),
+            },
+            Method::PATCH => self.patch(&path, serde_json::from_slice(&body).unwrap()),
+            // Events.
+            Method::POST => json_response(201, &serde_json::from_slice(&body).unwrap()),
+            other => panic!("{other} {path}"),
+        }
+    }
+
+    fn patch(&self, path: &str, mut body: Value) -> Response<Body> {
+        let mut objects = self.objects.lock();
+        let name = path.strip_suffix("/status").unwrap_or(path);
+        let version = objects.values().filter_map(resource_version).max().unwrap_or(0) + 1;
+        if path == STATUS {
+            let known = objects.get(STORE).and_then(resource_version);
+            let Some(known) = known else { return status(404, "it is not there") };
+            if resource_version(&body).is_some_and(|shown| shown != known) {
+                return status(409, "the object has been modified");
+            }
+            let store = objects.get_mut(STORE).unwrap();
+            store["status"] = body["status"].take();
+            store["metadata"]["resourceVersion"] = json!(version.to_string());
+            return json_response(200, store);
+        }
+        body["metadata"]["resourceVersion"] = json!(version.to_string());
+        body["metadata"]["uid"] = json!(format!("uid of {name}"));
+        let answer = json_response(200, &body);
+        objects.insert(name.to_owned(), body);
+        answer
+    }
+}
+
+fn resource_version(object: &Value) -> Option<u64> {
+    object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
+}
+
+fn json_response(code: u16, body: &Value) -> Response<Body> {
+    let body = Body::from(serde_json::to_vec(body).unwrap());
+    Response::builder().status(code).body(body).unwrap()
+}
+
+fn status(code: u16, message: &str) -> Response<Body> {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        504 => "Timeout",
+        other => panic!("{other}"),
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "reason": reason, "message": message});
+    json_response(code, &status)
+}
+
+struct Rig {
+    api: Arc<Api>,
+    context: Arc<Context>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(json!({"image": "llm-memory:1"}))
+    }
+
+    fn with(spec: Value) -> Self {
+        let api = Arc::new(Api::default());
+        let store = json!({
+            "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
+            "metadata": {"name": "notes", "namespace": "team", "uid": "u", "generation": 1,
+                "resourceVersion": "1"},
+            "spec": spec,
+        });
+        api.objects.lock().insert(STORE.to_owned(), store);
+        let service = {
+            let api = Arc::clone(&api);
+            tower::service_fn(move |request| {
+                let api = Arc::clone(&api);
+                async move { Ok::<_, Infallible>(api.answer(request).await) }
+            })
+        };
+        let client = Client::new(service, "team");
+        let (cluster, _) = Cluster::watch(&client, &Watched::Everywhere, Apis::default());
+        let (probes, _) = Probes::new(Duration::from_secs(5), "/nowhere".into());
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        let context = Context {
+            client: client.clone(),
+            settings: Arc::new(Settings {
+                server_image: "llm-memory:1".to_owned(),
+                identity: OperatorIdentity {
+                    namespace: "system".to_owned(),
+                    service_account: "operator".to_owned(),
+                },
+                cluster_domain: "cluster.local".to_owned(),
+            }),
+            applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
+            cluster,
+            probes,
+            recorder: Recorder::new(client, reporter),
+            metrics: Arc::new(Metrics::default()),
+            failures: Arc::new(Failures::default()),
+            refusals: Arc::new(Refusals::default()),
+        };
+        Self { api, context: Arc::new(context) }
+    }
+
+    fn store(&self) -> MemoryStore {
+        serde_json::from_value(self.api.objects.lock()[STORE].clone()).unwrap()
+    }
+
+    async fn reconcile(&self) -> Result<Action, Error> {
+        self.reconcile_as(self.store()).await
+    }
+
+    async fn reconcile_as(&self, store: MemoryStore) -> Result<Action, Error> {
+        let object = Arc::new(DeserializeGuard(Ok(store)));
+        let outcome = reconcile(Arc::clone(&object), Arc::clone(&self.context)).await;
+        if let Err(error) = &outcome {
+            error_policy(object, error, Arc::clone(&self.context));
+        }
+        outcome
+    }
+
+    /// Status, reason and message of a condition.
+    fn condition(&self, kind: &str) -> (String, String, String) {
+        let conditions = self.store().status.unwrap_or_default().conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == kind);
+        found.map_or_else(Default::default, |it| (it.status, it.reason, it.message))
+    }
+
+    /// Reconciles until there is nothing left to write, and says that all went well.
+    async fn converges(&self) {
+        self.api.mend();
+        self.reconcile().await.unwrap();
+        for path in [SERVICE, TOKENS, CLAIM, SET] {
+            assert!(self.api.has(path), "{path}");
+        }
+        let (status, reason, message) = self.condition(PROGRESSING);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("True", progressing::STARTING),
+            "{message}"
+        );
+        self.api.writes();
+        self.reconcile().await.unwrap();
+        assert_eq!(self.api.writes(), [], "nothing was left to write");
+    }
+
+    fn metrics(&self) -> String {
+        self.context.metrics.text()
+    }
+}
+
+#[tokio::test]
+async fn an_undisturbed_store_is_written_once() {
+    Rig::new().converges().await;
+}
+
+#[tokio::test]
+async fn a_forbidden_object_is_named_in_the_status_and_the_rest_waits_for_it() {
+    let rig = Rig::new();
+    let said = "services \"notes\" is forbidden: exceeded quota: services";
+    rig.api.script(Method::PATCH, SERVICE, Script::Refuse(403, said));
+    let error = rig.reconcile().await.unwrap_err();
+    assert_eq!(error.label(), "apply");
+    let (status, reason, message) = rig.condition(PROGRESSING);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", progressing::APPLY_FAILED));
+    assert!(message.starts_with("Service notes: ") && message.contains(said), "{message}");
+    assert_eq!(rig.condition(READY).1, ready::NO_POD);
+    assert!(!rig.api.has(SET), "its pod would not be reached");
+    assert!(rig.metrics().contains(r#"reconcile_errors_total{reason="apply"} 1"#));
+    // That it still fails is no news: nothing is written of it.
+    rig.api.writes();
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(rig.api.writes(), []);
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn a_conflict_of_an_object_is_tried_again() {
+    let rig = Rig::new();
+    rig.api.script(Method::PATCH, SET, Script::Refuse(409, "the object has been modified"));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "apply");
+    assert!(rig.condition(PROGRESSING).2.starts_with("StatefulSet notes: "));
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn a_status_is_not_written_over_a_newer_one() {
+    let rig = Rig::new();
+    let stale = rig.store();
+    rig.reconcile().await.unwrap();
+    let written = rig.store();
+    let next = rig.reconcile_as(stale).await.unwrap();
+    assert_eq!(next, Action::requeue(AGAIN));
+    assert_eq!(rig.store().resource_version(), written.resource_version());
+}
+
+#[tokio::test]
+async fn a_store_that_goes_while_it_is_looked_at_is_no_error() {
+    let rig = Rig::new();
+    let gone = rig.store();
+    rig.api.objects.lock().remove(STORE);
+    assert_eq!(rig.reconcile_as(gone).await.unwrap(), Action::requeue(AGAIN));
+}
+
+#[tokio::test]
+async fn a_timeout_of_the_api_server_is_told_and_tried_again() {
+    let rig = Rig::new();
+    rig.api.script(Method::PATCH, CLAIM, Script::Refuse(504, "request did not complete"));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "apply");
+    assert!(rig.condition(PROGRESSING).2.starts_with("PersistentVolumeClaim data-notes-0: "));
+    rig.converges().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_never_answers_holds_no_place_for_ever() {
+    let rig = Rig::new();
+    rig.api.script(Method::PATCH, SET, Script::Hang);
+    let before = tokio::time::Instant::now();
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "timeout");
+    assert_eq!(before.elapsed().as_secs(), LONGEST.as_secs());
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn tokens_that_cannot_be_read_are_not_made_anew() {
+    let rig = Rig::new();
+    rig.reconcile().await.unwrap();
+    let tokens = rig.api.objects.lock()[TOKENS].clone();
+    rig.api.script(Method::GET, TOKENS, Script::Refuse(403, "secrets is forbidden"));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "dereference");
+    assert_eq!(rig.api.objects.lock()[TOKENS], tokens);
+    let (status, reason, message) = rig.condition(PROGRESSING);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", progressing::APPLY_FAILED));
+    assert!(message.contains("Secret notes-tokens could not be read"), "{message}");
+    rig.converges().await;
+    assert_eq!(rig.api.objects.lock()[TOKENS], tokens);
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone() {
+    let rig = Rig::new();
+    let theirs = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "notes", "namespace": "team", "uid": "x", "resourceVersion": "1"}});
+    rig.api.objects.lock().insert(SERVICE.to_owned(), theirs.clone());
+    assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+    assert_eq!(rig.api.objects.lock()[SERVICE], theirs);
+    let (status, reason, message) = rig.condition(ACCEPTED);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", accepted::NAME_CONFLICT));
+    assert!(message.contains("Service notes") && message.contains("rename or delete"), "{message}");
+    rig.api.objects.lock().remove(SERVICE);
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_told_fails_nothing() {
+    let rig = Rig::new();
+    let events = "/apis/events.k8s.io/v1/namespaces/team/events";
+    rig.api.script(Method::POST, events, Script::Refuse(403, "events is forbidden"));
+    rig.reconcile().await.unwrap();
+    rig.converges().await;
+}
