@@ -49,8 +49,10 @@ build() {
         program=$(program_name "$name" "$package")
         [ ! -x "$folder.partial/$program" ] || continue
         go build -mod=readonly -trimpath -buildvcs=false -ldflags "$flags" \
-            -o "$folder.partial/$program.new" "$package" ||
+            -o "$folder.partial/$program.new" "$package" 2>"$GOTMPDIR/said" || {
+            grep -v '^go: downloading ' "$GOTMPDIR/said" >&2
             fail "could not compile $program; the lines above say why"
+        }
         mv "$folder.partial/$program.new" "$folder.partial/$program"
     done
     finish "$name" "$folder.partial"
