@@ -46,10 +46,10 @@ if [ -z "${KUBECONFIG:-}" ]; then
     trap finish EXIT
     settings=$(./justw cluster up)
     eval "$settings"
-    buildah --storage-driver vfs tag "localhost/llm-memory:$version" localhost/llm-memory:other
-    for image in "localhost/llm-memory:$version" localhost/llm-memory:other \
-        "localhost/llm-memory-operator:$version"; do
-        ./justw cluster load "$image" >&2
+    for image in llm-memory llm-memory-operator; do
+        # The same under another name, for tests of updates.
+        buildah --storage-driver vfs tag "localhost/$image:$version" "localhost/$image:other"
+        ./justw cluster load "localhost/$image:$version" "localhost/$image:other" >&2
     done
     e2e/images/build.sh >&2
     export E2E_CLUSTER="$root/justw cluster"
@@ -79,6 +79,7 @@ helm upgrade --install llm-memory-operator charts/llm-memory-operator \
 helm test llm-memory-operator --namespace llm-memory-system >&2
 
 say "running the tests"
+export KUBECTL_MEMORY=${KUBECTL_MEMORY:-$target/debug/kubectl-memory}
 # All of the workspace, as it was built above: with the features of one crate alone, everything
 # would compile anew.
 filter='package(llm-memory-e2e)'

@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod inventory;
 pub mod jobs;
 pub mod operator;
+pub mod plugin;
 pub mod pods;
 pub mod requests;
 pub mod rights;

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
-use llm_memory_e2e::{Scratch, scratch};
+use llm_memory_e2e::{Scratch, scratch, wait};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -143,6 +145,75 @@ async fn a_volume_that_takes_no_more_loses_nothing() -> Result<()> {
         cluster(&format!("exec umount -l {folder}")).await?;
         cluster(&format!("exec rmdir {folder}")).await?;
         outcome
+    })
+    .await
+}
+
+/// Puts another image of the operator, of the same content, into its Deployment, as an update of the
+/// chart does, and waits until it runs.
+async fn update_operator(tag: &str) -> Result<()> {
+    let command = format!(
+        "helm upgrade llm-memory-operator charts/llm-memory-operator --reuse-values \
+         --namespace llm-memory-system --set image.tag={tag} --wait --timeout 2m"
+    );
+    let mut helm = Command::new("bash");
+    let output = helm.args(["-c", &command]).current_dir(root()).output().await?;
+    ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The folder with the charts.
+fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[tokio::test]
+async fn another_operator_restarts_no_server() -> Result<()> {
+    scratch("operator", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        let hibernated = json!({"storage": {"size": "1Gi"}, "replicas": 0});
+        scratch.create("asleep", hibernated).await?;
+        scratch.ready("memory").await?;
+        scratch.condition("asleep", "Ready", "False", "Hibernated", MINUTE).await?;
+        scratch.condition("memory", "Progressing", "False", "Complete", MINUTE).await?;
+        let sets = scratch.api::<StatefulSet>();
+        let operators: Api<Pod> = Api::namespaced(scratch.client.clone(), "llm-memory-system");
+        let selector = ListParams::default().labels("app.kubernetes.io/name=llm-memory-operator");
+        let running = async || {
+            let pods = operators.list(&selector).await?.items;
+            let names = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            anyhow::Ok(names.map(|pod| pod.name_any()).collect::<Vec<_>>())
+        };
+        let (pod, former) = (scratch.incarnation("memory").await?, running().await?);
+        let mut versions = Vec::new();
+        for name in ["memory", "asleep"] {
+            versions.push(sets.get(name).await?.resource_version());
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        let outcome = async {
+            update_operator("other").await?;
+            let now = running().await?;
+            ensure!(now.len() == 1 && now != former, "the operator runs as before: {now:?}");
+            // It acts: what people change from now on is done by it.
+            let change = json!({"maintenance": {"verify": {"suspend": true}}});
+            scratch.change("memory", change).await?;
+            wait::until("the change", MINUTE, || async {
+                let cron = scratch.api::<CronJob>().get("memory-verify").await?;
+                Ok(if cron.spec.suspend == Some(true) { Ok(()) } else { Err(cron.spec.suspend) })
+            })
+            .await?;
+            scratch.ready("memory").await
+        }
+        .await;
+        update_operator(version).await?;
+        outcome?;
+        scratch.ready("memory").await?;
+        ensure!(scratch.incarnation("memory").await? == pod, "the server was restarted");
+        for (name, version) in ["memory", "asleep"].into_iter().zip(versions) {
+            let now = sets.get(name).await?.resource_version();
+            ensure!(now == version, "the StatefulSet {name} was written");
+        }
+        Ok(())
     })
     .await
 }

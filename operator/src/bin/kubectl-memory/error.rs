@@ -137,7 +137,7 @@ impl Object<'_> {
     pub(crate) fn failed(&self, verb: impl Display, error: kube::Error) -> Failure {
         let action = format!("{verb} {} {}/{}", self.kind, self.namespace, self.name);
         match error {
-            kube::Error::Api(status) if status.is_not_found() => {
+            kube::Error::Api(status) if status.code == 404 => {
                 // An unknown resource is a 404 as well, but one without a name.
                 let named = status.details.as_ref().is_some_and(|it| !it.name.is_empty());
                 if named || status.message.contains(self.name) {
@@ -159,7 +159,7 @@ impl Object<'_> {
 pub(crate) fn failed(action: impl Into<String>, error: kube::Error) -> Failure {
     let action = action.into();
     match error {
-        kube::Error::Api(status) if status.is_forbidden() => {
+        kube::Error::Api(status) if status.code == 403 => {
             Failure::Forbidden { action, message: status.message.clone() }
         }
         kube::Error::Api(status) if status.code == 401 => {
@@ -177,7 +177,32 @@ pub(crate) fn failed(action: impl Into<String>, error: kube::Error) -> Failure {
     }
 }
 
-/// Whether the client says that there is nothing of that name or of that resource.
+/// Whether the client says that there is nothing of that name or of that resource. By the code: of a
+/// group that it does not know, an API server gives no reason.
 pub(crate) fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an API server says of a group that it does not serve is no JSON.
+    fn no_such_group() -> kube::Error {
+        let status =
+            kube::core::Status::failure("404 page not found", "Failed to parse error data");
+        kube::Error::Api(status.with_code(404).boxed())
+    }
+
+    #[test]
+    fn a_cluster_without_the_resource_is_told_from_one_without_the_object() {
+        assert!(is_absent(&no_such_group()));
+        let object =
+            Object { kind: "memorystore", name: "mem", namespace: "prod", missing: "create it" };
+        let failure = object.failed("read", no_such_group());
+        assert!(matches!(failure, Failure::UnknownResource { .. }), "{failure}");
+        let status = kube::core::Status::failure("memorystores \"mem\" not found", "NotFound");
+        let failure = object.failed("read", kube::Error::Api(status.with_code(404).boxed()));
+        assert!(matches!(failure, Failure::NotFound { .. }), "{failure}");
+    }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use llm_memory_crds::{MemoryStore, conditions};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::units;
 use crate::wait::{self, Seen, Wish};
+use crate::{names, units};
 
 /// Flags of `hibernate` and `wake`.
 #[derive(Debug, clap::Args)]
@@ -57,6 +58,12 @@ pub(crate) async fn scale(context: &Context, args: &Args, replicas: i32) -> Resu
     let wish =
         Wish { object: context.store_object(name), what, remedy: &remedy, timeout: args.timeout };
     wait::until(context, wish, |store| settled(context, name, store, generation, replicas)).await?;
+    if replicas == 0 {
+        // It does not serve any more, but what it is doing it finishes first.
+        let pod = names::pod(name);
+        let wish = Wish { object: context.object("pod", &pod, ""), ..wish };
+        wait::until(context, wish, gone).await?;
+    }
     tell(context, name, wanted)?;
     Ok(Exit::Done)
 }
@@ -66,6 +73,11 @@ fn tell(context: &Context, name: &str, result: &str) -> Result<(), Failure> {
         "kind": "MemoryStore", "namespace": context.namespace, "name": name, "result": result,
     });
     context.printer.answer(&data, || format!("memorystore {name} {result}"))
+}
+
+/// Whether the pod has ended.
+fn gone(pod: Option<&Pod>) -> Seen<()> {
+    pod.map_or(Seen::Reached(()), |_| Seen::Pending("the pod finishes its work".to_owned()))
 }
 
 /// Whether the operator has brought the store to the number of replicas.

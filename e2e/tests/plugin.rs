@@ -1,0 +1,185 @@
+//! `kubectl memory` on a real cluster: what it shows is so, and what it is told to do is done.
+
+#![allow(clippy::indexing_slicing, reason = "a test: a wrong index fails it")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use kube::api::PostParams;
+use llm_memory_crds::MemoryStore;
+use llm_memory_e2e::{Scratch, scratch, wait};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn token(scratch: &Scratch) -> Result<String> {
+    let secret = scratch.api::<Secret>().get("memory-tokens").await?;
+    let token = secret.data.unwrap_or_default().remove("default").context("no token")?;
+    Ok(String::from_utf8(token.0)?)
+}
+
+#[tokio::test]
+async fn a_store_is_shown_as_it_is() -> Result<()> {
+    scratch("shown", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+
+        let listed = scratch.plugin_does(&["list", "-o", "json"]).await?.json()?;
+        ensure!(listed[0]["name"] == "memory" && listed[0]["ready"] == "True", "{listed}");
+        let table = scratch.plugin_does(&["list"]).await?.out;
+        ensure!(table.contains("NAME") && table.contains("memory"), "{table}");
+        let shown = scratch.plugin_does(&["status", "memory", "-o", "json"]).await?.json()?;
+        ensure!(shown["status"]["serverInfo"]["name"] == "llm-memory", "{shown}");
+        ensure!(
+            shown["claim"]["phase"] == "Bound" && shown["pod"]["name"] == "memory-0",
+            "{shown}"
+        );
+        let logs = scratch.plugin_does(&["logs", "memory", "--tail", "50"]).await?.out;
+        let all_json = logs.lines().all(|line| serde_json::from_str::<Value>(line).is_ok());
+        ensure!(!logs.is_empty() && all_json, "{logs}");
+
+        let absent = scratch.plugin(&["status", "absent"]).await?;
+        ensure!(absent.code == 2 && absent.err.contains("absent"), "{absent:?}");
+        let wrong = scratch.plugin(&["status"]).await?;
+        ensure!(wrong.code == 64, "{wrong:?}");
+
+        // Everything that helps to understand an incident, and nothing that lets somebody in.
+        let folder = std::env::temp_dir().join(&scratch.namespace);
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join("report.tar.gz");
+        let path = file.to_string_lossy().into_owned();
+        let report = scratch.plugin_does(&["report", "memory", "--file", &path]).await?;
+        ensure!(report.out.contains("report.tar.gz"), "{report:?}");
+        let unpack = Command::new("tar").args(["-xzOf", &path]).output().await?;
+        std::fs::remove_dir_all(&folder)?;
+        let text = String::from_utf8_lossy(&unpack.stdout).into_owned();
+        ensure!(unpack.status.success() && text.contains("MemoryStore"), "{text}");
+        ensure!(!text.contains(&token(&scratch).await?), "the report has the token in it");
+
+        // A store that is not well is a finding.
+        scratch
+            .change("memory", json!({"podTemplate": {"spec": {"containers": [], "x": 1}}}))
+            .await?;
+        scratch.condition("memory", "Accepted", "False", "InvalidSpec", MINUTE).await?;
+        let unwell = scratch.plugin(&["status", "memory"]).await?;
+        ensure!(unwell.code == 1 && unwell.out.contains("InvalidSpec"), "{unwell:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_store_does_as_it_is_told() -> Result<()> {
+    scratch("told", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let id = scratch.remember("memory", "the yellow door").await?;
+
+        let verified = scratch.plugin_does(&["verify", "memory", "-o", "json"]).await?.json()?;
+        ensure!(verified["result"] == "done" && verified["exitCode"] == 0, "{verified}");
+        scratch.condition("memory", "Verified", "True", "Intact", MINUTE * 2).await?;
+        scratch.plugin_does(&["compact", "memory"]).await?;
+
+        scratch.plugin_does(&["pause", "memory"]).await?;
+        scratch.condition("memory", "Progressing", "False", "Paused", MINUTE).await?;
+        scratch.plugin_does(&["resume", "memory"]).await?;
+        scratch.condition("memory", "Progressing", "False", "Complete", MINUTE).await?;
+
+        // Each of these returns when it is so, and not before.
+        let former = scratch.pod_uid("memory").await?;
+        scratch.plugin_does(&["restart", "memory", "--graceful"]).await?;
+        ensure!(scratch.pod_uid("memory").await? != former, "the same pod");
+        scratch.recalls("memory", &id).await?;
+        scratch.plugin_does(&["hibernate", "memory"]).await?;
+        ensure!(scratch.api::<Pod>().get_opt("memory-0").await?.is_none(), "there is a pod");
+        let asleep = scratch.plugin(&["verify", "memory"]).await?;
+        ensure!(asleep.code == 2 && asleep.err.contains("kubectl memory wake"), "{asleep:?}");
+        scratch.plugin_does(&["wake", "memory"]).await?;
+        scratch.recalls("memory", &id).await?;
+
+        let former = token(&scratch).await?;
+        let shown = scratch.plugin_does(&["token", "show", "memory"]).await?;
+        ensure!(shown.out.trim() == former, "another token is shown");
+        scratch.plugin_does(&["token", "rotate", "memory"]).await?;
+        wait::until("another token", MINUTE, || async {
+            Ok(if token(&scratch).await? == former { Err("the former") } else { Ok(()) })
+        })
+        .await?;
+        let store = scratch.api::<MemoryStore>().get("memory").await?;
+        ensure!(store.spec.mcp.auth.rotate_at.is_some());
+        Ok(())
+    })
+    .await
+}
+
+/// Sends `tools/list` to `address` and answers the status line and the body.
+async fn ask(address: &str, token: &str) -> Result<String> {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"e2e","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_client_on_this_machine_reaches_the_store() -> Result<()> {
+    scratch("connect", |scratch| async move {
+        let spec = json!({
+            "storage": {"size": "1Gi"},
+            "mcp": {"auth": {"serviceAccounts": [
+                {"name": "ada", "projects": ["web"], "read": ["local"], "write": ["local"]},
+            ]}},
+        });
+        scratch.create("memory", spec).await?;
+        scratch.ready("memory").await?;
+        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "ada"}}))?;
+        scratch.api::<ServiceAccount>().create(&PostParams::default(), &account).await?;
+
+        let of_account = ["token", "create", "memory", "--for", "serviceaccount/ada"];
+        let of_account = scratch.plugin_does(&of_account).await?.out.trim().to_owned();
+        let mut connect = scratch.plugin_command(&["connect", "memory", "-o", "json"])?;
+        let mut connect =
+            connect.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(connect.stdout.take().context("no output")?).lines();
+        let mut text = String::new();
+        let endpoint: Value = loop {
+            text += &lines.next_line().await?.with_context(|| format!("it ended: {text}"))?;
+            if let Ok(endpoint) = serde_json::from_str(&text) {
+                break endpoint;
+            }
+        };
+        let url = endpoint["url"].as_str().context("no url")?;
+        let address = url.strip_prefix("http://").and_then(|it| it.strip_suffix("/mcp"));
+        let address = address.with_context(|| format!("not an address: {url}"))?;
+        let fixed = endpoint["token"].as_str().context("no token")?;
+        for token in [fixed, of_account.as_str()] {
+            let answer = ask(address, token).await?;
+            ensure!(
+                answer.starts_with("HTTP/1.1 200") && answer.contains("memory_query"),
+                "{answer}"
+            );
+        }
+        let refused = ask(address, "nobody").await?;
+        ensure!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+
+        let pid = connect.id().context("it ended")?.to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await?;
+        let status = tokio::time::timeout(MINUTE, connect.wait()).await??;
+        ensure!(status.success(), "{status}");
+        ensure!(TcpStream::connect(address).await.is_err(), "it still listens");
+        Ok(())
+    })
+    .await
+}
