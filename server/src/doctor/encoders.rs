@@ -1,8 +1,10 @@
 //! FFmpeg and graphics hardware, which the video archive will use. This version has no video
 //! archive, so nothing here is ever worse than a remark.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use llm_memory_disk::Disk;
 
@@ -61,7 +63,7 @@ fn ffmpeg(disk: &dyn Disk) -> Finding {
     let Some(program) = program(disk) else {
         return Finding::ok(CHECK, "not present; not needed, as this version has no video archive");
     };
-    match listed(&program) {
+    match listed(&program, PATIENCE) {
         Some(encoders) => {
             Finding::ok(CHECK, format!("{} with {}", program.display(), encoders.join(", ")))
         }
@@ -77,20 +79,40 @@ fn program(disk: &dyn Disk) -> Option<PathBuf> {
         .find(|program| disk.exists(program).unwrap_or(false))
 }
 
-/// The known encoders of that FFmpeg; `None` when it does not run.
-fn listed(program: &Path) -> Option<Vec<&'static str>> {
-    let output = Command::new(program)
+/// The longest that FFmpeg may take to list what it has: a driver that hangs must not hold up those
+/// who ask how the store is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The known encoders of that FFmpeg; `None` when it does not run, or not to its end in time.
+fn listed(program: &Path, patience: Duration) -> Option<Vec<&'static str>> {
+    let mut child = Command::new(program)
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output();
-    let output = output.ok().filter(|output| output.status.success())?;
-    Some(encoders(&String::from_utf8_lossy(&output.stdout)))
+        .spawn()
+        .ok()?;
+    let mut output = child.stdout.take()?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut listing = Vec::new();
+        if output.read_to_end(&mut listing).is_ok() {
+            // Nobody waits any more once it took too long.
+            let _ = sender.send(listing);
+        }
+    });
+    let Ok(listing) = receiver.recv_timeout(patience) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    };
+    child.wait().ok().filter(ExitStatus::success)?;
+    Some(encoders(&String::from_utf8_lossy(&listing)))
 }
 
 /// The known encoders of the FFmpeg on the path.
 pub(super) fn available(disk: &dyn Disk) -> Vec<&'static str> {
-    program(disk).and_then(|program| listed(&program)).unwrap_or_default()
+    program(disk).and_then(|program| listed(&program, PATIENCE)).unwrap_or_default()
 }
 
 /// The known ones in the listing of `ffmpeg -encoders`, whose second column is the name.
@@ -147,5 +169,23 @@ mod tests {
         let listing = "Encoders:\n V..... = Video\n ------\n V....D ffv1   FFmpeg video codec #1\n \
                        V....D libx264   H.264 (libx265 is another)\n";
         assert_eq!(encoders(listing), ["ffv1", "libx264"]);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, script: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let answers = program("answers", "echo ' V....D ffv1   FFmpeg'");
+        assert_eq!(listed(&answers, PATIENCE), Some(vec!["ffv1"]));
+        let hangs = program("hangs", "exec sleep 600");
+        assert_eq!(listed(&hangs, Duration::from_millis(50)), None);
+        assert_eq!(listed(&program("fails", "exit 1"), PATIENCE), None);
+        assert_eq!(listed(&folder.path().join("absent"), PATIENCE), None);
     }
 }

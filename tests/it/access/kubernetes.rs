@@ -65,14 +65,14 @@ async fn review(
     assert_eq!(review["kind"], "TokenReview");
     *cluster.asked.lock().unwrap() += 1;
     let token = review["spec"]["token"].as_str().unwrap();
-    let asked_for = review["spec"]["audiences"][0].as_str().unwrap();
+    let asked_for = review["spec"]["audiences"].as_array().unwrap();
     let known = cluster.tokens.lock().unwrap().get(token).cloned();
     let status = match known {
         // What a cluster says that has authenticators without audiences.
         Some((username, audience)) if audience == "any" => {
             json!({"authenticated": true, "user": {"username": username}})
         }
-        Some((username, audience)) if audience == asked_for => json!({
+        Some((username, audience)) if asked_for.iter().any(|it| *it == audience) => json!({
             "authenticated": true, "audiences": [audience],
             "user": {"username": username, "groups": ["system:serviceaccounts"]},
         }),
@@ -162,6 +162,27 @@ fn an_account_may_do_what_its_rule_says_and_nothing_else() {
     let audit = audit(bench.server.data_dir());
     let subject = "\"subject\":\"system:serviceaccount:agents:planner\"";
     assert!(audit.contains(subject), "{audit}");
+}
+
+#[test]
+fn a_token_for_this_server_alone_is_taken_where_a_rule_asks_for_it() {
+    let bench = Bench::new(&json!([
+        {"serviceAccount": {"namespace": "system", "name": "operator", "audience": "store-1"},
+         "roles": ["operator", "monitor"]},
+        {"serviceAccount": {"namespace": "system", "name": "agent"}, "roles": ["agent"]},
+    ]));
+    for (account, audience, status) in [
+        ("system:operator", "store-1", 200),
+        // Shown to a server that everybody may make, it would be good here.
+        ("system:operator", "memory", 403),
+        ("system:operator", "store-2", 401),
+        ("system:agent", "memory", 200),
+        ("system:agent", "store-1", 403),
+    ] {
+        let token = bench.cluster.know(account, audience, 3600);
+        let reply = bench.knock(&token);
+        assert_eq!(reply.status, status, "{account} for {audience}: {reply:?}");
+    }
 }
 
 #[test]

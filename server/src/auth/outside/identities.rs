@@ -57,6 +57,10 @@ pub struct ServiceAccount {
     pub namespace: String,
     /// Its name; `*` is any of the namespace.
     pub name: String,
+    /// Audience that its token must be for; the one in the configuration when left out. With one
+    /// that no other server knows, whoever receives the token here cannot use it there.
+    #[serde(default)]
+    pub audience: Option<String>,
 }
 
 /// Callers of an issuer that a rule is for: one subject, or all whose claim has a value.
@@ -137,7 +141,7 @@ fn misspelled(bytes: &[u8]) -> Option<IdentitiesError> {
         "ownOnly",
     ];
     const PARTS: [(&str, &[&str]); 3] = [
-        ("serviceAccount", &["namespace", "name"]),
+        ("serviceAccount", &["namespace", "name", "audience"]),
         ("oidc", &["issuer", "subject", "claim", "value"]),
         ("scopes", &["read", "write"]),
     ];
@@ -175,6 +179,11 @@ impl Rule {
                         return Err(format!("serviceAccount.{field} {text:?} is no name of one"));
                     }
                 }
+                if account.audience.as_ref().is_some_and(String::is_empty) {
+                    return wrong(
+                        "serviceAccount.audience is empty; leave it out for the configured one",
+                    );
+                }
             }
             (None, Some(oidc)) => match (&oidc.subject, &oidc.claim, &oidc.value) {
                 (Some(text), None, None) if !text.is_empty() => {}
@@ -199,6 +208,7 @@ impl Rule {
         match (&self.service_account, &later.service_account) {
             (Some(first), Some(second)) => {
                 first.namespace == second.namespace
+                    && first.audience == second.audience
                     && (first.name == ANY || first.name == second.name)
             }
             _ => self.oidc.is_some() && self.oidc == later.oidc,
@@ -207,9 +217,10 @@ impl Rule {
 
     fn matches(&self, identity: &Identity) -> bool {
         match identity {
-            Identity::ServiceAccount { namespace, name } => {
+            Identity::ServiceAccount { namespace, name, audiences } => {
                 self.service_account.as_ref().is_some_and(|account| {
-                    account.namespace == *namespace
+                    account.audience.as_ref().is_some_and(|audience| audiences.contains(audience))
+                        && account.namespace == *namespace
                         && (account.name == ANY || account.name == *name)
                 })
             }
@@ -236,6 +247,7 @@ fn has_value(claim: Option<&Value>, value: &str) -> bool {
 }
 
 /// The caller that `identity` is, by the first of `rules` that matches; `None` when none does.
+/// Rules for ServiceAccounts name an audience: whoever puts them in force fills it in.
 pub fn principal(
     rules: &[Rule],
     identity: &Identity,
@@ -264,7 +276,15 @@ mod tests {
     use super::*;
 
     fn account(namespace: &str, name: &str) -> Identity {
-        Identity::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() }
+        of_audience(namespace, name, "memory")
+    }
+
+    fn of_audience(namespace: &str, name: &str, audience: &str) -> Identity {
+        Identity::ServiceAccount {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            audiences: vec![audience.to_owned()],
+        }
     }
 
     fn person(issuer: &str, subject: &str, claims: &Value) -> Identity {
@@ -273,7 +293,11 @@ mod tests {
     }
 
     fn rules(text: &Value) -> Vec<Rule> {
-        parse(text.to_string().as_bytes()).unwrap()
+        let mut rules = parse(text.to_string().as_bytes()).unwrap();
+        for account in rules.iter_mut().filter_map(|rule| rule.service_account.as_mut()) {
+            account.audience.get_or_insert_with(|| "memory".to_owned());
+        }
+        rules
     }
 
     #[test]
@@ -296,6 +320,22 @@ mod tests {
         assert!(other.roles.contains(&Role::Monitor));
         assert_eq!(of(&account("elsewhere", "planner")), None);
         assert_eq!(of(&Identity::Other { name: "system:admin".to_owned() }), None);
+    }
+
+    #[test]
+    fn a_rule_may_ask_for_a_token_that_no_other_server_takes() {
+        let rules = rules(&json!([
+            {"serviceAccount": {"namespace": "system", "name": "operator", "audience": "store-1"},
+             "roles": ["operator"]},
+            {"serviceAccount": {"namespace": "system", "name": "*"}, "roles": ["agent"]},
+        ]));
+        let roles = |audience: &str| {
+            let caller = principal(&rules, &of_audience("system", "operator", audience), None);
+            caller.map(|caller| caller.roles)
+        };
+        assert_eq!(roles("store-1"), Some([Role::Operator].into()));
+        assert_eq!(roles("memory"), Some([Role::Agent].into()));
+        assert_eq!(roles("store-2"), None);
     }
 
     #[test]
@@ -333,6 +373,11 @@ mod tests {
             ),
             (json!([{"oidc": oidc, "role": ["agent"]}]), "did you mean roles?"),
             (json!([{"oidc": oidc, "roles": ["agent"], "colour": 1}]), "no such field colour"),
+            (
+                json!([{"serviceAccount": {"namespace": "a", "name": "b", "audience": ""},
+                     "roles": ["agent"]}]),
+                "audience is empty",
+            ),
             (json!([{"oidc": oidc, "roles": []}]), "roles is empty"),
             (json!([{"roles": ["agent"]}]), "either serviceAccount or oidc"),
             (json!([{"oidc": oidc, "serviceAccount": account, "roles": ["agent"]}]), "either"),

@@ -15,6 +15,8 @@ pub enum Identity {
         namespace: String,
         /// Its name.
         name: String,
+        /// Audiences that its token is for, of those that were asked about.
+        audiences: Vec<String>,
     },
     /// Somebody known to an OpenID Connect issuer.
     Oidc {
@@ -33,12 +35,13 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The identity behind a user name of the API server.
-    pub fn of_username(name: &str) -> Self {
+    /// The identity behind a user name of the API server, by a token for `audiences`.
+    pub fn of_username(name: &str, audiences: Vec<String>) -> Self {
         let account = name.strip_prefix(SERVICE_ACCOUNT).and_then(|rest| rest.split_once(':'));
         match account {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-                Self::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() }
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
+                Self::ServiceAccount { namespace, name, audiences }
             }
             Some(_) | None => Self::Other { name: name.to_owned() },
         }
@@ -48,7 +51,7 @@ impl Identity {
     /// issuer calls somebody apart from the names of tokens and of the owner of the data folder.
     pub fn subject(&self) -> String {
         match self {
-            Self::ServiceAccount { namespace, name } => {
+            Self::ServiceAccount { namespace, name, .. } => {
                 format!("{SERVICE_ACCOUNT}{namespace}:{name}")
             }
             Self::Oidc { subject, .. } => format!("oidc:{subject}"),
@@ -59,7 +62,7 @@ impl Identity {
     /// What to tell somebody whom no rule matches.
     pub fn unmapped(&self) -> String {
         match self {
-            Self::ServiceAccount { namespace, name } => format!(
+            Self::ServiceAccount { namespace, name, .. } => format!(
                 "service account {namespace}/{name} is not mapped in this store: add it to the \
                  identities file (of a MemoryStore: under spec.mcp.auth.serviceAccounts)"
             ),
@@ -101,11 +104,12 @@ mod tests {
 
     #[test]
     fn only_the_whole_form_of_a_user_name_is_a_service_account() {
-        let planner = Identity::of_username("system:serviceaccount:agents:planner");
+        let planner = Identity::of_username("system:serviceaccount:agents:planner", Vec::new());
         assert_eq!(planner.subject(), "system:serviceaccount:agents:planner");
         assert!(planner.unmapped().starts_with("service account agents/planner is not mapped"));
         for other in ["system:admin", "system:serviceaccount:agents", "system:serviceaccount::x"] {
-            assert_eq!(Identity::of_username(other), Identity::Other { name: other.to_owned() });
+            let identity = Identity::of_username(other, Vec::new());
+            assert_eq!(identity, Identity::Other { name: other.to_owned() });
         }
     }
 }

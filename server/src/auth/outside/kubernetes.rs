@@ -86,8 +86,17 @@ impl Kubernetes {
         }))
     }
 
-    /// Whose `token` is.
-    pub(super) async fn review(&self, token: &str) -> Result<Identity, Refusal> {
+    /// Audience of the tokens that are taken, but for rules that name another.
+    pub(super) fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// Whose `token` is, which must be for one of `audiences`.
+    pub(super) async fn review(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Identity, Refusal> {
         let unavailable = |error: RequestError| {
             let mut reason = error.to_string();
             if let RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = error {
@@ -99,34 +108,22 @@ impl Kubernetes {
             tracing::warn!(reason, "cannot have a token reviewed");
             Refusal::Unavailable(format!("the Kubernetes API server cannot be asked: {reason}"))
         };
-        let first = self.ask(token).await;
+        let first = self.ask(token, audiences).await;
         let answer = match first {
             Ok(review) => Ok(review),
+            // What it refuses now it refuses a moment later.
+            Err(RequestError::Status(status)) if status.is_client_error() => {
+                Err(RequestError::Status(status))
+            }
             Err(error) => {
                 tracing::debug!(%error, "a token review failed, trying once more");
-                self.ask(token).await
+                self.ask(token, audiences).await
             }
         };
-        self.judge(answer.map_err(unavailable)?.status)
+        judge(answer.map_err(unavailable)?.status, audiences)
     }
 
-    fn judge(&self, status: Status) -> Result<Identity, Refusal> {
-        let invalid = |reason: &str| Err(Refusal::Invalid(reason.to_owned()));
-        if !status.authenticated {
-            return invalid("the cluster does not know it, or not for this audience");
-        }
-        // An authenticator that knows no audiences names none: such a token is for anybody.
-        if !status.audiences.contains(&self.audience) {
-            return invalid("it is for another audience");
-        }
-        let name = status.user.username;
-        if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
-            return invalid("it is of nobody who could be named");
-        }
-        Ok(Identity::of_username(&name))
-    }
-
-    async fn ask(&self, token: &str) -> Result<Review, RequestError> {
+    async fn ask(&self, token: &str, audiences: &[String]) -> Result<Review, RequestError> {
         let own = http::read(&self.disk, &self.token_file).await.map_err(RequestError::Own)?;
         let own = String::from_utf8_lossy(&own);
         let mut bearer =
@@ -137,7 +134,7 @@ impl Kubernetes {
         let body = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [self.audience]},
+            "spec": {"token": token, "audiences": audiences},
         });
         let client = self.client().await.map_err(RequestError::Own)?;
         let request = client
@@ -162,4 +159,22 @@ impl Kubernetes {
         }
         Ok(made.client.clone())
     }
+}
+
+fn judge(status: Status, asked: &[String]) -> Result<Identity, Refusal> {
+    let invalid = |reason: &str| Err(Refusal::Invalid(reason.to_owned()));
+    if !status.authenticated {
+        return invalid("the cluster does not know it, or not for this audience");
+    }
+    // An authenticator that knows no audiences names none: such a token is for anybody.
+    let audiences: Vec<String> =
+        status.audiences.into_iter().filter(|audience| asked.contains(audience)).collect();
+    if audiences.is_empty() {
+        return invalid("it is for another audience");
+    }
+    let name = status.user.username;
+    if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+        return invalid("it is of nobody who could be named");
+    }
+    Ok(Identity::of_username(&name, audiences))
 }

@@ -37,7 +37,15 @@ pub struct Outside {
     kubernetes: Option<Kubernetes>,
     reviews: Reviews,
     oidc: Option<Oidc>,
-    rules: ArcSwap<Vec<Rule>>,
+    rules: ArcSwap<Rules>,
+}
+
+/// The rules, and what follows from them.
+#[derive(Default)]
+struct Rules {
+    list: Vec<Rule>,
+    /// Audiences that a token of the cluster may be for.
+    audiences: Vec<String>,
 }
 
 impl Outside {
@@ -55,15 +63,25 @@ impl Outside {
             kubernetes: Kubernetes::new(disk, &settings.kubernetes)?,
             reviews: Reviews::new(on_review),
             oidc: Oidc::new(disk, &settings.oidc)?,
-            rules: ArcSwap::from_pointee(Vec::new()),
+            rules: ArcSwap::default(),
         };
         outside.replace(rules);
         Ok(Some(outside))
     }
 
     /// Puts other rules in force; they count from the next request on.
-    pub fn replace(&self, rules: Vec<Rule>) {
-        for rule in &rules {
+    pub fn replace(&self, mut list: Vec<Rule>) {
+        let mut audiences = Vec::new();
+        if let Some(kubernetes) = &self.kubernetes {
+            audiences.push(kubernetes.audience().to_owned());
+            for account in list.iter_mut().filter_map(|rule| rule.service_account.as_mut()) {
+                let audience = account.audience.get_or_insert_with(|| kubernetes.audience().into());
+                if !audiences.contains(audience) {
+                    audiences.push(audience.clone());
+                }
+            }
+        }
+        for rule in &list {
             let asked = match &rule.oidc {
                 Some(rule) => self.issuer().is_some_and(|issuer| issuer == rule.issuer),
                 None => self.kubernetes.is_some(),
@@ -76,12 +94,12 @@ impl Outside {
                 );
             }
         }
-        self.rules.store(Arc::new(rules));
+        self.rules.store(Arc::new(Rules { list, audiences }));
     }
 
     /// The rules in force.
     pub fn len(&self) -> usize {
-        self.rules.load().len()
+        self.rules.load().list.len()
     }
 
     /// Whether there are no rules.
@@ -132,13 +150,14 @@ impl Outside {
             let millis = end.as_millis().saturating_sub(now.as_millis());
             Duration::from_millis(u64::try_from(millis).unwrap_or(0))
         });
-        let review = || kubernetes.review(token);
+        let rules = self.rules.load_full();
+        let review = || kubernetes.review(token, &rules.audiences);
         let identity = self.reviews.finding(token, left, locked_out, tick, review).await?;
         Ok(Verified { identity, expires })
     }
 
     /// The caller that `verified` is here; `None` when no rule matches.
     pub(super) fn principal(&self, verified: &Verified) -> Option<Principal> {
-        identities::principal(&self.rules.load(), &verified.identity, verified.expires)
+        identities::principal(&self.rules.load().list, &verified.identity, verified.expires)
     }
 }

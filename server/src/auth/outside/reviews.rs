@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn planner() -> Finding {
-        Ok(Identity::of_username("system:serviceaccount:agents:planner"))
+        Ok(Identity::of_username("system:serviceaccount:agents:planner", Vec::new()))
     }
 
     fn no() -> Finding {
