@@ -6,8 +6,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::PostParams;
+use kube::{Api, ResourceExt as _};
+use llm_memory_crds::MemoryStore;
 use llm_memory_e2e::agents::{TOKEN, TOKEN_FOR_ANOTHER};
+use llm_memory_e2e::rights::SYSTEM;
 use llm_memory_e2e::{Scratch, scratch, wait};
 use serde_json::{Value, json};
 
@@ -126,6 +131,38 @@ async fn accounts_keep_to_their_projects_and_scopes() -> Result<()> {
         let other = [url, TOKEN, "--find", "lighthouse", "--project", "web"];
         let answer = scratch.visit("critic", &other).await?;
         ensure!(sees_nothing(&answer), "critic reads web: {answer}");
+        Ok(())
+    })
+    .await
+}
+
+/// A token of the operator's account, as it shows it to the store `name`.
+async fn operators_token(scratch: &Scratch, name: &str) -> Result<String> {
+    let uid = scratch.api::<MemoryStore>().get(name).await?.uid().context("no uid")?;
+    let request: TokenRequest = serde_json::from_value(json!({
+        "spec": {"audiences": [format!("llm-memory.dev/memorystore/{uid}")]},
+    }))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(scratch.client.clone(), SYSTEM);
+    let parameters = PostParams::default();
+    let answer =
+        accounts.create_token_request("llm-memory-operator", &parameters, &request).await?;
+    answer.status.and_then(|status| status.token).context("no token")
+}
+
+#[tokio::test]
+async fn what_the_operator_shows_to_one_store_opens_no_other() -> Result<()> {
+    scratch("operators", |scratch| async move {
+        let url = store(&scratch, json!([])).await?;
+        scratch.create("other", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("other").await?;
+        let other = scratch.url("http", "other");
+        scratch.start_agent("thief").await?;
+        scratch.put("thief", "/tmp/token", &operators_token(&scratch, "memory").await?).await?;
+        let own = scratch.visit("thief", &[&url, "/tmp/token"]).await?;
+        ensure!(own.get("status").is_none(), "it is the operator's: {own}");
+        let refused = scratch.visit("thief", &[&other, "/tmp/token"]).await?;
+        let message = refused["message"].as_str().unwrap_or_default();
+        ensure!(refused["status"] == 401 && message.contains("audience"), "{refused}");
         Ok(())
     })
     .await

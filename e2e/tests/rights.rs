@@ -92,7 +92,9 @@ async fn each_right_of_the_chart_has_a_reason_and_a_proof() -> Result<()> {
 #[tokio::test]
 async fn the_installed_operator_has_these_rights_and_no_others() -> Result<()> {
     scratch("rights", |scratch| async move {
-        let lease = |right: &Right| right.1 == "leases.coordination.k8s.io";
+        let own = |right: &Right| {
+            ["leases.coordination.k8s.io", "serviceaccounts/token"].contains(&right.1.as_str())
+        };
         let reasoned: BTreeSet<Right> = table()?.into_keys().collect();
         let everybody: BTreeSet<Right> =
             EVERYBODY.iter().map(|name| ("create".to_owned(), (*name).to_owned())).collect();
@@ -103,11 +105,11 @@ async fn the_installed_operator_has_these_rights_and_no_others() -> Result<()> {
                 .filter(|right| !reasoned.contains(right) && !everybody.contains(right))
                 .collect();
             ensure!(excess.is_empty(), "in {namespace} the operator also may: {excess:?}");
-            let expected = reasoned.iter().filter(|right| namespace == SYSTEM || !lease(right));
+            let expected = reasoned.iter().filter(|right| namespace == SYSTEM || !own(right));
             let missing: Vec<_> = expected.filter(|right| !granted.contains(right)).collect();
             ensure!(missing.is_empty(), "in {namespace} the operator may not: {missing:?}");
             if namespace != SYSTEM {
-                ensure!(!granted.iter().any(lease), "Leases of other namespaces");
+                ensure!(!granted.iter().any(own), "Leases or tokens of other namespaces");
             }
         }
         for right in NEVER {

@@ -1,7 +1,6 @@
 //! Flags and variables of the operator; no behaviour.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -70,14 +69,6 @@ pub struct Run {
     /// Seconds between two questions to a server that answers.
     #[arg(long, env = "PROBE_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300), value_name = "SECONDS")]
     pub probe_seconds: u64,
-    /// Folder with the operator's tokens, one file for each audience.
-    #[arg(
-        long,
-        env = "IDENTITY_TOKEN_DIR",
-        default_value = "/var/run/secrets/llm-memory",
-        value_name = "FOLDER"
-    )]
-    pub identity_token_dir: PathBuf,
     /// Least severe log events that are written: a level, or directives like `warn,kube=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,

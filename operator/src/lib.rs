@@ -7,6 +7,7 @@ pub mod context;
 pub mod discovery;
 pub mod hash;
 pub mod http;
+pub mod identity;
 pub mod lease;
 pub mod memory_store;
 pub mod metrics;

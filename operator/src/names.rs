@@ -30,6 +30,11 @@ pub const USER: i64 = 65532;
 /// Name of the server's container.
 pub const CONTAINER: &str = "server";
 
+/// Audience of the token that the operator shows to the store with this uid, and to no other.
+pub fn operator_audience(uid: &str) -> String {
+    format!("llm-memory.dev/memorystore/{uid}")
+}
+
 /// Names of one store's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {

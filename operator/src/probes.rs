@@ -3,7 +3,6 @@
 //! last one in what matters, or its figures are a minute old.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::Identity;
 use crate::server_api::{Handshake, Job, ServerApi, ServerError, ServerStatus, Volume};
 
 /// Stores asked at the same time.
@@ -32,7 +32,7 @@ pub struct Target {
     pub base: String,
     /// Authority of its certificate (PEM).
     pub authority: Option<Vec<u8>>,
-    /// Audience of the token it takes; none when it takes everybody.
+    /// Audience of the operator's token for it; none when it takes everybody.
     pub audience: Option<String>,
     /// The pod that answers; another one is asked at once.
     pub pod: String,
@@ -72,18 +72,18 @@ pub struct Probes {
     entries: Mutex<HashMap<ObjectRef<MemoryStore>, Entry>>,
     changed: mpsc::UnboundedSender<ObjectRef<MemoryStore>>,
     period: Duration,
-    tokens: PathBuf,
+    identity: Identity,
 }
 
 impl Probes {
-    /// Asks each store every `period`, with the token for its audience in the folder `tokens`.
-    /// Changes are told to the receiver; there is at most one per store and answer.
+    /// Asks each store every `period`, as `identity`. Changes are told to the receiver; there is at
+    /// most one per store and answer.
     pub fn new(
         period: Duration,
-        tokens: PathBuf,
+        identity: Identity,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<ObjectRef<MemoryStore>>) {
         let (changed, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Self { entries: Mutex::default(), changed, period, tokens }), receiver)
+        (Arc::new(Self { entries: Mutex::default(), changed, period, identity }), receiver)
     }
 
     /// Asks `store` from now on at `target`, and says what it answered last.
@@ -168,6 +168,11 @@ impl Probes {
             }
         };
         let handshake = api.handshake().await;
+        if let (Err(ServerError::Refused { status: 401, .. }), Some(audience)) =
+            (&handshake, &target.audience)
+        {
+            self.identity.distrust(audience);
+        }
         let (mut status, mut job) = (None, None);
         if handshake.is_ok() {
             match api.status().await {
@@ -212,15 +217,9 @@ impl Probes {
 
     async fn token(&self, target: &Target) -> Result<Option<String>, String> {
         let Some(audience) = &target.audience else { return Ok(None) };
-        // The kubelet replaces the file before the token in it ends.
-        let path = self.tokens.join(audience);
-        match tokio::fs::read_to_string(&path).await {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
-            Err(error) => Err(format!(
-                "the operator has no token for the audience {audience}: {}: {error}. Add the \
-                 audience to the chart's value identity.audiences",
-                path.display()
-            )),
+        match self.identity.token(audience).await {
+            Ok(token) => Ok(Some(token)),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -293,6 +292,10 @@ fn matters(before: &Answer, now: &Answer) -> bool {
 mod tests {
     use super::*;
 
+    fn probes() -> (Arc<Probes>, mpsc::UnboundedReceiver<ObjectRef<MemoryStore>>) {
+        Probes::new(Duration::from_secs(10), crate::identity::tests::refused())
+    }
+
     fn target(pod: &str) -> Target {
         Target {
             base: "http://127.0.0.1:1".to_owned(),
@@ -316,9 +319,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn figures_alone_do_not_wake_anybody() {
-        let (probes, mut changed) = Probes::new(Duration::from_secs(10), PathBuf::new());
+    #[tokio::test]
+    async fn figures_alone_do_not_wake_anybody() {
+        let (probes, mut changed) = probes();
         let store = ObjectRef::new("m").within("team");
         probes.watch(&store, target("a"));
         probes.record(&store, good(1));
@@ -335,9 +338,9 @@ mod tests {
         assert!(changed.try_recv().is_ok());
     }
 
-    #[test]
-    fn what_a_former_pod_said_is_forgotten() {
-        let (probes, mut changed) = Probes::new(Duration::from_secs(10), PathBuf::new());
+    #[tokio::test]
+    async fn what_a_former_pod_said_is_forgotten() {
+        let (probes, mut changed) = probes();
         let store = ObjectRef::new("m").within("team");
         probes.watch(&store, target("a"));
         probes.record(&store, good(1));
@@ -350,10 +353,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_token_is_told_with_its_remedy() {
-        let (probes, _changed) = Probes::new(Duration::from_secs(10), PathBuf::from("/nowhere"));
+        let (probes, _changed) = probes();
         let wanted = Target { audience: Some("other".to_owned()), ..target("a") };
         let answer = probes.ask(&wanted).await;
         let error = answer.handshake.unwrap().unwrap_err();
-        assert!(error.contains("identity.audiences"), "{error}");
+        assert!(error.contains("serviceaccounts/token"), "{error}");
     }
 }

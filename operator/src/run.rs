@@ -22,6 +22,7 @@ use crate::apply::Applier;
 use crate::args::Run;
 use crate::cluster::{Cluster, Watched, in_pages, no_managed_fields};
 use crate::context::{Context, Failures, Refusals, Settings};
+use crate::identity::Identity;
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
 use crate::memory_store::{error_policy, reconcile};
@@ -151,10 +152,8 @@ async fn work(
     let mut controllers = tokio::task::JoinSet::new();
     for watched in watched {
         let (cluster, triggers) = Cluster::watch(&client, &watched, apis);
-        let (probes, changed) = Probes::new(
-            Duration::from_secs(arguments.probe_seconds),
-            arguments.identity_token_dir.clone(),
-        );
+        let identity = Identity::new(client.clone(), &settings.identity);
+        let (probes, changed) = Probes::new(Duration::from_secs(arguments.probe_seconds), identity);
         tokio::spawn(Arc::clone(&probes).run(stop.clone()));
         let context = Arc::new(Context {
             client: client.clone(),

@@ -68,7 +68,9 @@ pub struct AuthSpec {
     /// identity provider; None takes everybody whom the network lets in.
     #[serde(default)]
     pub mode: AuthMode,
-    /// Audience that ServiceAccount tokens must be made for.
+    /// Audience that ServiceAccount tokens must be made for. Whoever runs a store is shown the
+    /// tokens of its callers: give stores of people who do not trust each other audiences of their
+    /// own.
     #[serde(default = "audience")]
     #[schemars(length(min = 1, max = 253))]
     pub audience: String,

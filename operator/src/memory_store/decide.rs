@@ -16,6 +16,7 @@ use super::rollout::{self, Plan, Replace, Situation, Verification};
 use super::validate::Store;
 use super::{conditions, pods};
 use crate::context::Context;
+use crate::names::operator_audience;
 use crate::probes::{Answer, Target};
 use crate::server_api::JobState;
 
@@ -43,7 +44,7 @@ pub(super) fn ask(
     let target = Target {
         base: format!("{scheme}://{}:{}", store.names.host(), store.spec.mcp.port),
         authority: found.authority.clone(),
-        audience: (auth.mode != AuthMode::None).then(|| auth.audience.clone()),
+        audience: (auth.mode != AuthMode::None).then(|| operator_audience(&store.uid)),
         pod: pod.uid().unwrap_or_default(),
         job,
     };

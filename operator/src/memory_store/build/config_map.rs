@@ -5,6 +5,7 @@ use llm_memory_crds::memory_store::{Access, Role, Scope};
 use serde_json::{Map, Value, json};
 
 use super::{Input, metadata, text};
+use crate::names::operator_audience;
 
 /// Key of the configuration.
 pub(super) const SERVER: &str = "server.json";
@@ -63,7 +64,8 @@ fn identities(input: &Input<'_>) -> Vec<Value> {
     let mut rules = vec![
         (
             json!({"serviceAccount": {
-                "namespace": operator.namespace, "name": operator.service_account
+                "namespace": operator.namespace, "name": operator.service_account,
+                "audience": operator_audience(&input.store.uid),
             }}),
             json!({"roles": ["monitor", "operator"]}),
         ),

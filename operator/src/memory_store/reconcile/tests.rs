@@ -163,7 +163,7 @@ impl Rig {
         };
         let client = Client::new(service, "team");
         let (cluster, _) = Cluster::watch(&client, &Watched::Everywhere, Apis::default());
-        let (probes, _) = Probes::new(Duration::from_secs(5), "/nowhere".into());
+        let (probes, _) = Probes::new(Duration::from_secs(5), crate::identity::tests::refused());
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let context = Context {
             client: client.clone(),
