@@ -12,11 +12,18 @@ fuzz_folders := "server/engine/fuzz server/fuzz"
 @_default:
     just --justfile {{ justfile() }} --list --unsorted
 
-# Builds the server, loads real text, searches it over MCP, survives kill -9; leaves nothing behind.
+# Builds the server, loads real text, searches it over MCP, survives kill -9; `--cluster`: all of it on Kubernetes. Leaves nothing behind.
+[positional-arguments]
 demo *ARGS:
-    @echo "demo: building the server in release form (some minutes the first time)"
-    @cargo build --release --quiet -p llm-memory -p llm-memory-tests --bin llm-memory --bin demo
-    @"{{ target }}/release/demo" {{ ARGS }}
+    #!/usr/bin/env bash
+    set -euo pipefail
+    echo "demo: building in release form (some minutes the first time)"
+    if [ "${1:-}" = --cluster ]; then
+        shift
+        exec e2e/demo.sh "$@"
+    fi
+    cargo build --release --quiet -p llm-memory -p llm-memory-tests --bin llm-memory --bin demo
+    exec "{{ target }}/release/demo" "$@"
 
 # Everything CI checks: format, tests of all crates, reference pages, lints, licences, manifests.
 test *ARGS: _format

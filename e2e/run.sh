@@ -10,18 +10,15 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 target=${CARGO_TARGET_DIR:-$root/target}
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
 export E2E_EVIDENCE=${E2E_EVIDENCE:-${TMPDIR:-/tmp}/llm-memory-e2e}
 say() { printf 'e2e: %s\n' "$*" >&2; }
+# shellcheck source=e2e/common.sh
+source e2e/common.sh
 
 say "building programs and images"
 cargo build --workspace --all-targets --quiet
-PROGRAMS=$target/debug ./justw image
-
-# Compiled once; a cluster that runs already may have been started without it.
-./justw cluster build helm >&2
-PATH=$(ls -d "${JUSTW_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/llm-memory}"/cluster-tools/helm-* | tail -1):$PATH
-export PATH
+build_images "$target/debug"
+find_helm
 
 # Keeps what is known when something failed, and ends the cluster in any case.
 finish() {
@@ -42,16 +39,14 @@ finish() {
 }
 
 if [ -z "${KUBECONFIG:-}" ]; then
-    export CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests}
     trap finish EXIT
-    settings=$(./justw cluster up)
-    eval "$settings"
+    own_cluster e2e-tests
+    load_images
     for image in llm-memory llm-memory-operator; do
         # The same under another name, for tests of updates.
         buildah --storage-driver vfs tag "localhost/$image:$version" "localhost/$image:other"
-        ./justw cluster load "localhost/$image:$version" "localhost/$image:other" >&2
+        ./justw cluster load "localhost/$image:other" >&2
     done
-    e2e/images/build.sh >&2
     export E2E_CLUSTER="$root/justw cluster"
     registry=localhost
 else
@@ -71,11 +66,7 @@ case ${1:-} in
 esac
 
 say "installing the charts"
-helm upgrade --install llm-memory-crds charts/llm-memory-crds >&2
-helm upgrade --install llm-memory-operator charts/llm-memory-operator \
-    --namespace llm-memory-system --create-namespace --wait --timeout 2m \
-    --set "image.repository=$registry/llm-memory-operator" \
-    --set "serverImage.repository=$registry/llm-memory" >&2
+install_charts "$registry" >&2
 helm test llm-memory-operator --namespace llm-memory-system >&2
 
 say "running the tests"
