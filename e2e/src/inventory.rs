@@ -68,10 +68,10 @@ pub async fn take(namespaces: &[Scratch]) -> Result<Inventory> {
                 }
                 let owned = owners.iter().filter(|owner| owner.kind == "MemoryStore");
                 let strange = owned.into_iter().any(|owner| uids.get(&store) != Some(&owner.uid));
-                if !uids.contains_key(&store) || strange {
+                let Some(uid) = uids.get(&store).filter(|_| !strange) else {
                     inventory.orphans.insert(key);
                     continue;
-                }
+                };
                 if resource.kind == "Pod" {
                     let revision = object.labels().get("controller-revision-hash");
                     if revision != revisions.get(&store)
@@ -81,7 +81,7 @@ pub async fn take(namespaces: &[Scratch]) -> Result<Inventory> {
                     }
                 }
                 let text = serde_json::to_string(&normal(&resource.kind, object)?)?;
-                let text = text.replace(&scratch.namespace, "NAMESPACE");
+                let text = text.replace(&scratch.namespace, "NAMESPACE").replace(uid, "UID");
                 inventory.objects.insert(key, serde_json::from_str(&text)?);
             }
         }

@@ -39,6 +39,24 @@ impl Scratch {
         .await
     }
 
+    /// Names of the Jobs that the CronJob `routine` started and that are still there, with whether
+    /// they have ended.
+    pub async fn runs(&self, routine: &str) -> Result<Vec<(String, bool)>> {
+        let jobs = self.api::<Job>().list(&ListParams::default()).await?;
+        let of_routine = jobs.items.into_iter().filter(|job| {
+            job.owner_references()
+                .iter()
+                .any(|owner| owner.kind == "CronJob" && owner.name == routine)
+        });
+        let runs = of_routine.map(|job| {
+            let ended = job.status.as_ref().is_some_and(|status| {
+                status.completion_time.is_some() || status.failed.is_some_and(|failed| failed > 0)
+            });
+            (job.name_any(), ended)
+        });
+        Ok(runs.collect())
+    }
+
     /// What the first pod of a Job printed.
     pub async fn job_log(&self, job: &str) -> Result<String> {
         let pods = self.api::<Pod>();

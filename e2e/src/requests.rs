@@ -24,6 +24,8 @@ pub struct Requests {
     pub reads: u64,
     /// Writes of anything but Leases and Events.
     pub writes: u64,
+    /// Requests for tokens, which are creations by their verb and change nothing.
+    pub token_requests: u64,
     /// Writes of Leases.
     pub lease_writes: u64,
     /// Writes of Events.
@@ -91,6 +93,7 @@ impl Requests {
     pub fn add(&mut self, later: &Self) {
         self.reads += later.reads;
         self.writes += later.writes;
+        self.token_requests += later.token_requests;
         self.lease_writes += later.lease_writes;
         self.event_writes += later.event_writes;
         for (kind, count) in &later.by_kind {
@@ -110,10 +113,11 @@ impl Requests {
         let (resource, subresource) =
             line.object_ref.map(|object| (object.resource, object.subresource)).unwrap_or_default();
         let reads = ["get", "list", "watch"].contains(&line.verb.as_str());
-        let counter = match resource.as_str() {
+        let counter = match (resource.as_str(), subresource.as_deref()) {
             _ if reads => &mut self.reads,
-            "leases" => &mut self.lease_writes,
-            "events" => &mut self.event_writes,
+            ("leases", _) => &mut self.lease_writes,
+            ("events", _) => &mut self.event_writes,
+            ("serviceaccounts", Some("token")) => &mut self.token_requests,
             _ => &mut self.writes,
         };
         *counter += 1;
@@ -129,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_identity_counts_and_leases_and_events_count_apart() {
+    fn only_the_identity_counts_and_what_is_no_object_of_a_store_counts_apart() {
         let line = |user: &str, stage: &str, verb: &str, resource: &str, sub: Option<&str>| {
             serde_json::json!({
                 "stage": stage, "verb": verb, "user": {"username": user},
@@ -144,6 +148,7 @@ mod tests {
             line("op", done, "update", "leases", None),
             line("op", done, "create", "events", None),
             line("op", done, "get", "secrets", None),
+            line("op", done, "create", "serviceaccounts", Some("token")),
             line("op", "ResponseStarted", "watch", "pods", None),
             line("operator-of-others", done, "patch", "pods", None),
         ] {
@@ -151,8 +156,8 @@ mod tests {
         }
         let by_kind = &requests.by_kind;
         assert_eq!(by_kind.get("patch memorystores/status"), Some(&1), "{by_kind:?}");
-        assert_eq!(by_kind.len(), 4, "{by_kind:?}");
-        let Requests { reads, writes, lease_writes, event_writes, .. } = requests;
-        assert_eq!((reads, writes, lease_writes, event_writes), (1, 1, 1, 1));
+        assert_eq!(by_kind.len(), 5, "{by_kind:?}");
+        let Requests { reads, writes, token_requests, lease_writes, event_writes, .. } = requests;
+        assert_eq!((reads, writes, token_requests, lease_writes, event_writes), (1, 1, 1, 1, 1));
     }
 }

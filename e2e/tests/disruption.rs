@@ -149,6 +149,37 @@ async fn a_volume_that_takes_no_more_loses_nothing() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_job_survives_the_death_of_its_server() -> Result<()> {
+    scratch("orphan", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let id = scratch.remember("memory", "before the job").await?;
+        let (_, restarts) = scratch.incarnation("memory").await?;
+        // Frozen, the server takes the connection and not the job; then it is gone.
+        cluster("exec pkill -STOP -x llm-memory").await?;
+        scratch.start_job("memory-verify", "orphan").await?;
+        wait::until("the pod of the job", MINUTE, || async {
+            let selector = ListParams::default().labels("batch.kubernetes.io/job-name=orphan");
+            let pods = scratch.api::<Pod>().list(&selector).await?.items;
+            let running = pods.iter().any(|pod| {
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                phase == Some("Running")
+            });
+            Ok(if running { Ok(()) } else { Err("it does not run yet") })
+        })
+        .await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Not the program of the job, which has the same name.
+        cluster("exec pkill -9 -f '[l]lm-memory serve'").await?;
+        ensure!(scratch.job_ended("orphan").await?, "{}", scratch.job_log("orphan").await?);
+        ensure!(scratch.incarnation("memory").await?.1 > restarts, "the server was not killed");
+        scratch.ready("memory").await?;
+        scratch.recalls("memory", &id).await
+    })
+    .await
+}
+
 /// Puts another image of the operator, of the same content, into its Deployment, as an update of the
 /// chart does, and waits until it runs.
 async fn update_operator(tag: &str) -> Result<()> {
@@ -218,6 +249,12 @@ async fn another_operator_restarts_no_server() -> Result<()> {
     .await
 }
 
+/// Why a memory was not stored.
+async fn refusal(scratch: &Scratch, text: &str) -> String {
+    let refused = scratch.remember("memory", text).await;
+    refused.map_or_else(|error| format!("{error:#}"), |id| format!("acknowledged: {id}"))
+}
+
 async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
     let name = &scratch.namespace;
     let volumes: Api<PersistentVolume> = Api::all(scratch.client.clone());
@@ -245,11 +282,19 @@ async fn fail_volume(scratch: &Scratch, folder: &str) -> Result<()> {
         .await?;
     scratch.ready("memory").await?;
     let kept = scratch.remember("memory", "while the volume was well").await?;
+    // As the kernel leaves a file system whose disk fails.
+    cluster(&format!("exec mount -o remount,ro {folder}")).await?;
+    let why = refusal(scratch, "on a failed disk").await;
+    cluster(&format!("exec mount -o remount,rw {folder}")).await?;
+    ensure!(
+        why.contains("read-only") || why.contains("Read-only"),
+        "a write on a failed disk: {why}"
+    );
+    all_there(scratch, std::slice::from_ref(&kept)).await?;
     // Full to the last byte; the command ends because there is no more room.
     let filled = cluster(&format!("exec dd if=/dev/zero of={folder}/ballast bs=64k")).await;
     ensure!(filled.is_err(), "the volume did not fill up");
-    let refused = scratch.remember("memory", "while it failed").await;
-    let why = refused.map_or_else(|error| format!("{error:#}"), |id| format!("acknowledged: {id}"));
+    let why = refusal(scratch, "while it was full").await;
     ensure!(why.contains("no space left"), "a write on a full volume: {why}");
     all_there(scratch, std::slice::from_ref(&kept)).await?;
     // A pod that starts on such a volume still finds its data once there is room again.

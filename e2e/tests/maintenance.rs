@@ -32,7 +32,10 @@ async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
         let every_minute = json!({"schedule": "* * * * *"});
         let spec = json!({
             "storage": {"size": "1Gi"},
-            "maintenance": {"compaction": every_minute, "verify": every_minute},
+            "maintenance": {
+                "compaction": every_minute,
+                "verify": {"schedule": "* * * * *", "successfulJobsHistoryLimit": 1},
+            },
         });
         scratch.create("memory", spec).await?;
         scratch.ready("memory").await?;
@@ -46,6 +49,15 @@ async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
             .await?;
         }
         scratch.condition("memory", "Verified", "True", "Intact", MINUTE * 2).await?;
+        // Of two runs, one is kept.
+        let first = scratch.runs("memory-verify").await?;
+        let first = first.first().map(|(name, _)| name.clone()).context("no run")?;
+        wait::until("one run of two", MINUTE * 3, || async {
+            let runs = scratch.runs("memory-verify").await?;
+            let another = matches!(&runs[..], [(name, true)] if *name != first);
+            Ok(if another { Ok(()) } else { Err(runs) })
+        })
+        .await?;
         scratch.change("memory", json!({"maintenance": {"compaction": {"suspend": true}}})).await?;
         wait::until("suspension", MINUTE, || async {
             let suspended = scratch.api::<CronJob>().get("memory-compaction").await?.spec.suspend;
@@ -57,6 +69,42 @@ async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
             scratch.start_job(&format!("memory-{routine}"), &job).await?;
             ensure!(scratch.job_ended(&job).await?, "{}", scratch.job_log(&job).await?);
         }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_run_that_is_not_over_keeps_the_next_from_starting() -> Result<()> {
+    scratch("forbid", |scratch| async move {
+        // Neither the server nor the pods that ask it find their image: runs go on and on.
+        let spec = json!({
+            "image": "localhost/llm-memory:does-not-exist",
+            "storage": {"size": "1Gi"},
+            "maintenance": {"verify": {"schedule": "* * * * *"}},
+        });
+        scratch.create("memory", spec).await?;
+        let crons = scratch.api::<CronJob>();
+        wait::until("a run", MINUTE * 2, || async {
+            let runs = scratch.runs("memory-verify").await?;
+            Ok(if runs.len() == 1 { Ok(()) } else { Err(runs) })
+        })
+        .await?;
+        let first = scratch.runs("memory-verify").await?;
+        // The controller tells that it left a run out.
+        wait::until("a run that was left out", MINUTE * 3, || async {
+            let events = scratch.api::<Event>().list(&ListParams::default()).await?;
+            let told = events.items.into_iter().find(|event| {
+                event.reason.as_deref() == Some("JobAlreadyActive")
+                    && event.involved_object.name.as_deref() == Some("memory-verify")
+            });
+            Ok(told.ok_or("no Event"))
+        })
+        .await?;
+        let runs = scratch.runs("memory-verify").await?;
+        ensure!(runs == first && !runs[0].1, "{first:?}, then {runs:?}");
+        let active = crons.get("memory-verify").await?.status.and_then(|status| status.active);
+        ensure!(active.is_some_and(|active| active.len() == 1));
         Ok(())
     })
     .await

@@ -199,7 +199,8 @@ async fn stages(
 
 fn missed(report: &Report) -> Vec<String> {
     let mut missed = Vec::new();
-    let writes = report.at_rest.writes + report.at_rest.event_writes;
+    let Requests { writes, token_requests, event_writes, .. } = report.at_rest;
+    let writes = writes + token_requests + event_writes;
     if writes > 0 {
         missed.push(format!("{writes} writes at rest, 0 are allowed"));
     }
@@ -265,7 +266,7 @@ async fn rest(audit: &mut Audit, operator: &Operator) -> Result<Requests> {
         let now = audit.since().await?;
         // Many reads are work too: after a restart they come before the writes. A few per second
         // are the rare looks at stores that nothing happens to.
-        if now.writes + now.event_writes > 0 || now.reads > 50 {
+        if now.writes + now.token_requests + now.event_writes > 0 || now.reads > 50 {
             last = Instant::now();
         }
         total.add(&now);
@@ -309,8 +310,8 @@ fn table(report: &Report) -> Table {
     let kib = |memory: Memory| format!("{} KiB (peak {})", memory.resident_kib, memory.peak_kib);
     let asked = |asked: &Requests| {
         format!(
-            "{} (Events {}, Leases {}, reads {})",
-            asked.writes, asked.event_writes, asked.lease_writes, asked.reads
+            "{} (tokens {}, Events {}, Leases {}, reads {})",
+            asked.writes, asked.token_requests, asked.event_writes, asked.lease_writes, asked.reads
         )
     };
     let seconds = |seconds: f64| format!("{seconds:.1} s");
