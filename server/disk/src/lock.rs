@@ -24,14 +24,19 @@ impl LockGuard for FileLock {}
 pub(crate) fn acquire(path: &Path) -> Result<Box<dyn LockGuard>> {
     let failed = |source: io::Error| DiskError::new("lock", path, source);
     // Not truncated and never written: the holder may keep notes in it.
-    let file = OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(os::FILE_MODE)
-        .open(path)
-        .map_err(failed)?;
+        .open(path);
+    let file = match opened {
+        // Where a failing disk has become read-only, a server may still hold the lock and answer.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    }
+    .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Box::new(FileLock { _file: file })),
         Err(TryLockError::WouldBlock) => Err(failed(io::Error::new(
