@@ -71,7 +71,8 @@ env_vars! {
     /// Identities file (JSON): what callers may do whom Kubernetes or an OpenID Connect issuer
     /// vouches for. Read again when it changes.
     IDENTITIES_FILE = "LLM_MEMORY_IDENTITIES_FILE";
-    /// Audience of the Kubernetes ServiceAccount tokens that are taken, such as `llm-memory`. Each
+    /// Audience of the Kubernetes ServiceAccount tokens that are taken, such as `llm-memory`, where
+    /// the rule for an account names no other. Each
     /// is shown to the API server (TokenReview). Without it there are none.
     KUBERNETES_AUDIENCE = "LLM_MEMORY_KUBERNETES_AUDIENCE";
     /// Address of the Kubernetes API server. Without it the variables that every pod gets say.
@@ -168,7 +169,8 @@ env_vars! {
     /// Which kind of video encoder the archive takes; `wasm` means `software`. Checked and shown,
     /// but without effect until the store has a video archive.
     VIDEO_ENCODER = "LLM_MEMORY_VIDEO_ENCODER";
-    /// Video codec of the archive. Without effect until the store has a video archive.
+    /// Video codec of the archive; `auto` is what hardware encodes, and lossless where there is none.
+    /// Without effect until the store has a video archive.
     VIDEO_CODEC = "LLM_MEMORY_VIDEO_CODEC";
     /// Constant rate factor of lossy codecs. Without effect until the store has a video archive.
     VIDEO_CRF = "LLM_MEMORY_VIDEO_CRF";

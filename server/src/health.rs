@@ -232,6 +232,8 @@ fn reasons(snapshot: &Snapshot, now: Timestamp, waiting: f64) -> Vec<String> {
     for scope in &snapshot.scopes {
         if let Some(reason) = &scope.read_only {
             reasons.push(format!("scope {} refuses writes: {reason}", scope.scope));
+        } else if let Some(reason) = &scope.write_failure {
+            reasons.push(format!("the last write of scope {} failed: {reason}", scope.scope));
         }
     }
     if let Some(disk) = snapshot.disk {

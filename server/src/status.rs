@@ -179,6 +179,7 @@ pub(crate) mod fixtures {
                 ]),
                 head_seq: Seq(20),
                 read_only: None,
+                write_failure: None,
                 recovered: Vec::new(),
             }],
             caches: vec![CacheState { name: "payload", hits: 3, misses: 1, bytes: 64 }],

@@ -59,6 +59,7 @@ impl StatusPage {
                     "headSeq": scope.head_seq,
                     "watermarks": scope.watermarks,
                     "readOnly": scope.read_only,
+                    "writeFailure": scope.write_failure,
                 });
                 (scope.scope.clone(), member)
             })

@@ -33,7 +33,9 @@ pub(crate) fn acquire(path: &Path) -> Result<Box<dyn LockGuard>> {
         .open(path);
     let file = match opened {
         // Where a failing disk has become read-only, a server may still hold the lock and answer.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map_err(|_absent| error)
+        }
         opened => opened,
     }
     .map_err(failed)?;

@@ -204,7 +204,7 @@ impl Authenticator {
         let verified = outside.identify(token, claims, locked.is_some(), tick, now).await;
         match (verified, locked) {
             (Ok(verified), _) => outside.principal(&verified).ok_or_else(|| Denied::Unmapped {
-                reason: verified.identity.unmapped(),
+                reason: outside.unmapped(&verified),
                 who: verified.identity.subject(),
             }),
             (Err(Refusal::Unavailable(reason)), _) => {

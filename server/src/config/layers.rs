@@ -268,7 +268,7 @@ mod tests {
         /etc/x/server.json: mcpPort: no such setting; did you mean listen.mcpPort?
         /etc/x/server.json: safemode: no such setting; did you mean safeMode?
         LLM_MEMORY_CACHE_SIZE: no such variable; did you mean LLM_MEMORY_CACHE_SIZE_MB?
-        LLM_MEMORY_VIDEO_CODEC: "mpeg" is not one of ffv1, av1, h264, h265
+        LLM_MEMORY_VIDEO_CODEC: "mpeg" is not one of auto, ffv1, av1, h264, h265
         --mcp-port: "many" is not a whole number from 0 to 65535
         "#);
     }

@@ -123,7 +123,7 @@ settings! {
     "audit.maxMb" AUDIT_MAX_MB "audit-max-mb" MEBIBYTES, Text("64"), start;
     "audit.keepDays" AUDIT_KEEP_DAYS "audit-keep-days" DAYS, Text("90"), start;
     "video.encoder" VIDEO_ENCODER "video-encoder" Kind::Choice { words: &["auto", "hardware", "software"], aliases: &[("wasm", "software"), ("native", "software")] }, Text("auto"), start;
-    "video.codec" VIDEO_CODEC "video-codec" Kind::Choice { words: &["ffv1", "av1", "h264", "h265"], aliases: &[("hevc", "h265"), ("avc", "h264")] }, Text("ffv1"), start;
+    "video.codec" VIDEO_CODEC "video-codec" Kind::Choice { words: &["auto", "ffv1", "av1", "h264", "h265"], aliases: &[("hevc", "h265"), ("avc", "h264")] }, Text("auto"), start;
     "video.crf" VIDEO_CRF "video-crf" Kind::Number { min: 0, max: 63 }, Text("23"), start;
     "video.preset" VIDEO_PRESET "video-preset" words(&["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]), Text("medium"), start;
     "video.hwaccel" VIDEO_HWACCEL "video-hwaccel" words(&["auto", "none", "nvenc", "vaapi", "qsv"]), Text("auto"), start;

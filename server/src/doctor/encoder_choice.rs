@@ -16,7 +16,7 @@ pub struct EncoderChoice {
     pub kind: &'static str,
     /// Name of the encoder.
     pub encoder: String,
-    /// `video.codec`.
+    /// The codec; of `video.codec` auto, what it comes to.
     pub codec: String,
     /// The acceleration in use.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ fn wanted(video: &Video) -> Result<Vec<Acceleration>, String> {
     if video.hwaccel == "none" {
         return Err("video.hwaccel is none".to_owned());
     }
-    if hardware_codec(&video.codec).is_none() {
+    if hardware_codecs(&video.codec).is_empty() {
         return Err(format!("no hardware encodes {}", video.codec));
     }
     let named = Acceleration::ALL
@@ -60,21 +60,23 @@ fn resolve(
     devices: &[Acceleration],
     available: &[&str],
 ) -> EncoderChoice {
-    let chosen = |kind, encoder: String, hwaccel, reason| EncoderChoice {
+    let chosen = |kind, codec: &str, encoder: String, hwaccel, reason| EncoderChoice {
         requested: video.encoder.clone(),
         kind,
         encoder,
-        codec: video.codec.clone(),
+        codec: codec.to_owned(),
         hwaccel,
         reason,
         archive: false,
     };
-    let software = |reason| chosen("software", software(&video.codec).to_owned(), None, reason);
+    let software = |reason| {
+        let (codec, encoder) = software(&video.codec);
+        chosen("software", codec, encoder.to_owned(), None, reason)
+    };
     let wanted = match wanted {
         Ok(wanted) => wanted,
         Err(reason) => return software(reason),
     };
-    let codec = hardware_codec(&video.codec).unwrap_or_default();
     let mut reasons = Vec::new();
     for acceleration in wanted {
         let word = acceleration.as_str();
@@ -82,32 +84,38 @@ fn resolve(
             reasons.push(format!("no device for {word}"));
             continue;
         }
-        let encoder = format!("{codec}_{word}");
-        if available.contains(&encoder.as_str()) {
-            let reason = format!("a device for {word} and FFmpeg's {encoder} are present");
-            return chosen("hardware", encoder, Some(word), reason);
+        for (codec, name) in hardware_codecs(&video.codec) {
+            let encoder = format!("{name}_{word}");
+            if available.contains(&encoder.as_str()) {
+                let reason = format!("a device for {word} and FFmpeg's {encoder} are present");
+                return chosen("hardware", codec, encoder, Some(word), reason);
+            }
+            reasons.push(format!("FFmpeg here has no {encoder}"));
         }
-        reasons.push(format!("FFmpeg here has no {encoder}"));
     }
     software(reasons.join(", "))
 }
 
-/// What hardware encoders of a codec are called after.
-fn hardware_codec(codec: &str) -> Option<&'static str> {
+/// The codecs that hardware may encode, the better ones first, and what its encoders of them are
+/// called after.
+fn hardware_codecs(codec: &str) -> &'static [(&'static str, &'static str)] {
     match codec {
-        "h264" => Some("h264"),
-        "h265" => Some("hevc"),
-        "av1" => Some("av1"),
-        _ => None,
+        "auto" => &[("h265", "hevc"), ("h264", "h264")],
+        "h264" => &[("h264", "h264")],
+        "h265" => &[("h265", "hevc")],
+        "av1" => &[("av1", "av1")],
+        _ => &[],
     }
 }
 
-fn software(codec: &str) -> &'static str {
+/// The codec in software, and its encoder.
+fn software(codec: &str) -> (&'static str, &'static str) {
     match codec {
-        "h264" => "libx264",
-        "h265" => "libx265",
-        "av1" => "libsvtav1",
-        _ => "ffv1",
+        "h264" => ("h264", "libx264"),
+        "h265" => ("h265", "libx265"),
+        "av1" => ("av1", "libsvtav1"),
+        // Lossless, and of all in software by far the fastest.
+        _ => ("ffv1", "ffv1"),
     }
 }
 
@@ -135,6 +143,20 @@ mod tests {
         let choice = of(&video("auto", "h265", "auto"), &[Acceleration::Nvenc], &["hevc_nvenc"]);
         assert_eq!((choice.kind, choice.encoder.as_str()), ("hardware", "hevc_nvenc"));
         assert_eq!(choice.hwaccel, Some("nvenc"));
+    }
+
+    #[test]
+    fn a_codec_that_is_left_open_is_what_the_hardware_knows_and_else_lossless() {
+        let nvenc = [Acceleration::Nvenc];
+        let choice = of(&video("auto", "auto", "auto"), &nvenc, &["h264_nvenc", "hevc_nvenc"]);
+        assert_eq!((choice.codec.as_str(), choice.encoder.as_str()), ("h265", "hevc_nvenc"));
+        let choice = of(&video("hardware", "auto", "auto"), &nvenc, &["h264_nvenc"]);
+        assert_eq!((choice.codec.as_str(), choice.encoder.as_str()), ("h264", "h264_nvenc"));
+        let choice = of(&video("auto", "auto", "nvenc"), &nvenc, &["libx265"]);
+        assert_eq!((choice.codec.as_str(), choice.kind), ("ffv1", "software"));
+        assert_eq!(choice.reason, "FFmpeg here has no hevc_nvenc, FFmpeg here has no h264_nvenc");
+        let choice = of(&video("software", "auto", "auto"), &nvenc, &["h264_nvenc"]);
+        assert_eq!((choice.codec.as_str(), choice.encoder.as_str()), ("ffv1", "ffv1"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! FFmpeg and graphics hardware, which the video archive will use. This version has no video
 //! archive, so nothing here is ever worse than a remark.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use llm_memory_disk::Disk;
+use rustix::process::{Pid, Signal};
 
 use super::Finding;
 
@@ -81,33 +81,30 @@ fn program(disk: &dyn Disk) -> Option<PathBuf> {
 
 /// The longest that FFmpeg may take to list what it has: a driver that hangs must not hold up those
 /// who ask how the store is.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The known encoders of that FFmpeg; `None` when it does not run, or not to its end in time.
 fn listed(program: &Path, patience: Duration) -> Option<Vec<&'static str>> {
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    let mut output = child.stdout.take()?;
+    let process = Pid::from_child(&child);
     let (sender, receiver) = std::sync::mpsc::channel();
+    // A process that hangs in a driver may not even end when it is killed: only this thread waits.
     std::thread::spawn(move || {
-        let mut listing = Vec::new();
-        if output.read_to_end(&mut listing).is_ok() {
-            // Nobody waits any more once it took too long.
-            let _ = sender.send(listing);
-        }
+        // Nobody listens any more once it took too long.
+        let _ = sender.send(child.wait_with_output());
     });
-    let Ok(listing) = receiver.recv_timeout(patience) else {
-        let _ = child.kill();
-        let _ = child.wait();
+    let Ok(output) = receiver.recv_timeout(patience) else {
+        let _ = rustix::process::kill_process(process, Signal::KILL);
         return None;
     };
-    child.wait().ok().filter(ExitStatus::success)?;
-    Some(encoders(&String::from_utf8_lossy(&listing)))
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(encoders(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// The known encoders of the FFmpeg on the path.

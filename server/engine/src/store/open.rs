@@ -112,6 +112,7 @@ pub(crate) fn open(
         visible: AtomicU64::new(visible),
         counted,
         read_only: Mutex::new(read_only),
+        write_failure: Mutex::new(None),
         config_fault: Mutex::new(config_fault),
         recovered: Mutex::new(recovered),
         maintenance: Mutex::new(()),

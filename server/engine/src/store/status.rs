@@ -88,6 +88,7 @@ fn status(state: &ScopeState) -> Result<ScopeStatus> {
         watermarks: watermarks(state, &view)?,
         head_seq: state.journal.head().seq,
         read_only: state.refusal(),
+        write_failure: state.write_failure.lock().clone(),
         recovered: state.recovered.lock().clone(),
     })
 }
@@ -107,6 +108,7 @@ fn unknown(state: &ScopeState, error: &EngineError) -> ScopeStatus {
         watermarks: BTreeMap::new(),
         head_seq: state.journal.head().seq,
         read_only: Some(state.refusal().unwrap_or_else(|| error.to_string())),
+        write_failure: state.write_failure.lock().clone(),
         recovered: state.recovered.lock().clone(),
     }
 }

@@ -232,6 +232,7 @@ impl Writer {
 
     fn write_batch(&mut self, batch: Vec<Waiting>) {
         if let Some(reason) = self.refusal() {
+            *self.state.write_failure.lock() = Some(reason().to_string());
             for (_, reply) in batch {
                 let _ = reply.send(Err(reason()));
             }
@@ -242,6 +243,7 @@ impl Writer {
         while batch.len() > 0 {
             let Err(error) = self.try_batch(&mut batch, &mut replies) else { continue };
             self.journal.rollback();
+            *self.state.write_failure.lock() = Some(error.to_string());
             tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
             let told = describe(&error);
             let decided = replies.drain(..).map(|(reply, _)| reply);
@@ -306,6 +308,7 @@ impl Writer {
         }
         self.journal.commit()?;
         // From here on the records are durable, whatever happens to the views.
+        *self.state.write_failure.lock() = None;
         match txn.commit().map_err(|error| failure("commit to the catalog", error)) {
             Ok(()) => {
                 let seq = self.journal.head().seq;

@@ -167,6 +167,12 @@ fn misspelled(bytes: &[u8]) -> Option<IdentitiesError> {
     })
 }
 
+impl ServiceAccount {
+    fn names(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && (self.name == ANY || self.name == name)
+    }
+}
+
 impl Rule {
     fn check(&self) -> Result<(), String> {
         let wrong = |reason: &str| Err(reason.to_owned());
@@ -220,8 +226,7 @@ impl Rule {
             Identity::ServiceAccount { namespace, name, audiences } => {
                 self.service_account.as_ref().is_some_and(|account| {
                     account.audience.as_ref().is_some_and(|audience| audiences.contains(audience))
-                        && account.namespace == *namespace
-                        && (account.name == ANY || account.name == *name)
+                        && account.names(namespace, name)
                 })
             }
             Identity::Oidc { issuer, subject, claims } => self.oidc.as_ref().is_some_and(|oidc| {
@@ -266,6 +271,23 @@ pub fn principal(
         own_only: rule.own_only,
         expires,
     })
+}
+
+/// What to tell somebody whom none of `rules` matches.
+pub fn unmapped(rules: &[Rule], identity: &Identity) -> String {
+    let Identity::ServiceAccount { namespace, name, audiences } = identity else {
+        return identity.unmapped();
+    };
+    let accounts = rules.iter().filter_map(|rule| rule.service_account.as_ref());
+    let mut named = accounts.filter(|account| account.names(namespace, name));
+    match named.find_map(|account| account.audience.as_ref()) {
+        Some(needed) => format!(
+            "service account {namespace}/{name} is let in with a token for the audience {needed} \
+             only; this one is for {}",
+            audiences.join(", ")
+        ),
+        None => identity.unmapped(),
+    }
 }
 
 #[cfg(test)]
@@ -336,6 +358,10 @@ mod tests {
         assert_eq!(roles("store-1"), Some([Role::Operator].into()));
         assert_eq!(roles("memory"), Some([Role::Agent].into()));
         assert_eq!(roles("store-2"), None);
+        let told = unmapped(&rules, &of_audience("system", "operator", "store-2"));
+        assert!(told.contains("audience store-1 only; this one is for store-2"), "{told}");
+        let told = unmapped(&rules, &of_audience("elsewhere", "operator", "memory"));
+        assert!(told.contains("is not mapped"), "{told}");
     }
 
     #[test]

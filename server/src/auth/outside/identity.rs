@@ -68,7 +68,8 @@ impl Identity {
             ),
             Self::Oidc { issuer, subject, .. } => format!(
                 "{subject:?} of {issuer} is not mapped in this store: add a rule for it, or for a \
-                 claim of its token, to the identities file"
+                 claim of its token, to the identities file (of a MemoryStore: under \
+                 spec.mcp.auth.oidc.subjects)"
             ),
             Self::Other { name } => format!(
                 "{name:?} is not mapped in this store: of those whom the cluster knows, only \

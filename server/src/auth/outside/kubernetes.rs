@@ -1,8 +1,8 @@
 //! Asks the Kubernetes API server whose a token is (TokenReview), on behalf of this server's own
 //! ServiceAccount.
 //!
-//! When things go wrong: a request that fails is repeated once; after that the caller hears that
-//! the API server cannot be asked, which says nothing about the token. Token and authorities of
+//! When things go wrong: a request that fails, and was not refused, is repeated once; after that the
+//! caller hears that the API server cannot be asked, which says nothing about the token. Token and authorities of
 //! this server are read again for each review, since the kubelet replaces them.
 
 use std::path::PathBuf;
@@ -111,10 +111,10 @@ impl Kubernetes {
         let first = self.ask(token, audiences).await;
         let answer = match first {
             Ok(review) => Ok(review),
-            // What it refuses now it refuses a moment later.
-            Err(RequestError::Status(status)) if status.is_client_error() => {
-                Err(RequestError::Status(status))
-            }
+            // What it may not be asked now it may not be asked a moment later.
+            Err(RequestError::Status(
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+            )) => Err(RequestError::Status(status)),
             Err(error) => {
                 tracing::debug!(%error, "a token review failed, trying once more");
                 self.ask(token, audiences).await

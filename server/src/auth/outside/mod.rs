@@ -69,7 +69,8 @@ impl Outside {
         Ok(Some(outside))
     }
 
-    /// Puts other rules in force; they count from the next request on.
+    /// Puts other rules in force; they count from the next request on, or, for an audience that no
+    /// rule named before, once what was found out about a token is a minute old.
     pub fn replace(&self, mut list: Vec<Rule>) {
         let mut audiences = Vec::new();
         if let Some(kubernetes) = &self.kubernetes {
@@ -154,6 +155,11 @@ impl Outside {
         let review = || kubernetes.review(token, &rules.audiences);
         let identity = self.reviews.finding(token, left, locked_out, tick, review).await?;
         Ok(Verified { identity, expires })
+    }
+
+    /// What to tell somebody whom no rule matches.
+    pub(super) fn unmapped(&self, verified: &Verified) -> String {
+        identities::unmapped(&self.rules.load().list, &verified.identity)
     }
 
     /// The caller that `verified` is here; `None` when no rule matches.

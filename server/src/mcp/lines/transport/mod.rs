@@ -426,6 +426,8 @@ where
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         while self.input != Input::Over {
+            // Of a client that does not read what it is told nothing more is read.
+            self.replied().await;
             if self.line.is_none() {
                 self.line = if self.room().await { self.next_line().await } else { None };
             }
