@@ -34,6 +34,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM ${BASE} AS nonroot
 RUN echo 'llm-memory:x:65532:65532:llm-memory:/nonexistent:/usr/sbin/nologin' >>/etc/passwd \
     && echo 'llm-memory:x:65532:' >>/etc/group
+# Authorities of public certificates, for identity providers and whatever else is reached by HTTPS.
+RUN [ -e /etc/ssl/certs/ca-certificates.crt ] || { apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*; }
 STOPSIGNAL SIGTERM
 
 FROM nonroot AS runtime
@@ -52,6 +56,8 @@ ARG BINARY=dist/llm-memory
 COPY --chown=0:0 --chmod=0755 ${BINARY} /usr/local/bin/llm-memory
 
 FROM nonroot AS runtime-operator
+# One heap for the few threads: with one each, freed memory lies about where others cannot use it.
+ENV MALLOC_ARENA_MAX=1
 USER 65532:65532
 WORKDIR /
 # Metrics and health.

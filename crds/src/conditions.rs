@@ -82,6 +82,8 @@ pub mod storage {
     pub const RESIZING: &str = "Resizing";
     /// The volume is gone; the data is not reachable.
     pub const LOST: &str = "VolumeLost";
+    /// The server refuses writes, or the last one failed; the message says why. Reads go on.
+    pub const WRITES_FAIL: &str = "WritesFail";
     /// The storage class does not allow the size that is asked for.
     pub const EXPANSION_REFUSED: &str = "ExpansionRefused";
     /// The volume is over 85 % full.

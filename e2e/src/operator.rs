@@ -45,6 +45,8 @@ impl Launch {
             .env("POD_NAME", "llm-memory-operator-0")
             .env("POD_NAMESPACE", SYSTEM)
             .env("HTTP_ADDRESS", "127.0.0.1:0")
+            // As its image has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().await?.into_std().await)
             .stderr(log.into_std().await)

@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::cluster::{Cluster, Seen};
@@ -62,6 +63,8 @@ pub struct Desired {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+    /// Name of the store that it is for.
+    store: String,
     body: Value,
     hash: String,
     /// What its maker knows of the live object, of a kind that is not watched.
@@ -108,11 +111,19 @@ impl Desired {
         Ok(Self {
             name: meta.name.clone().unwrap_or_default(),
             namespace: meta.namespace.clone().unwrap_or_default(),
+            store: object.labels().get(INSTANCE_LABEL).cloned().unwrap_or_default(),
             resource,
             body,
             hash,
             known: None,
         })
+    }
+}
+
+impl Desired {
+    /// Which object it is, of those of its store.
+    fn print(&self) -> Print {
+        print(&[&self.resource.kind, &self.name])
     }
 }
 
@@ -138,20 +149,27 @@ pub enum Outcome {
     Changed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Verified {
-    uid: String,
-    resource_version: String,
-    hash: String,
-}
+/// The beginning of a hash: of a thousand stores there are many things to remember, and none to
+/// read again.
+type Print = [u8; 16];
 
-type Key = (String, String, String);
+fn print(parts: &[&str]) -> Print {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut print = Print::default();
+    print.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    print
+}
 
 /// Applies objects, and remembers in which version each was seen to be right.
 pub struct Applier {
     client: Client,
     cluster: Arc<Cluster>,
-    verified: Mutex<HashMap<Key, Verified>>,
+    /// By store: of each object, which it is, and in which version with which content it was right.
+    verified: Mutex<HashMap<(String, String), HashMap<Print, Print>>>,
 }
 
 impl Applier {
@@ -162,13 +180,12 @@ impl Applier {
 
     /// Makes `desired` true. `owner` is the uid of the store it belongs to.
     pub async fn apply(&self, desired: &Desired, owner: &str) -> Result<Outcome, ApplyError> {
-        let key = key(desired);
         let seen = desired.known.clone().unwrap_or_else(|| {
             self.cluster.seen(&desired.resource.kind, &desired.namespace, &desired.name)
         });
         if let Seen::Version { uid, resource_version } = seen {
-            let now = Verified { uid, resource_version, hash: desired.hash.clone() };
-            if self.verified.lock().get(&key) == Some(&now) {
+            let now = print(&[&uid, &resource_version, &desired.hash]);
+            if self.is_verified(desired, now) {
                 return Ok(Outcome::Unchanged);
             }
         }
@@ -192,7 +209,7 @@ impl Applier {
                 source,
             })?;
             if contains(&current, &desired.body) {
-                self.remember(key, live, desired);
+                self.remember(live, desired);
                 return Ok(Outcome::Unchanged);
             }
         }
@@ -201,7 +218,7 @@ impl Applier {
             .patch(&desired.name, &parameters, &Patch::Apply(&desired.body))
             .await
             .map_err(failed)?;
-        self.remember(key, &applied, desired);
+        self.remember(&applied, desired);
         Ok(if live.is_some() { Outcome::Changed } else { Outcome::Created })
     }
 
@@ -239,29 +256,24 @@ impl Applier {
         }
     }
 
-    /// Forgets a store that is gone. Names of its objects begin with its own, or with `data-` and
-    /// its own; another store's that begin alike are only looked at once more.
+    /// Forgets a store that is gone.
     pub fn forget(&self, namespace: &str, store: &str) {
-        self.verified.lock().retain(|(_, ns, name), _| {
-            let own = name.strip_prefix("data-").unwrap_or(name);
-            ns != namespace || !own.starts_with(store)
-        });
+        self.verified.lock().remove(&(namespace.to_owned(), store.to_owned()));
     }
 
-    fn remember(&self, key: Key, live: &DynamicObject, desired: &Desired) {
-        self.verified.lock().insert(
-            key,
-            Verified {
-                uid: live.uid().unwrap_or_default(),
-                resource_version: live.resource_version().unwrap_or_default(),
-                hash: desired.hash.clone(),
-            },
-        );
+    fn is_verified(&self, desired: &Desired, now: Print) -> bool {
+        let verified = self.verified.lock();
+        let store = verified.get(&(desired.namespace.clone(), desired.store.clone()));
+        store.and_then(|objects| objects.get(&desired.print())) == Some(&now)
     }
-}
 
-fn key(desired: &Desired) -> Key {
-    (desired.resource.kind.clone(), desired.namespace.clone(), desired.name.clone())
+    fn remember(&self, live: &DynamicObject, desired: &Desired) {
+        let (uid, version) = (live.uid(), live.resource_version());
+        let (uid, version) = (uid.unwrap_or_default(), version.unwrap_or_default());
+        let now = print(&[&uid, &version, &desired.hash]);
+        let store = (desired.namespace.clone(), desired.store.clone());
+        self.verified.lock().entry(store).or_default().insert(desired.print(), now);
+    }
 }
 
 /// Owned objects are ours when this very store owns them; kept ones, such as claims, when they

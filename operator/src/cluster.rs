@@ -3,9 +3,10 @@
 //! whose content does not matter for the status which version is there. Lists come in small pages,
 //! because a page is in memory with all of that: a thousand stores fit into some tens of megabytes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{
@@ -16,6 +17,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
@@ -241,34 +243,55 @@ where
         + 'static,
 {
     let (reader, writer) = reflector::store();
-    let stream = watcher(api, ours())
-        .default_backoff()
-        .modify(trim)
-        .reflect(writer)
-        .touched_objects()
-        .filter_map(|object| async move { trigger(object) })
-        .boxed();
-    streams.push(stream);
+    let events = watcher(api, ours()).default_backoff().modify(trim).reflect(writer);
+    streams.push(concerned(events, reader.clone(), instance).boxed());
     reader
 }
 
-/// The store of a changed object; failed watches are logged and tried again.
-fn trigger<K: Resource>(object: Result<K, watcher::Error>) -> Option<Trigger> {
-    match object {
-        Ok(object) => {
-            let namespace = object.meta().namespace.as_deref()?;
-            let store = object.meta().labels.as_ref()?.get(INSTANCE_LABEL)?;
-            Some(ObjectRef::new(store).within(namespace))
+/// Of the events of a watch that fills `cache`, the stores `of` whose they are, each once the cache
+/// shows what happened. What a list brings is in the cache when the list is complete, and only
+/// then is that missing which went while nobody watched.
+pub fn concerned<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    cache: Store<K>,
+    of: fn(&K) -> Option<Trigger>,
+) -> impl Stream<Item = Trigger> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let mut listed = HashSet::new();
+    let told = events.map(move |event| match event {
+        Ok(Event::Apply(object) | Event::Delete(object)) => of(&object).into_iter().collect(),
+        Ok(Event::Init) => {
+            listed = cache.state().iter().filter_map(|object| of(object)).collect();
+            Vec::new()
         }
+        Ok(Event::InitApply(object)) => {
+            listed.extend(of(&object));
+            Vec::new()
+        }
+        Ok(Event::InitDone) => std::mem::take(&mut listed).into_iter().collect(),
         Err(error) => {
             tracing::warn!(%error, "a watch was interrupted and is begun anew");
-            None
+            Vec::new()
         }
-    }
+    });
+    told.flat_map(stream::iter)
+}
+
+/// The store that an object is labelled with.
+fn instance<K: Resource>(object: &K) -> Option<Trigger> {
+    let namespace = object.meta().namespace.as_deref()?;
+    let store = object.meta().labels.as_ref()?.get(INSTANCE_LABEL)?;
+    Some(ObjectRef::new(store).within(namespace))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
@@ -312,6 +335,48 @@ mod tests {
             "labels": {INSTANCE_LABEL: "m"},
         });
         assert_eq!(serde_json::to_value(&object.metadata).unwrap(), left);
-        assert_eq!(trigger(Ok(object)), Some(ObjectRef::new("m").within("team")));
+        assert_eq!(instance(&object), Some(ObjectRef::new("m").within("team")));
+    }
+
+    /// An API server that lists no pod at first, then one, then none, and that breaks off the first
+    /// two watches of pods, because it no longer knows what has happened since the list.
+    async fn forgetful(request: Request<Body>, lists: Arc<AtomicU32>) -> Response<Body> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let pods = path.ends_with("/pods");
+        let body = if query.contains("watch=true") {
+            if !pods || lists.load(Ordering::Relaxed) > 2 {
+                return std::future::pending().await;
+            }
+            json!({"type": "ERROR", "object": {
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "code": 410, "reason": "Expired", "message": "too old resource version: 1 (9)",
+            }})
+        } else {
+            let there = pods && lists.fetch_add(1, Ordering::Relaxed) == 1;
+            let pod = json!({"metadata": {
+                "name": "m-0", "namespace": "team", "labels": {INSTANCE_LABEL: "m"},
+            }});
+            let items = if there { vec![pod] } else { Vec::new() };
+            json!({"metadata": {"resourceVersion": "1"}, "items": items})
+        };
+        Response::new(Body::from(format!("{body}\n").into_bytes()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happened_while_nobody_watched_is_learned_from_a_list() {
+        let lists = Arc::new(AtomicU32::new(0));
+        let service = tower::service_fn(move |request| {
+            let lists = Arc::clone(&lists);
+            async move { Ok::<_, std::convert::Infallible>(forgetful(request, lists).await) }
+        });
+        let client = Client::new(service, "team");
+        let (cluster, mut triggers) =
+            Cluster::watch(&client, &Watched::Everywhere, Apis::default());
+        let (store, pod) =
+            (ObjectRef::new("m").within("team"), ObjectRef::new("m-0").within("team"));
+        assert_eq!(triggers.next().await, Some(store.clone()));
+        assert!(cluster.pods.get(&pod).is_some(), "it was made");
+        assert_eq!(triggers.next().await, Some(store));
+        assert!(cluster.pods.get(&pod).is_none(), "it was deleted");
     }
 }

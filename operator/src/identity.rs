@@ -3,7 +3,7 @@
 //! audience that several stores take, it would open the others too.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -12,6 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::memory_store::build::OperatorIdentity;
 
@@ -26,11 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why there is no token.
 #[derive(Debug, Error)]
 pub enum IdentityError {
-    /// The API server gives none.
+    /// It may not have one.
     #[error(
         "the operator gets no token to show: {0}. Its role needs `create` on serviceaccounts/token \
          of its own account"
     )]
+    Forbidden(#[source] Box<kube::Error>),
+    /// The API server gives none.
+    #[error("the operator gets no token to show: {0}")]
     Refused(#[source] Box<kube::Error>),
     /// It does not answer.
     #[error("the operator gets no token to show: the API server does not answer")]
@@ -45,6 +49,7 @@ struct Token {
     text: String,
     since: Instant,
     renew_at: Instant,
+    ends: Instant,
 }
 
 /// The operator, as stores know it.
@@ -70,12 +75,35 @@ impl Identity {
         }
     }
 
-    /// A token for `audience`, asked for when there is none or half of its time is over.
+    /// A token for `audience`, asked for when there is none or about half of its time is over.
     pub async fn token(&self, audience: &str) -> Result<String, IdentityError> {
         let known = self.tokens.lock().get(audience).cloned();
-        if let Some(token) = known.filter(|token| Instant::now() < token.renew_at) {
-            return Ok(token.text);
+        let now = Instant::now();
+        if let Some(token) = known.as_ref().filter(|token| now < token.renew_at) {
+            return Ok(token.text.clone());
         }
+        match (self.ask(audience).await, known) {
+            (Ok(token), _) => {
+                let text = token.text.clone();
+                let mut tokens = self.tokens.lock();
+                // Those of stores that are gone go with time.
+                tokens.retain(|_, token| now < token.ends);
+                tokens.insert(audience.to_owned(), token);
+                Ok(text)
+            }
+            // The one that is there is good for hours.
+            (Err(error), Some(token)) if now < token.ends => {
+                tracing::warn!(%error, audience, "a token was not renewed");
+                if let Some(token) = self.tokens.lock().get_mut(audience) {
+                    token.renew_at = now + FRESH;
+                }
+                Ok(token.text)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn ask(&self, audience: &str) -> Result<Token, IdentityError> {
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: Some(vec![audience.to_owned()]),
@@ -89,19 +117,21 @@ impl Identity {
         let answer = tokio::time::timeout(PATIENCE, asked)
             .await
             .map_err(|_elapsed| IdentityError::Silent)?
-            .map_err(|error| IdentityError::Refused(Box::new(error)))?;
+            .map_err(|error| match error {
+                kube::Error::Api(status) if status.code == 403 => {
+                    IdentityError::Forbidden(Box::new(kube::Error::Api(status)))
+                }
+                other => IdentityError::Refused(Box::new(other)),
+            })?;
         let status = answer.status.unwrap_or_default();
         let (Some(text), Some(end)) = (status.token, status.expiration_timestamp) else {
             return Err(IdentityError::Empty);
         };
         let left = Duration::try_from(end.0.duration_since(Timestamp::now())).unwrap_or_default();
         let now = Instant::now();
-        let token = Token { text, since: now, renew_at: now + left / 2 };
-        let mut tokens = self.tokens.lock();
-        // Those of stores that are gone go with time.
-        tokens.retain(|_, token| now < token.renew_at);
-        tokens.insert(audience.to_owned(), token.clone());
-        Ok(token.text)
+        // Those of a thousand stores, made within a minute, are not renewed within another.
+        let renew_at = now + left.mul_f64(rand::random_range(0.4..0.6));
+        Ok(Token { text, since: now, renew_at, ends: now + left })
     }
 
     /// A server did not take the token for `audience`: the account may be another one of the same
@@ -150,27 +180,35 @@ pub(crate) mod tests {
         identity(|_| (403, json!({"kind": "Status", "status": "Failure", "code": 403})))
     }
 
-    #[tokio::test]
-    async fn a_token_is_for_one_audience_and_is_asked_for_again_at_half_its_time() {
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_for_one_audience_and_is_kept_while_it_is_good() {
         let asked = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&asked);
         let identity = identity(move |request| {
             let number = count.fetch_add(1, Ordering::Relaxed);
+            if number == 2 {
+                return (500, json!({"kind": "Status", "status": "Failure", "code": 500}));
+            }
             let audience = request["spec"]["audiences"][0].as_str().unwrap().to_owned();
-            // The second is over at once.
-            let left = if number == 1 { 0 } else { 3600 };
-            let end = Timestamp::now() + jiff::SignedDuration::from_secs(left);
+            let end = Timestamp::now() + jiff::SignedDuration::from_secs(3600);
             let status =
                 json!({"token": format!("{audience} {number}"), "expirationTimestamp": end});
             (201, json!({"metadata": {}, "spec": request["spec"], "status": status}))
         });
-        let mut shown = Vec::new();
-        for audience in ["a", "b", "b", "a", "b"] {
-            shown.push(identity.token(audience).await.unwrap());
-        }
-        assert_eq!(shown, ["a 0", "b 1", "b 2", "a 0", "b 2"]);
-        identity.distrust("a");
-        assert_eq!(identity.token("a").await.unwrap(), "a 0", "it was new");
+        let show = async |audience| identity.token(audience).await.unwrap();
+        assert_eq!((show("a").await, show("b").await), ("a 0".to_owned(), "b 1".to_owned()));
+        tokio::time::advance(Duration::from_secs(1400)).await;
+        assert_eq!(show("a").await, "a 0");
+        // It is to be renewed, which fails, and is good for a while.
+        tokio::time::advance(Duration::from_secs(800)).await;
+        assert_eq!((show("a").await, show("a").await), ("a 0".to_owned(), "a 0".to_owned()));
         assert_eq!(asked.load(Ordering::Relaxed), 3);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(show("a").await, "a 3");
+        identity.distrust("a");
+        assert_eq!(show("a").await, "a 3", "it is new");
+        tokio::time::advance(FRESH).await;
+        identity.distrust("a");
+        assert_eq!(show("a").await, "a 4");
     }
 }

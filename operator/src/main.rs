@@ -9,10 +9,17 @@ use llm_memory_operator::{probe, run, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Threads for what blocks, which is looking up names: where names are looked up slowly, more of
+/// them would only wait, and each takes memory.
+const BLOCKING_THREADS: usize = 32;
+
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "the edge: results and one error")]
-#[tokio::main]
-async fn main() -> ExitCode {
-    match start(Arguments::parse()).await {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let ended = runtime.context("threads").and_then(|runtime| runtime.block_on(start(arguments)));
+    match ended {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

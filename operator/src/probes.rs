@@ -283,6 +283,7 @@ fn matters(before: &Answer, now: &Answer) -> bool {
             status.and_then(|status| status.volume).is_some_and(Volume::is_nearly_full),
             status.and_then(|status| status.last_verification.clone()),
             status.and_then(|status| status.last_compaction.clone()),
+            status.map(|status| status.refusals.clone()),
         )
     };
     before.status.is_some() != now.status.is_some() || essence(before) != essence(now)

@@ -13,14 +13,14 @@ use kube::runtime::controller::{self, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Config, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::args::Run;
-use crate::cluster::{Cluster, Watched, in_pages, no_managed_fields};
+use crate::cluster::{Cluster, Watched, concerned, in_pages, no_managed_fields};
 use crate::context::{Context, Failures, Refusals, Settings};
 use crate::identity::Identity;
 use crate::lease::Leadership;
@@ -37,12 +37,17 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 const AT_ONCE: u16 = 16;
 /// How often the definition is looked for before it is there.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is looked whether the cluster serves other optional APIs than at the start.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs until a signal.
 pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
-    let client = Client::try_default()
+    let mut config = Config::infer()
         .await
         .context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
+    // What is refused for now is told on the store and tried again with its own pauses.
+    config.default_retry = false;
+    let client = Client::try_from(config).context("a client of the API server")?;
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     let mut web = tokio::spawn(http::serve(
@@ -78,6 +83,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
             identity,
         )
     });
+    let mut apis = apis;
     let mut leads_since = None;
     if let Some(leadership) = &leadership {
         tracing::info!("waiting for the Lease");
@@ -85,12 +91,14 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         if leads_since.is_none() {
             return Ok(());
         }
+        // The wait may have been long.
+        apis = discovery::look(&client).await.map_or(apis, |found| found.apis);
     }
     metrics.set_leader(true);
     tracing::info!("leading");
     let working = stop.child_token();
     let mut work =
-        tokio::spawn(work(client, arguments, apis, Arc::clone(&metrics), working.clone()));
+        tokio::spawn(work(client.clone(), arguments, apis, Arc::clone(&metrics), working.clone()));
     let leading = async {
         match leadership.as_ref().zip(leads_since) {
             Some((leadership, since)) => leadership.keep(since, &stop).await,
@@ -103,6 +111,10 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     // An operator that does not work must not keep the Lease, nor one that cannot be asked.
     let lost = tokio::select! {
         lost = leading => lost,
+        () = other_apis(&client, apis) => {
+            tracing::info!("the cluster serves other optional APIs now: ending, to start anew");
+            false
+        }
         ended = &mut work => {
             ended.context("the controllers ended early")??;
             bail!("the controllers ended early");
@@ -123,6 +135,19 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         leadership.release().await;
     }
     web.await.context("metrics and health")?.context("metrics and health")
+}
+
+/// Waits until the cluster serves other optional APIs than `apis`: Prometheus' operator or
+/// cert-manager was installed or removed.
+async fn other_apis(client: &Client, apis: Apis) {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        match discovery::look(client).await {
+            Ok(found) if found.memory_stores && found.apis != apis => return,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the API server does not say what it serves"),
+        }
+    }
 }
 
 /// Runs one controller for each watched namespace, or one for all.
@@ -204,13 +229,14 @@ async fn control(
     }
     let api: Api<DeserializeGuard<MemoryStore>> = watched.api(&context.client);
     let (reader, writer) = reflector::store();
-    let stores = watcher(api, in_pages())
-        .modify(no_managed_fields)
-        .default_backoff()
-        .reflect(writer)
-        // Deleted ones too: their figures and probes have to go.
-        .touched_objects();
-    Controller::for_stream(stores, reader)
+    let events =
+        watcher(api, in_pages()).modify(no_managed_fields).default_backoff().reflect(writer);
+    // Deleted ones too: their figures and probes have to go.
+    let stores = concerned(events, reader.clone(), |store| Some(unguarded(store)));
+    let triggers = futures_util::stream::select(triggers, stores.map(|store| guarded(&store)));
+    // What it would take from the watch itself comes before the cache has it.
+    let nothing = futures_util::stream::pending::<watcher::Result<_>>();
+    Controller::for_stream(nothing, reader)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(AT_ONCE))
         .reconcile_on(triggers)
         .graceful_shutdown_on(async move { stop.cancelled().await })
@@ -222,6 +248,10 @@ async fn control(
             std::future::ready(())
         })
         .await;
+}
+
+fn unguarded(store: &DeserializeGuard<MemoryStore>) -> ObjectRef<MemoryStore> {
+    ObjectRef::new(&store.name_any()).within(&store.namespace().unwrap_or_default())
 }
 
 fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<DeserializeGuard<MemoryStore>> {

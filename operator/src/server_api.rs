@@ -1,12 +1,13 @@
 //! Talks to a store's server, as its agents do: an MCP handshake over its Service, and the HTTP API
 //! of jobs and status.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -82,6 +83,27 @@ pub struct ServerStatus {
     pub last_verification: Option<Verified>,
     /// The last compaction that ended well.
     pub last_compaction: Option<Compacted>,
+    /// Of each scope that takes no writes, which it is and why.
+    #[serde(rename = "scopes", deserialize_with = "refusals")]
+    pub refusals: Vec<String>,
+}
+
+/// The scopes that take no writes: of many others nothing is kept.
+fn refusals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Scope {
+        #[serde(default)]
+        read_only: Option<String>,
+        #[serde(default)]
+        write_failure: Option<String>,
+    }
+    let scopes = BTreeMap::<String, Scope>::deserialize(deserializer)?;
+    let refusals = scopes.into_iter().filter_map(|(name, scope)| {
+        let why = scope.read_only.or(scope.write_failure)?;
+        Some(format!("scope {name}: {why}"))
+    });
+    Ok(refusals.collect())
 }
 
 /// The volume, as the server sees it.
@@ -378,6 +400,22 @@ fn parse<T: serde::de::DeserializeOwned>(url: &str, value: Value) -> Result<T, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scopes_that_take_no_writes_are_kept_and_the_others_are_not() {
+        let status: ServerStatus = serde_json::from_value(json!({"scopes": {
+            "global": {"items": 3, "readOnly": null, "writeFailure": "no space left"},
+            "local/web": {"items": 1},
+            "local/app": {"readOnly": "the journal is damaged", "writeFailure": "older"},
+        }}))
+        .unwrap();
+        let told = ["scope global: no space left", "scope local/app: the journal is damaged"];
+        assert_eq!(status.refusals, told);
+        assert_eq!(
+            serde_json::from_value::<ServerStatus>(json!({})).unwrap(),
+            ServerStatus::default()
+        );
+    }
 
     #[test]
     fn the_first_event_with_data_is_the_answer() {

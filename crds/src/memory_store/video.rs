@@ -14,7 +14,7 @@ pub struct VideoSpec {
     /// when Required, auto when Preferred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<VideoEncoder>,
-    /// Codec of the archive.
+    /// Codec of the archive. Left out: H.265 or H.264 where hardware encodes it, else FFV1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<VideoCodec>,
     /// Constant rate factor of the lossy codecs.

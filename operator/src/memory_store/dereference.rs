@@ -1,4 +1,4 @@
-//! Stage 1, needs a client: looks up what the spec refers to and what is there already. Watched
+//! Stage 2, needs a client: looks up what the spec refers to and what is there already. Watched
 //! objects come from the caches; Secrets are read one by one, by name, so that the operator needs
 //! no right to list the Secrets of a cluster.
 
@@ -121,10 +121,9 @@ async fn certificate(
         (None, _) => {
             return Err(DereferenceError::Missing {
                 field: "spec.tls.certManagerIssuerRef",
-                reason:
-                    "cert-manager is not installed in this cluster: install it and restart the \
-                         operator, or name a Secret in spec.tls.secretName"
-                        .to_owned(),
+                reason: "cert-manager is not installed in this cluster: install it, which the \
+                         operator notices within a minute, or name a Secret in spec.tls.secretName"
+                    .to_owned(),
             });
         }
     };

@@ -41,7 +41,8 @@ fn is_warning(condition: &Condition) -> bool {
         READY => [ready::UNSCHEDULABLE, ready::CONTAINER_WAITING, ready::HANDSHAKE_FAILED]
             .contains(&reason),
         STORAGE_HEALTHY => {
-            [storage::LOST, storage::EXPANSION_REFUSED, storage::NEARLY_FULL].contains(&reason)
+            [storage::LOST, storage::WRITES_FAIL, storage::EXPANSION_REFUSED, storage::NEARLY_FULL]
+                .contains(&reason)
         }
         VERIFIED => reason == verified::DAMAGED,
         _ => [

@@ -40,9 +40,12 @@ const STEP: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(300);
 /// What is missing is looked for this often.
 const MISSING: Duration = Duration::from_secs(15);
+/// The longest that looking things up may take, or applying all objects; what was applied until
+/// then is not applied again.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest look. An API server that takes requests and answers none must not hold one of the
-/// few places for ever; what was applied until then is not applied again.
-const LONGEST: Duration = Duration::from_secs(60);
+/// few places for ever.
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// Why a reconciliation is tried again.
 #[derive(Debug, Error)]
@@ -63,7 +66,7 @@ pub enum Error {
     #[error("the status could not be written: {0}")]
     Status(#[source] Box<kube::Error>),
     /// It took too long.
-    #[error("the API server did not answer within {} s", LONGEST.as_secs())]
+    #[error("the API server did not answer within {} s", PATIENCE.as_secs())]
     TimedOut,
 }
 
@@ -154,16 +157,21 @@ async fn run(
             return Ok(Action::await_change());
         }
     };
-    let found = match dereference(&context.client, &context.cluster, &store).await {
+    let looked = in_time(async {
+        dereference(&context.client, &context.cluster, &store).await.map_err(Error::from)
+    });
+    let found = match looked.await {
         Ok(found) => found,
-        Err(missing @ DereferenceError::Missing { .. }) => {
+        Err(Error::Dereference(missing @ DereferenceError::Missing { .. })) => {
             let reason = accepted::REFERENCE_NOT_FOUND;
             refuse(object, context, &before, reason, &missing.to_string(), now).await?;
             return Ok(Action::requeue(MISSING));
         }
         Err(error) => {
-            let error = Error::from(error);
-            hold_up(object, context, &before, apply_failed(&error), now).await?;
+            let told = hold_up(object, context, &before, apply_failed(&error), now).await;
+            if let Err(untold) = told {
+                tracing::warn!(name = object.name_any(), error = %untold, "nor can it be told");
+            }
             return Err(error);
         }
     };
@@ -185,7 +193,7 @@ async fn run(
     let mut failure = None;
     let mut next_token_end = None;
     if !store.spec.paused {
-        match apply(object, context, &store, &found, &plan, now).await {
+        match in_time(apply(object, context, &store, &found, &plan, now)).await {
             Ok(applied) => {
                 refused_claim = applied.refused_claim;
                 next_token_end = applied.next_token_end;
@@ -198,7 +206,8 @@ async fn run(
             Err(error) => failure = Some(error),
         }
         if failure.is_none() {
-            failure = replace_pod(object, context, &store, &found, &plan, &answer).await.err();
+            let replaced = replace_pod(object, context, &store, &found, &plan, &answer);
+            failure = in_time(replaced).await.err();
         }
     }
     if failure.is_some()
@@ -226,14 +235,23 @@ async fn run(
         let failed = vec![apply_failed(error)];
         update_status::replace(&mut status, &before, failed, store.generation, now);
     }
-    let written = write_status(object, context, &before, &status, version).await?;
+    let written = write_status(object, context, &before, &status, version).await;
     if let Some(error) = failure {
+        if let Err(untold) = written {
+            tracing::warn!(name = object.name_any(), error = %untold, "nor can it be told");
+        }
         return Err(error);
     }
+    let written = written?;
     Ok(Action::requeue(match written {
         Written::As(_) => next_look(&store, &plan, next_token_end, now),
         Written::Stale => AGAIN,
     }))
+}
+
+/// A stage that ends in time.
+async fn in_time<T>(stage: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(PATIENCE, stage).await.unwrap_or(Err(Error::TimedOut))
 }
 
 /// The status that remembers a step of an update which is about to change objects, when `before`
@@ -359,7 +377,7 @@ async fn hold_up(
         None if obstacle.kind == ACCEPTED => {
             Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
         }
-        None => update_status::unserved(object.spec.replicas),
+        None => update_status::absent(),
     };
     let status = update_status::held_up(before, generation, obstacle, serving, now);
     // What is stale is looked at again when the newer version arrives.

@@ -117,7 +117,10 @@ pub fn held_up(
     now: Timestamp,
 ) -> MemoryStoreStatus {
     let mut next = before.clone();
-    next.observed_generation = Some(generation);
+    if obstacle.kind == ACCEPTED {
+        // Otherwise the spec was read, and nothing follows from it yet.
+        next.observed_generation = Some(generation);
+    }
     // What runs goes on running, or not: that is seen as ever.
     replace(&mut next, before, vec![obstacle, serving], generation, now);
     next
@@ -150,16 +153,17 @@ fn ready_condition(observed: &Observed<'_>) -> Now {
 }
 
 /// Ready of a store that no pod serves.
-pub fn unserved(replicas: i32) -> Now {
-    let (reason, message) = if replicas == 0 {
-        (
-            ready::HIBERNATED,
-            "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again",
-        )
-    } else {
-        (ready::NO_POD, "there is no pod yet")
-    };
-    Now::new(READY, false, reason, message)
+fn unserved(replicas: i32) -> Now {
+    if replicas > 0 {
+        return absent();
+    }
+    let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
+    Now::new(READY, false, ready::HIBERNATED, message)
+}
+
+/// Ready of a store whose pod is not there.
+pub fn absent() -> Now {
+    Now::new(READY, false, ready::NO_POD, "there is no pod yet")
 }
 
 /// Whether `pod` serves, by what was answered last, or by what was said `before` when nobody has
@@ -261,6 +265,15 @@ fn storage_condition(observed: &Observed<'_>) -> Now {
             let message = "the claim waits for a volume: see `kubectl describe pvc`";
             return now(false, storage::PENDING, message.to_owned());
         }
+    }
+    let told = observed.answer.status.as_ref().map_or(&[][..], |status| &status.refusals);
+    if let Some(first) = told.first() {
+        let more = match told.len() {
+            1 => String::new(),
+            count => format!(" (and {} more scopes)", count - 1),
+        };
+        let message = format!("the server takes no writes; {first}{more}");
+        return now(false, storage::WRITES_FAIL, message);
     }
     let actual = pods::capacity(claim);
     let refusal = observed.refused_claim.map(str::to_owned).or_else(|| pods::resize_refusal(claim));

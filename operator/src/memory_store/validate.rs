@@ -1,4 +1,4 @@
-//! Stage 2, no client: what the schema cannot say. Turns a stored object into a [`Store`], or says
+//! Stage 1, no client: what the schema cannot say. Turns a stored object into a [`Store`], or says
 //! which field cannot be acted on.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;

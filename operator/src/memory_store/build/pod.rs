@@ -170,6 +170,10 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
         variables.push(("LLM_MEMORY_TLS_KEY_FILE", format!("{TLS}/tls.key")));
     }
     variables.extend(video(input.store));
+    if spec.gpu.mode != GpuMode::Disabled && spec.gpu.resource_name.starts_with("nvidia.com/") {
+        // What NVIDIA's container runtime brings along by default cannot encode.
+        variables.push(("NVIDIA_DRIVER_CAPABILITIES", text("compute,utility,video")));
+    }
     variables
         .into_iter()
         .map(|(name, value)| EnvVar { name: text(name), value: Some(value), value_from: None })

@@ -301,7 +301,30 @@ async fn an_api_server_that_never_answers_holds_no_place_for_ever() {
     rig.api.script(Method::PATCH, SET, Script::Hang);
     let before = tokio::time::Instant::now();
     assert_eq!(rig.reconcile().await.unwrap_err().label(), "timeout");
-    assert_eq!(before.elapsed().as_secs(), LONGEST.as_secs());
+    assert_eq!(before.elapsed().as_secs(), PATIENCE.as_secs());
+    let (_, reason, message) = rig.condition(PROGRESSING);
+    assert_eq!(reason, progressing::APPLY_FAILED);
+    assert!(message.contains("did not answer within 30 s"), "{message}");
+    rig.converges().await;
+    // Not even the status can be written.
+    rig.api.script(Method::GET, TOKENS, Script::Hang);
+    rig.api.script(Method::PATCH, STATUS, Script::Hang);
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "timeout");
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_counted_and_stops_nobody() {
+    let rig = Rig::new();
+    let invalid: DeserializeGuard<MemoryStore> = serde_json::from_value(json!({
+        "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
+        "metadata": {"name": "odd", "namespace": "team"}, "spec": {"replicas": "many"},
+    }))
+    .unwrap();
+    assert!(invalid.0.is_err());
+    let action = reconcile(Arc::new(invalid), Arc::clone(&rig.context)).await.unwrap();
+    assert_eq!(action, Action::await_change());
+    assert!(rig.metrics().contains(r#"reconcile_errors_total{reason="malformed"} 1"#));
     rig.converges().await;
 }
 
@@ -316,6 +339,7 @@ async fn tokens_that_cannot_be_read_are_not_made_anew() {
     let (status, reason, message) = rig.condition(PROGRESSING);
     assert_eq!((status.as_str(), reason.as_str()), ("False", progressing::APPLY_FAILED));
     assert!(message.contains("Secret notes-tokens could not be read"), "{message}");
+    assert_eq!(rig.store().status.unwrap().observed_generation, Some(1), "as before");
     rig.converges().await;
     assert_eq!(rig.api.objects.lock()[TOKENS], tokens);
 }

@@ -62,7 +62,15 @@ pub(crate) async fn scale(context: &Context, args: &Args, replicas: i32) -> Resu
         // It does not serve any more, but what it is doing it finishes first.
         let pod = names::pod(name);
         let wish = Wish { object: context.object("pod", &pod, ""), ..wish };
-        wait::until(context, wish, gone).await?;
+        match wait::until(context, wish, gone).await {
+            // Whoever may not look at pods has hibernated the store all the same.
+            Err(Failure::Forbidden { message, .. }) => {
+                context
+                    .printer
+                    .note(&format!("whether its pod has ended cannot be seen: {message}"));
+            }
+            ended => ended?,
+        }
     }
     tell(context, name, wanted)?;
     Ok(Exit::Done)
