@@ -25,7 +25,7 @@ demo *ARGS:
     cargo build --release --quiet -p llm-memory -p llm-memory-tests --bin llm-memory --bin demo
     exec "{{ target }}/release/demo" "$@"
 
-# Everything CI checks: format, tests of all crates, reference pages, lints, licences, manifests.
+# What CI checks without a cluster: format, tests of all crates, reference pages, lints, licences, manifests.
 test *ARGS: _format
     # Programs and tests in one build: with the tests' features apart, both would compile twice.
     cargo build --workspace --all-targets --quiet
@@ -103,7 +103,7 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
         echo "image: making the base image with mmdebstrap"
         scratch=$(mktemp -d)
         trap 'rm -rf "$scratch"' EXIT
-        mmdebstrap --quiet --variant=minbase bookworm "$scratch/base.tar"
+        mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$scratch/base.tar"
         container=$("${b[@]}" from scratch)
         "${b[@]}" add --quiet "$container" "$scratch/base.tar" /
         "${b[@]}" commit --quiet --rm "$container" {{ BASE }}
@@ -123,7 +123,7 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     # The version is the tag that the charts name.
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
     build() { # build TARGET IMAGE
-        "${b[@]}" build --quiet --isolation chroot --target "$1" --build-arg BASE={{ BASE }} \
+        "${b[@]}" build --quiet --isolation chroot --network host --target "$1" --build-arg BASE={{ BASE }} \
             --tag "$2:latest" --tag "$2:$version" .
         echo "image: $2:latest, $2:$version"
     }

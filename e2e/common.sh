@@ -23,7 +23,8 @@ load_images() {
 # find_helm: compiled once; a cluster that runs already may have been started without it.
 find_helm() {
     ./justw cluster build helm >&2
-    PATH=$(ls -d "${JUSTW_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/llm-memory}"/cluster-tools/helm-* | tail -1):$PATH
+    # shellcheck source=e2e/cluster/common.sh
+    PATH=$(source e2e/cluster/common.sh && tool_folder helm):$PATH
     export PATH
 }
 

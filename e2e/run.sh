@@ -3,7 +3,8 @@
 # `./justw e2e chaos|scale [FLAG...]`.
 #
 # With KUBECONFIG set, that cluster is used: it must have the images (E2E_REGISTRY names where
-# they were pushed to, that of e2e/images among them) and is left as it is but for the operator;
+# they were pushed to, that of e2e/images among them, and both of ours also with the tag `other`)
+# and is left as it is but for the operator;
 # tests that break a cluster fail there. Otherwise a cluster of its own is
 # started, and ended again in any case. What is known of failures is kept in E2E_EVIDENCE.
 set -euo pipefail
@@ -15,6 +16,8 @@ say() { printf 'e2e: %s\n' "$*" >&2; }
 # shellcheck source=e2e/common.sh
 source e2e/common.sh
 
+[ -n "${KUBECONFIG:-}" ] || [ "$(id -u)" = 0 ] ||
+    { say "a cluster of its own needs root: sudo -E ./justw e2e, or set KUBECONFIG"; exit 1; }
 say "building programs and images"
 cargo build --workspace --all-targets --quiet
 build_images "$target/debug"
@@ -39,6 +42,8 @@ finish() {
 }
 
 if [ -z "${KUBECONFIG:-}" ]; then
+    # What an earlier run left would be read as what this one saw.
+    rm -rf "$E2E_EVIDENCE"
     trap finish EXIT
     own_cluster e2e-tests
     load_images

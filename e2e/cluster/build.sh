@@ -50,7 +50,7 @@ build() {
         [ ! -x "$folder.partial/$program" ] || continue
         go build -mod=readonly -trimpath -buildvcs=false -ldflags "$flags" \
             -o "$folder.partial/$program.new" "$package" 2>"$GOTMPDIR/said" || {
-            grep -v '^go: downloading ' "$GOTMPDIR/said" >&2
+            grep -v '^go: downloading ' "$GOTMPDIR/said" >&2 || true
             fail "could not compile $program; the lines above say why"
         }
         mv "$folder.partial/$program.new" "$folder.partial/$program"

@@ -156,7 +156,8 @@ async fn a_job_survives_the_death_of_its_server() -> Result<()> {
         scratch.ready("memory").await?;
         let id = scratch.remember("memory", "before the job").await?;
         let (_, restarts) = scratch.incarnation("memory").await?;
-        // Frozen, the server takes the connection and not the job; then it is gone.
+        // Frozen, the server is not ready soon, or takes the connection and not the job; then it is
+        // gone, and the job waits for its successor.
         cluster("exec pkill -STOP -x llm-memory").await?;
         scratch.start_job("memory-verify", "orphan").await?;
         wait::until("the pod of the job", MINUTE, || async {
@@ -236,8 +237,9 @@ async fn another_operator_restarts_no_server() -> Result<()> {
             scratch.ready("memory").await
         }
         .await;
-        update_operator(version).await?;
+        let back = update_operator(version).await;
         outcome?;
+        back?;
         scratch.ready("memory").await?;
         ensure!(scratch.incarnation("memory").await? == pod, "the server was restarted");
         for (name, version) in ["memory", "asleep"].into_iter().zip(versions) {
