@@ -17,6 +17,12 @@ pub const TOKEN_FOR_ANOTHER: &str = "/var/run/secrets/memory/another";
 /// Time that a pod has to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
+/// The image of agents.
+pub fn image() -> String {
+    std::env::var("E2E_AGENT_IMAGE")
+        .unwrap_or_else(|_| "localhost/llm-memory-e2e-agent:1".to_owned())
+}
+
 impl Scratch {
     /// Starts the pod `name`, an agent with a ServiceAccount of the same name.
     pub async fn start_agent(&self, name: &str) -> Result<()> {
@@ -27,8 +33,7 @@ impl Scratch {
                 "audience": audience, "expirationSeconds": 600, "path": path,
             }})
         };
-        let image = std::env::var("E2E_AGENT_IMAGE")
-            .unwrap_or_else(|_| "localhost/llm-memory-e2e-agent:1".to_owned());
+        let image = image();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {

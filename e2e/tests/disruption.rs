@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
+use llm_memory_e2e::rights::SYSTEM;
 use llm_memory_e2e::{Scratch, scratch, wait};
 use serde_json::json;
 use tokio::process::Command;
@@ -184,11 +186,22 @@ async fn a_job_survives_the_death_of_its_server() -> Result<()> {
 /// Puts another image of the operator, of the same content, into its Deployment, as an update of the
 /// chart does, and waits until it runs.
 async fn update_operator(tag: &str) -> Result<()> {
-    let command = format!(
-        "helm upgrade llm-memory-operator charts/llm-memory-operator --reuse-values \
-         --namespace llm-memory-system --set image.tag={tag} --wait --timeout 2m"
-    );
+    set_operator(&format!("image.tag={tag}")).await
+}
+
+/// Sets a value of the operator's chart.
+async fn set_operator(value: &str) -> Result<()> {
+    helm(&format!(
+        "upgrade llm-memory-operator charts/llm-memory-operator --reuse-values \
+         --namespace llm-memory-system --set {value} --wait --timeout 2m"
+    ))
+    .await
+}
+
+/// Runs helm.
+async fn helm(arguments: &str) -> Result<()> {
     let mut helm = Command::new("bash");
+    let command = format!("helm {arguments}");
     let output = helm.args(["-c", &command]).current_dir(root()).output().await?;
     ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -251,6 +264,59 @@ async fn another_operator_restarts_no_server() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_second_operator_takes_over_from_one_that_is_gone() -> Result<()> {
+    scratch("leader", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        set_operator("replicas=2").await?;
+        let outcome = async {
+            let leases: Api<Lease> = Api::namespaced(scratch.client.clone(), SYSTEM);
+            let holder = async || {
+                let spec = leases.get("llm-memory-operator").await?.spec;
+                anyhow::Ok(spec.and_then(|spec| spec.holder_identity).unwrap_or_default())
+            };
+            let former = holder().await?;
+            let operators: Api<Pod> = Api::namespaced(scratch.client.clone(), SYSTEM);
+            // At once, so that it cannot give the Lease back.
+            let at_once = DeleteParams::default().grace_period(0);
+            operators.delete(&former, &at_once).await.with_context(|| former.clone())?;
+            let change = json!({"maintenance": {"verify": {"suspend": true}}});
+            scratch.change("memory", change).await?;
+            wait::until("the change", MINUTE * 2, || async {
+                let cron = scratch.api::<CronJob>().get("memory-verify").await?;
+                Ok(if cron.spec.suspend == Some(true) { Ok(()) } else { Err(cron.spec.suspend) })
+            })
+            .await?;
+            let now = holder().await?;
+            ensure!(now != former, "{now} holds the Lease as before");
+            scratch.ready("memory").await
+        }
+        .await;
+        let back = set_operator("replicas=1").await;
+        outcome?;
+        back
+    })
+    .await
+}
+
+#[tokio::test]
+async fn stores_outlive_the_chart_of_their_definition() -> Result<()> {
+    scratch("definition", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let before = scratch.incarnation("memory").await?;
+        helm("uninstall llm-memory-crds").await?;
+        let there = scratch.api::<MemoryStore>().get_opt("memory").await;
+        helm("upgrade --install llm-memory-crds charts/llm-memory-crds").await?;
+        ensure!(there?.is_some(), "the store went with the chart");
+        scratch.ready("memory").await?;
+        ensure!(scratch.incarnation("memory").await? == before, "the server was restarted");
+        Ok(())
+    })
+    .await
+}
+
 /// Why a memory was not stored.
 async fn refusal(scratch: &Scratch, text: &str) -> String {
     let refused = scratch.remember("memory", text).await;
@@ -294,6 +360,7 @@ async fn fill_volume(scratch: &Scratch, folder: &str) -> Result<()> {
     ensure!(filled.is_err(), "the volume did not fill up");
     let why = refusal(scratch, "while it was full").await;
     ensure!(why.contains("no space left"), "a write on a full volume: {why}");
+    scratch.condition("memory", "StorageHealthy", "False", "WritesFail", MINUTE).await?;
     all_there(scratch, std::slice::from_ref(&kept)).await?;
     // A pod that starts on such a volume still finds its data once there is room again.
     let pod = scratch.pod_uid("memory").await?;
@@ -303,6 +370,7 @@ async fn fill_volume(scratch: &Scratch, folder: &str) -> Result<()> {
     scratch.ready("memory").await?;
     all_there(scratch, &[kept]).await?;
     scratch.remember("memory", "afterwards").await?;
+    scratch.condition("memory", "StorageHealthy", "True", "Bound", MINUTE).await?;
     Ok(())
 }
 
@@ -326,6 +394,7 @@ async fn a_disk_that_fails_loses_nothing_that_was_acknowledged() -> Result<()> {
         for mounted in ["data", "behind"] {
             cluster(&format!("exec umount -l {folder}/{mounted}")).await.ok();
         }
+        cluster(&format!("exec rm -rf {folder}")).await.ok();
         outcome
     })
     .await
@@ -354,6 +423,12 @@ async fn fail_disk(scratch: &Scratch, folder: &str) -> Result<()> {
     all_there(scratch, &acknowledged).await?;
     let again = refusal(scratch, "once more").await;
     ensure!(!again.contains("acknowledged"), "{again}");
+    // It serves, and says what it cannot.
+    let store =
+        scratch.condition("memory", "StorageHealthy", "False", "WritesFail", MINUTE).await?;
+    let told = serde_json::to_string(&store.status)?;
+    ensure!(told.contains("scope global: "), "{told}");
+    scratch.condition("memory", "Ready", "True", "Serving", MINUTE).await?;
     // The disk is replaced and its file system repaired, as somebody does at night.
     scratch.change("memory", json!({"replicas": 0})).await?;
     wait::until("no pod", MINUTE, || async {

@@ -48,7 +48,11 @@ async fn routines_run_on_schedule_and_say_what_they_found() -> Result<()> {
             })
             .await?;
         }
-        scratch.condition("memory", "Verified", "True", "Intact", MINUTE * 2).await?;
+        let store = scratch.condition("memory", "Verified", "True", "Intact", MINUTE * 2).await?;
+        let verified = store.status.and_then(|status| status.last_verification).context("none")?;
+        let count =
+            verified.message.split_whitespace().next().and_then(|it| it.parse::<u64>().ok());
+        ensure!(count.is_some_and(|records| records >= 20), "{verified:?}");
         // Of two runs, one is kept.
         let first = scratch.runs("memory-verify").await?;
         let first = first.first().map(|(name, _)| name.clone()).context("no run")?;
@@ -135,6 +139,7 @@ async fn damage_fails_the_job_and_is_told_on_the_store() -> Result<()> {
             let events = scratch.api::<Event>().list(&ListParams::default()).await?;
             let told = events.items.into_iter().find(|event| {
                 event.reason.as_deref() == Some("Damaged")
+                    && event.message.as_deref().is_some_and(|words| words.contains("global"))
                     && event.involved_object.kind.as_deref() == Some("MemoryStore")
             });
             Ok(told.ok_or("no Event"))

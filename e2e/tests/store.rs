@@ -18,7 +18,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn a_minimal_store_serves_within_a_minute_and_survives_its_pod() -> Result<()> {
     scratch("store", |scratch| async move {
         let start = Instant::now();
-        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/samples/minimal.yaml");
+        let apply = ["apply", "--namespace", &scratch.namespace, "--filename", sample];
+        let applied = tokio::process::Command::new("kubectl").args(apply).output().await?;
+        ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         let store = scratch.ready("memory").await?;
         println!("ready after {:.1} s", start.elapsed().as_secs_f64());
         let status = store.status.unwrap_or_default();

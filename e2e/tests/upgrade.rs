@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use llm_memory_crds::MemoryStore;
 use llm_memory_crds::memory_store::UpdatePhase;
-use llm_memory_e2e::{Scratch, scratch, wait};
+use llm_memory_e2e::{Scratch, agents, scratch, wait};
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -48,26 +48,41 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
             .await?;
         let before = scratch.ready("memory").await?;
         let former = before.status.and_then(|status| status.image).context("no image")?;
+        let kept = scratch.remember("memory", "what no image may change").await?;
         scratch.change("memory", json!({"image": other_image()})).await?;
         let done = phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
         let update = done.status.and_then(|status| status.update).context("no update")?;
         ensure!(update.verify_job.is_some(), "it was not verified before: {update:?}");
         ensure!(image_of_pod(&scratch).await? == other_image());
         scratch.ready("memory").await?;
+        scratch.recalls("memory", &kept).await?;
 
-        scratch.change("memory", json!({"image": "localhost/llm-memory:does-not-exist"})).await?;
-        let back = phase(&scratch, UpdatePhase::RolledBack, MINUTE * 3).await?;
-        let condition =
-            scratch.condition("memory", "Progressing", "False", "RolledBack", MINUTE).await?;
-        ensure!(condition.status.is_some_and(|status| status.image == Some(other_image())));
-        ensure!(image_of_pod(&scratch).await? == other_image(), "{back:?}");
-        scratch.ready("memory").await?;
+        // One that cannot be had, and one that can and is no server.
+        for broken in ["localhost/llm-memory:does-not-exist", &agents::image()] {
+            scratch.change("memory", json!({"image": broken})).await?;
+            wait::until(&format!("{broken} taken back"), MINUTE * 3, || async {
+                let store = scratch.api::<MemoryStore>().get("memory").await?;
+                let update = store.status.and_then(|status| status.update);
+                let back = update.as_ref().is_some_and(|update| {
+                    update.phase == UpdatePhase::RolledBack && update.to == broken
+                });
+                Ok(if back { Ok(()) } else { Err(update) })
+            })
+            .await?;
+            let store =
+                scratch.condition("memory", "Progressing", "False", "RolledBack", MINUTE).await?;
+            ensure!(store.status.is_some_and(|status| status.image == Some(other_image())));
+            ensure!(image_of_pod(&scratch).await? == other_image());
+            scratch.ready("memory").await?;
+            scratch.recalls("memory", &kept).await?;
+        }
 
         // A person chooses another image, and it rolls again.
         scratch.change("memory", json!({"image": former})).await?;
         phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
         ensure!(image_of_pod(&scratch).await? == former);
-        Ok(())
+        scratch.ready("memory").await?;
+        scratch.recalls("memory", &kept).await
     })
     .await
 }

@@ -274,20 +274,24 @@ async fn rest(audit: &mut Audit, operator: &Operator) -> Result<Requests> {
     Ok(total)
 }
 
-/// Changes a setting of one random store after the other, and takes the time until its ConfigMap
-/// has it.
+/// Changes a setting of one random store after the other, and takes the time until its ConfigMap has
+/// it and its StatefulSet, which is applied last, another template.
 async fn changes(stores: &[(Scratch, String)], count: usize) -> Result<Latency> {
     let mut times = Vec::new();
     for number in 0..count {
         let index = rand::rng().random_range(0..stores.len());
         let (scratch, name) = stores.get(index).context("no store")?;
         let maps = scratch.api::<ConfigMap>();
+        let sets = scratch.api::<StatefulSet>();
+        let former = sets.get(name).await?.metadata.generation;
         let value = (1000 + number).to_string();
         let start = Instant::now();
         scratch.change(name, json!({"settings": {"limits.maxItemKb": value}})).await?;
         loop {
             let data = maps.get(&format!("{name}-config")).await?.data.unwrap_or_default();
-            if data.get("server.json").is_some_and(|text| text.contains(&value)) {
+            if data.get("server.json").is_some_and(|text| text.contains(&value))
+                && sets.get(name).await?.metadata.generation > former
+            {
                 break;
             }
             ensure!(start.elapsed() < LIMIT, "{name} did not change");
