@@ -2,11 +2,12 @@
 //! of jobs and status.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Response, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -211,25 +212,9 @@ impl ServerApi {
         authority: Option<&[u8]>,
         token: Option<String>,
     ) -> Result<Self, ServerError> {
-        let unusable = |error: reqwest::Error| ServerError::Authority(cause(&error));
-        let mut builder = Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(TIMEOUT)
-            // A proxy of the operator's environment is not the way into the cluster.
-            .no_proxy()
-            // A token goes where it is meant to go and nowhere else.
-            .redirect(Policy::none())
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("llm-memory-operator/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = authority {
-            let certificates = Certificate::from_pem_bundle(pem).map_err(unusable)?;
-            builder = builder.tls_certs_only(certificates);
-        } else if base.starts_with("http:") {
-            // Without this the client asks for the system's authorities, of which an image may
-            // have none, and needs them only for https.
-            builder = builder.tls_certs_only([]);
-        }
-        Ok(Self { client: builder.build().map_err(unusable)?, base, token })
+        let client = if base.starts_with("http:") { plain() } else { encrypted(authority) };
+        let client = client.map_err(|error| ServerError::Authority(cause(&error)))?;
+        Ok(Self { client, base, token })
     }
 
     /// Opens an MCP session, learns who answers, and closes it again.
@@ -325,6 +310,40 @@ impl ServerApi {
         }
         headers
     }
+}
+
+/// What is true of every connection to a server.
+fn connecting() -> ClientBuilder {
+    Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(TIMEOUT)
+        // A proxy of the operator's environment is not the way into the cluster.
+        .no_proxy()
+        // A token goes where it is meant to go and nowhere else.
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("llm-memory-operator/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The client of all servers without TLS: one for each question would be most of the work of
+/// asking it.
+fn plain() -> reqwest::Result<Client> {
+    static PLAIN: OnceLock<Client> = OnceLock::new();
+    if let Some(client) = PLAIN.get() {
+        return Ok(client.clone());
+    }
+    // Without this the client asks for the system's authorities, of which an image may have none.
+    let client = connecting().tls_certs_only([]).build()?;
+    Ok(PLAIN.get_or_init(|| client).clone())
+}
+
+/// A client that trusts `authority`, or the public ones where there is none.
+fn encrypted(authority: Option<&[u8]>) -> reqwest::Result<Client> {
+    let mut builder = connecting();
+    if let Some(pem) = authority {
+        builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);
+    }
+    builder.build()
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> ServerError {

@@ -82,6 +82,8 @@ pub struct Principal {
     pub clearance: Sensitivity,
     /// Only sees items it created.
     pub own_only: bool,
+    /// Maintenance works on the scopes of every tenant.
+    pub every_tenant: bool,
     /// When the token ends.
     pub expires: Option<Timestamp>,
 }
@@ -98,6 +100,7 @@ impl Principal {
             write: ScopeSet::ALL,
             clearance: Sensitivity::Private,
             own_only: false,
+            every_tenant: true,
             expires: None,
         }
     }
@@ -141,6 +144,7 @@ impl Principal {
             write: self.write,
             clearance: self.clearance,
             own_only: self.own_only,
+            every_tenant: self.every_tenant,
         })
     }
 }

@@ -95,7 +95,7 @@ fn is_seen(principal: &Principal, name: &str) -> bool {
         Some((tenant, rest)) => (Some(tenant), rest),
         None => (None, name),
     };
-    let own = principal.tenant.as_ref().map(TenantId::as_str) == tenant;
+    let own = principal.every_tenant || principal.tenant.as_ref().map(TenantId::as_str) == tenant;
     let allowed = match (rest.split_once('/'), &principal.projects) {
         (Some((_, project)), Some(allowed)) => {
             allowed.iter().any(|known| known.as_str() == project)
@@ -116,12 +116,13 @@ mod tests {
 
     #[test]
     fn scopes_of_others_are_left_out() {
-        let owner = Principal::local_owner();
+        let owner = Principal { every_tenant: false, ..Principal::local_owner() };
         let acme = Principal { tenant: Some(TenantId::new("acme").unwrap()), ..owner.clone() };
         let web = BTreeSet::from([ProjectId::new("web").unwrap()]);
         let web = Principal { projects: Some(web), ..owner.clone() };
         assert!(is_seen(&owner, "global") && is_seen(&owner, "local/web"));
         assert!(!is_seen(&owner, "acme:global") && is_seen(&acme, "acme:local/web"));
+        assert!(is_seen(&Principal { every_tenant: true, ..owner.clone() }, "acme:global"));
         assert!(!is_seen(&acme, "global"));
         assert!(is_seen(&web, "local/web") && !is_seen(&web, "local/app"));
     }

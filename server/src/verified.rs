@@ -67,8 +67,13 @@ fn sound_scopes<'a>(result: &'a Value, asked: &'a Asked) -> Vec<&'a str> {
         .collect()
 }
 
-/// The scope behind a label: `local/web`, or `local` for that of the project worked in.
+/// The scope behind a label: `local/web`, or `local` for that of the project worked in, with the
+/// tenant before it, as in `acme:local/web`, where it is not that of the caller.
 pub(crate) fn scope_key(label: &str, asked: &Asked, tenant: Option<&TenantId>) -> Option<ScopeKey> {
+    let (tenant, label) = match label.split_once(':') {
+        Some((other, label)) => (Some(TenantId::new(other).ok()?), label),
+        None => (tenant.cloned(), label),
+    };
     let (scope, project) = match label.split_once('/') {
         Some((scope, project)) => (scope, Some(project)),
         None => (label, asked.project.as_deref()),
@@ -78,7 +83,7 @@ pub(crate) fn scope_key(label: &str, asked: &Asked, tenant: Option<&TenantId>) -
         Scope::Global => None,
         Scope::Local | Scope::Committed => Some(ProjectId::new(project?).ok()?),
     };
-    Some(ScopeKey { tenant: tenant.cloned(), scope, project })
+    Some(ScopeKey { tenant, scope, project })
 }
 
 #[cfg(test)]
@@ -135,5 +140,9 @@ mod tests {
         verified.note(&result, &in_project("global"), Some(&tenant), Timestamp::from_millis(1));
         verified.note(&result, &in_project("local"), Some(&tenant), Timestamp::from_millis(1));
         assert_eq!(names(&verified), ["acme:global", "acme:local/web"]);
+        let of_all = json!({"global": result, "other:local/app": result});
+        verified.note(&of_all, &in_project("all"), None, Timestamp::from_millis(2));
+        let all = ["acme:global", "acme:local/web", "global", "other:local/app"];
+        assert_eq!(names(&verified), all);
     }
 }

@@ -69,7 +69,7 @@ fn every_mistake_in_the_configuration_is_named_at_once() {
     --- stderr
     error: [DATA]/server.json: listen.mcpprot: no such setting; did you mean listen.mcpPort?
     LLM_MEMORY_CACHE_SIZE: no such variable; did you mean LLM_MEMORY_CACHE_SIZE_MB?
-    LLM_MEMORY_VIDEO_CODEC: "mpeg" is not one of ffv1, av1, h264, h265
+    LLM_MEMORY_VIDEO_CODEC: "mpeg" is not one of auto, ffv1, av1, h264, h265
     --log-level: "loud" is not one of error, warn, info, debug, trace
     "#);
 }

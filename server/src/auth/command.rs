@@ -170,6 +170,7 @@ fn from_arguments(matches: &ArgMatches, now: Timestamp) -> Result<(TokenEntry, S
             _ => None,
         },
         own_only: matches.get_flag("own-only"),
+        every_tenant: false,
         expires: text("expires")
             .map(|when| duration::until(when, now))
             .transpose()

@@ -274,6 +274,7 @@ pub fn own_admin() -> (TokenEntry, String) {
         scopes: None,
         clearance: None,
         own_only: false,
+        every_tenant: false,
         expires: None,
         created: Some(Timestamp::now()),
     };

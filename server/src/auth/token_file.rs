@@ -46,6 +46,9 @@ pub struct TokenEntry {
     /// Sees only what it created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_only: bool,
+    /// Maintenance works on the scopes of every tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_tenant: bool,
     /// When it ends; never when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
@@ -87,6 +90,7 @@ impl TokenEntry {
             write,
             clearance: self.clearance.unwrap_or(Sensitivity::Private),
             own_only: self.own_only,
+            every_tenant: self.every_tenant,
             expires: self.expires,
         }
     }

@@ -26,6 +26,8 @@ pub struct Authority {
     write: Vec<Scope>,
     clearance: Sensitivity,
     own_only: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    every_tenant: bool,
 }
 
 impl Authority {
@@ -42,6 +44,7 @@ impl Authority {
             write: listed(principal.write),
             clearance: principal.clearance,
             own_only: principal.own_only,
+            every_tenant: principal.every_tenant,
         }
     }
 
@@ -56,6 +59,7 @@ impl Authority {
             write: ScopeSet::of(self.write.iter().copied()),
             clearance: self.clearance,
             own_only: self.own_only,
+            every_tenant: self.every_tenant,
             expires: None,
         }
     }

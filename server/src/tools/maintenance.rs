@@ -154,7 +154,9 @@ fn snapshot(context: &ToolContext<'_>, arguments: Map<String, Value>) -> Result<
     let request: ScopeRequest = reply::parse(arguments)?;
     let single = request.scope.scopes().len() == 1;
     let scopes = context.engine.snapshot(context.caller, request, context.progress)?;
-    if single && scopes.len() == 1 {
+    // One of another tenant keeps its name.
+    let own = scopes.keys().all(|scope| !scope.contains(':'));
+    if single && scopes.len() == 1 && own {
         return scopes.into_values().next().map_or(Ok(Value::Null), reply::value);
     }
     reply::value(Snapshots { ok: scopes.values().all(|result| result.ok), scopes })

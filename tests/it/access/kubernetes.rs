@@ -165,6 +165,28 @@ fn an_account_may_do_what_its_rule_says_and_nothing_else() {
 }
 
 #[test]
+fn maintenance_of_the_whole_store_includes_the_scopes_of_tenants() {
+    let account = |name: &str| json!({"namespace": "agents", "name": name});
+    let bench = Bench::new(&json!([
+        {"serviceAccount": account("guest"), "roles": ["agent"], "tenant": "guests"},
+        {"serviceAccount": account("jobs"), "roles": ["operator"], "everyTenant": true},
+        {"serviceAccount": account("other"), "roles": ["operator"]},
+    ]));
+    let client = |name: &str| {
+        let token = bench.cluster.know(&format!("agents:{name}"), "memory", 3600);
+        bench.server.client(Wire::Http).unwrap().with_token(token)
+    };
+    let mut guest = client("guest");
+    guest.call("memory_upsert", &note("mine", "global", "Of a guest")).unwrap();
+    let found = client("jobs").call("journal_verify", &json!({"scope": "all"})).unwrap();
+    let of_guests = &found["guests:global"];
+    assert_eq!(of_guests["valid"], true, "{found}");
+    assert!(of_guests["checkedCount"].as_u64() > Some(0), "{found}");
+    let found = client("other").call("journal_verify", &json!({"scope": "all"}));
+    assert!(!format!("{found:?}").contains("guests:"), "{found:?}");
+}
+
+#[test]
 fn a_token_for_this_server_alone_is_taken_where_a_rule_asks_for_it() {
     let bench = Bench::new(&json!([
         {"serviceAccount": {"namespace": "system", "name": "operator", "audience": "store-1"},

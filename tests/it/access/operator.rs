@@ -109,8 +109,11 @@ fn the_identities_of_a_store_are_rules_of_the_server() {
             continue;
         }
         let bench = Bench::new(&rules);
-        for account in ["llm-memory-system:llm-memory-operator", "team:notes-jobs"] {
-            let token = bench.cluster.know(account, "memory", 3600);
+        let of_operator = rules[0]["serviceAccount"]["audience"].as_str().unwrap();
+        for (account, audience) in
+            [("llm-memory-system:llm-memory-operator", of_operator), ("team:notes-jobs", "memory")]
+        {
+            let token = bench.cluster.know(account, audience, 3600);
             let reply = knock(&bench.server, Some(&token));
             assert_eq!(reply.status, 200, "{name}: {account}: {reply:?}");
         }

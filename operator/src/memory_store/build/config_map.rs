@@ -67,11 +67,11 @@ fn identities(input: &Input<'_>) -> Vec<Value> {
                 "namespace": operator.namespace, "name": operator.service_account,
                 "audience": operator_audience(&input.store.uid),
             }}),
-            json!({"roles": ["monitor", "operator"]}),
+            json!({"roles": ["monitor", "operator"], "everyTenant": true}),
         ),
         (
             json!({"serviceAccount": {"namespace": names.namespace, "name": names.jobs()}}),
-            json!({"roles": ["operator"]}),
+            json!({"roles": ["operator"], "everyTenant": true}),
         ),
     ];
     for account in &auth.service_accounts {

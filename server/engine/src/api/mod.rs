@@ -34,6 +34,9 @@ pub struct Caller {
     pub clearance: Sensitivity,
     /// When true, only items the subject created exist for the caller.
     pub own_only: bool,
+    /// When true, maintenance works on the scopes of every tenant. Reading and writing items keeps
+    /// to the caller's own.
+    pub every_tenant: bool,
 }
 
 impl Caller {
@@ -48,6 +51,7 @@ impl Caller {
             write: ScopeSet::ALL,
             clearance: Sensitivity::Private,
             own_only: false,
+            every_tenant: false,
         }
     }
 }

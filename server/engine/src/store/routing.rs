@@ -123,7 +123,8 @@ impl Engine {
     }
 
     /// Scopes an administrative operation works on: those of the caller's project, or, without
-    /// one, of every project that the caller may work in. A union leaves out what the caller may
+    /// one, of every project that the caller may work in. Those of other tenants than the caller's
+    /// go by their whole name. A union leaves out what the caller may
     /// not touch; it is refused when that is all of it.
     pub(crate) fn administered(
         &self,
@@ -138,6 +139,7 @@ impl Engine {
         for key in self.keys_on_disk()? {
             if selector.scopes().contains(&key.scope) && administers(caller, &key, access) {
                 let label = match (&key.project, &caller.project) {
+                    _ if key.tenant != caller.tenant => key.to_string(),
                     (Some(project), None) => format!("{}/{project}", key.scope),
                     _ => key.scope.to_string(),
                 };
@@ -297,7 +299,8 @@ pub(crate) fn administers(caller: &Caller, key: &ScopeKey, access: Access) -> bo
         caller.project.as_ref().is_none_or(|own| own == project)
             && caller.projects.as_ref().is_none_or(|allowed| allowed.contains(project))
     });
-    key.tenant == caller.tenant && project && access.allows(caller, key.scope)
+    let tenant = caller.every_tenant || key.tenant == caller.tenant;
+    tenant && project && access.allows(caller, key.scope)
 }
 
 impl Scopes {

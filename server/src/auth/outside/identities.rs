@@ -47,6 +47,9 @@ pub struct Rule {
     /// Sees only what it created.
     #[serde(default)]
     pub own_only: bool,
+    /// Maintenance works on the scopes of every tenant.
+    #[serde(default)]
+    pub every_tenant: bool,
 }
 
 /// ServiceAccounts that a rule is for.
@@ -139,6 +142,7 @@ fn misspelled(bytes: &[u8]) -> Option<IdentitiesError> {
         "scopes",
         "clearance",
         "ownOnly",
+        "everyTenant",
     ];
     const PARTS: [(&str, &[&str]); 3] = [
         ("serviceAccount", &["namespace", "name", "audience"]),
@@ -269,6 +273,7 @@ pub fn principal(
         write,
         clearance: rule.clearance.unwrap_or(Sensitivity::Private),
         own_only: rule.own_only,
+        every_tenant: rule.every_tenant,
         expires,
     })
 }
