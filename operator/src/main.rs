@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Threads for what blocks, which is looking up names: where names are looked up slowly, more of
 /// them would only wait, and each takes memory.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 64;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "the edge: results and one error")]
 fn main() -> ExitCode {

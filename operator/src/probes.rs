@@ -40,6 +40,22 @@ pub struct Target {
     pub job: Option<String>,
 }
 
+/// Why a handshake failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answered. How that was found out differs from one question to the next.
+    Silence(String),
+    /// Somebody did, and not as a server should; or nobody could be asked.
+    Answer(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Silence(reason) | Self::Answer(reason)) = self;
+        formatter.write_str(reason)
+    }
+}
+
 /// What a store answered last.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
@@ -48,7 +64,7 @@ pub struct Answer {
     /// When it answered last, well or not.
     pub at: Option<Timestamp>,
     /// Who answered, or why nobody did. `None` until somebody was asked.
-    pub handshake: Option<Result<Handshake, String>>,
+    pub handshake: Option<Result<Handshake, Failure>>,
     /// How it is; what it last said, when it does not answer now.
     pub status: Option<ServerStatus>,
     /// The job that is looked after; an error when the server does not know it. `None` while
@@ -162,7 +178,7 @@ impl Probes {
                 return Answer {
                     pod: target.pod.clone(),
                     at: Some(Timestamp::now()),
-                    handshake: Some(Err(reason)),
+                    handshake: Some(Err(Failure::Answer(reason))),
                     ..Answer::default()
                 };
             }
@@ -196,7 +212,10 @@ impl Probes {
         Answer {
             pod: target.pod.clone(),
             at: Some(Timestamp::now()),
-            handshake: Some(handshake.map_err(|error| error.to_string())),
+            handshake: Some(handshake.map_err(|error| match error {
+                ServerError::Unreachable { .. } => Failure::Silence(error.to_string()),
+                other => Failure::Answer(other.to_string()),
+            })),
             status,
             job,
         }
@@ -246,6 +265,12 @@ impl Probes {
         };
         let busy = entry.target.job.is_some();
         entry.due = Instant::now() + if busy { Duration::from_secs(1).min(wait) } else { wait };
+        if let (Some(Err(Failure::Silence(_))), Some(Err(Failure::Silence(_)))) =
+            (&entry.answer.handshake, &answer.handshake)
+        {
+            // That it goes on is no news, and in other words not either.
+            answer.handshake.clone_from(&entry.answer.handshake);
+        }
         if answer.status.is_none() {
             answer.status = entry.answer.status.take();
         }
@@ -332,11 +357,15 @@ mod tests {
         assert!(changed.try_recv().is_err());
         let failed = Answer {
             pod: "a".to_owned(),
-            handshake: Some(Err("refused".to_owned())),
+            handshake: Some(Err(Failure::Silence("refused".to_owned()))),
             ..Answer::default()
         };
-        probes.record(&store, failed);
+        probes.record(&store, failed.clone());
         assert!(changed.try_recv().is_ok());
+        let handshake = Some(Err(Failure::Silence("timed out".to_owned())));
+        probes.record(&store, Answer { handshake, ..failed.clone() });
+        assert!(changed.try_recv().is_err(), "it is as silent as before");
+        assert_eq!(probes.last(&store).unwrap().handshake, failed.handshake);
     }
 
     #[tokio::test]
@@ -357,7 +386,7 @@ mod tests {
         let (probes, _changed) = probes();
         let wanted = Target { audience: Some("other".to_owned()), ..target("a") };
         let answer = probes.ask(&wanted).await;
-        let error = answer.handshake.unwrap().unwrap_err();
+        let error = answer.handshake.unwrap().unwrap_err().to_string();
         assert!(error.contains("serviceaccounts/token"), "{error}");
     }
 }

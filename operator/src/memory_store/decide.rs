@@ -170,6 +170,7 @@ pub(super) async fn begin_verification(
 mod tests {
     use super::super::validate::validate;
     use super::*;
+    use crate::probes::Failure;
 
     #[test]
     fn a_wish_is_granted_once_and_not_before_its_time() {
@@ -219,7 +220,10 @@ mod tests {
             serde_json::from_value(json!({"status": {"conditions": conditions}})).unwrap()
         };
         let unasked = Answer::default();
-        let failed = Answer { handshake: Some(Err("refused".to_owned())), ..Answer::default() };
+        let failed = Answer {
+            handshake: Some(Err(Failure::Silence("refused".to_owned()))),
+            ..Answer::default()
+        };
         assert!(is_unasked(&store(1), Some(&pod("True")), &unasked));
         assert!(!is_unasked(&store(1), Some(&pod("True")), &failed));
         assert!(!is_unasked(&store(1), Some(&pod("False")), &unasked));

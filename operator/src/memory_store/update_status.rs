@@ -177,7 +177,7 @@ pub fn serving(pod: &Pod, answer: Option<&Answer>, before: &[Condition]) -> Now 
             let (name, version) = (&handshake.name, &handshake.version);
             Now::new(READY, true, ready::SERVING, format!("{name} {version} answered"))
         }
-        Some(Err(reason)) => Now::new(READY, false, ready::HANDSHAKE_FAILED, reason.clone()),
+        Some(Err(failure)) => Now::new(READY, false, ready::HANDSHAKE_FAILED, failure.to_string()),
         None => last_answer(before, pod).unwrap_or_else(|| {
             let message = "the pod is ready; its first MCP handshake is under way";
             Now::new(READY, false, ready::NOT_PROBED, message)
