@@ -142,7 +142,7 @@ fn of_scope(scope: &ScopeStatus, out: &mut Samples) {
         (table::JOURNAL_BYTES, scope.journal_bytes),
         (table::JOURNAL_ENTRIES, scope.journal_entries),
         (table::CONTENT_BYTES, scope.content_bytes),
-        (table::READ_ONLY, u64::from(scope.read_only.is_some())),
+        (table::READ_ONLY, u64::from(scope.read_only.is_some() || scope.write_failure.is_some())),
     ] {
         out.add(definition, label(), value as f64);
     }
@@ -185,6 +185,7 @@ fn together(scopes: &[ScopeStatus]) -> Option<ScopeStatus> {
             sum.watermarks.entry(view.clone()).or_default().0 += watermark.0;
         }
         sum.read_only = sum.read_only.or_else(|| scope.read_only.clone());
+        sum.write_failure = sum.write_failure.or_else(|| scope.write_failure.clone());
     }
     Some(sum)
 }
@@ -239,6 +240,18 @@ mod tests {
         assert_eq!(value(&samples, table::VIEW_LAG, &[scope, ("view", "catalog")]), Some(2.0));
         assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[scope]), Some(500.0));
         assert_eq!(value(&samples, table::READY, &[]), Some(1.0));
+    }
+
+    #[test]
+    fn a_scope_whose_writes_fail_counts_as_one_that_refuses_them() {
+        let board = fixtures::busy_board();
+        let figure =
+            |board: &Board| value(&samples(board), table::READ_ONLY, &[("scope", "local/web")]);
+        assert_eq!(figure(&board), Some(0.0));
+        let mut snapshot = fixtures::busy_snapshot();
+        snapshot.scopes[0].write_failure = Some("no space left".to_owned());
+        board.post(snapshot);
+        assert_eq!(figure(&board), Some(1.0));
     }
 
     #[test]

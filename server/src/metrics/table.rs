@@ -94,7 +94,7 @@ metrics! {
     VIEW_BYTES = Gauge "llm_memory_view_bytes" ["scope", "view"];
     /// Journal records that a view has not made durable yet; they are replayed after a crash.
     VIEW_LAG = Gauge "llm_memory_view_lag_entries" ["scope", "view"];
-    /// 1 when a scope refuses writes.
+    /// 1 when a scope refuses writes, or the last one failed.
     READ_ONLY = Gauge "llm_memory_scope_read_only" ["scope"];
     /// Time of one fsync, in seconds.
     FSYNC_DURATION = Histogram "llm_memory_fsync_duration_seconds" [];
