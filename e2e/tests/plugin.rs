@@ -49,13 +49,13 @@ async fn a_store_is_shown_as_it_is() -> Result<()> {
 
         // Everything that helps to understand an incident, and nothing that lets somebody in.
         let folder = std::env::temp_dir().join(&scratch.namespace);
-        std::fs::create_dir_all(&folder)?;
+        tokio::fs::create_dir_all(&folder).await?;
         let file = folder.join("report.tar.gz");
         let path = file.to_string_lossy().into_owned();
         let report = scratch.plugin_does(&["report", "memory", "--file", &path]).await?;
         ensure!(report.out.contains("report.tar.gz"), "{report:?}");
         let unpack = Command::new("tar").args(["-xzOf", &path]).output().await?;
-        std::fs::remove_dir_all(&folder)?;
+        tokio::fs::remove_dir_all(&folder).await?;
         let text = String::from_utf8_lossy(&unpack.stdout).into_owned();
         ensure!(unpack.status.success() && text.contains("MemoryStore"), "{text}");
         ensure!(!text.contains(&token(&scratch).await?), "the report has the token in it");

@@ -63,7 +63,7 @@ fn ffmpeg(disk: &dyn Disk) -> Finding {
     let Some(program) = program(disk) else {
         return Finding::ok(CHECK, "not present; not needed, as this version has no video archive");
     };
-    match listed(&program, PATIENCE) {
+    match listed(&program) {
         Some(encoders) => {
             Finding::ok(CHECK, format!("{} with {}", program.display(), encoders.join(", ")))
         }
@@ -84,14 +84,15 @@ fn program(disk: &dyn Disk) -> Option<PathBuf> {
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The known encoders of that FFmpeg; `None` when it does not run, or not to its end in time.
-fn listed(program: &Path, patience: Duration) -> Option<Vec<&'static str>> {
-    let child = Command::new(program)
-        .args(["-hide_banner", "-encoders"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+fn listed(program: &Path) -> Option<Vec<&'static str>> {
+    let listing = output(Command::new(program).args(["-hide_banner", "-encoders"]), PATIENCE)?;
+    Some(encoders(&String::from_utf8_lossy(&listing)))
+}
+
+/// What a program prints that ends well, and in time.
+fn output(command: &mut Command, patience: Duration) -> Option<Vec<u8>> {
+    let child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let process = Pid::from_child(&child);
     let (sender, receiver) = std::sync::mpsc::channel();
     // A process that hangs in a driver may not even end when it is killed: only this thread waits.
@@ -103,13 +104,12 @@ fn listed(program: &Path, patience: Duration) -> Option<Vec<&'static str>> {
         let _ = rustix::process::kill_process(process, Signal::KILL);
         return None;
     };
-    let output = output.ok().filter(|output| output.status.success())?;
-    Some(encoders(&String::from_utf8_lossy(&output.stdout)))
+    Some(output.ok().filter(|output| output.status.success())?.stdout)
 }
 
 /// The known encoders of the FFmpeg on the path.
 pub(super) fn available(disk: &dyn Disk) -> Vec<&'static str> {
-    program(disk).and_then(|program| listed(&program, PATIENCE)).unwrap_or_default()
+    program(disk).and_then(|program| listed(&program)).unwrap_or_default()
 }
 
 /// The known ones in the listing of `ffmpeg -encoders`, whose second column is the name.
@@ -170,19 +170,11 @@ mod tests {
 
     #[test]
     fn a_program_that_hangs_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = |name: &str, script: &str| {
-            use std::os::unix::fs::PermissionsExt as _;
-            let path = folder.path().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            path
-        };
-        let answers = program("answers", "echo ' V....D ffv1   FFmpeg'");
-        assert_eq!(listed(&answers, PATIENCE), Some(vec!["ffv1"]));
-        let hangs = program("hangs", "exec sleep 600");
-        assert_eq!(listed(&hangs, Duration::from_millis(50)), None);
-        assert_eq!(listed(&program("fails", "exit 1"), PATIENCE), None);
-        assert_eq!(listed(&folder.path().join("absent"), PATIENCE), None);
+        let run =
+            |script: &str, patience| output(Command::new("sh").args(["-c", script]), patience);
+        assert_eq!(run("echo a", PATIENCE), Some(b"a\n".to_vec()));
+        assert_eq!(run("exec sleep 600", Duration::from_millis(50)), None);
+        assert_eq!(run("echo a; exit 1", PATIENCE), None);
+        assert_eq!(listed(Path::new("/nowhere/ffmpeg")), None);
     }
 }
