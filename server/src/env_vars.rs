@@ -72,8 +72,8 @@ env_vars! {
     /// vouches for. Read again when it changes.
     IDENTITIES_FILE = "LLM_MEMORY_IDENTITIES_FILE";
     /// Audience of the Kubernetes ServiceAccount tokens that are taken, such as `llm-memory`, where
-    /// the rule for an account names no other. Each
-    /// is shown to the API server (TokenReview). Without it there are none.
+    /// the rule for an account names no other. Each is shown to the API server (TokenReview). Without
+    /// it there are none.
     KUBERNETES_AUDIENCE = "LLM_MEMORY_KUBERNETES_AUDIENCE";
     /// Address of the Kubernetes API server. Without it the variables that every pod gets say.
     KUBERNETES_API_SERVER = "LLM_MEMORY_KUBERNETES_API_SERVER";

@@ -152,11 +152,9 @@ fn snapshot_schema() -> Map<String, Value> {
 
 fn snapshot(context: &ToolContext<'_>, arguments: Map<String, Value>) -> Result<Value, ToolError> {
     let request: ScopeRequest = reply::parse(arguments)?;
-    let single = request.scope.scopes().len() == 1;
+    let asked = request.scope;
     let scopes = context.engine.snapshot(context.caller, request, context.progress)?;
-    // One of another tenant keeps its name.
-    let own = scopes.keys().all(|scope| !scope.contains(':'));
-    if single && scopes.len() == 1 && own {
+    if reply::is_bare(asked, &scopes) {
         return scopes.into_values().next().map_or(Ok(Value::Null), reply::value);
     }
     reply::value(Snapshots { ok: scopes.values().all(|result| result.ok), scopes })

@@ -33,6 +33,13 @@ pub(super) fn value<T: Serialize>(result: T) -> Result<Value, ToolError> {
     })
 }
 
+/// Whether `results` by scope are one that needs no name: one scope was asked for, and it is the
+/// caller's own. That of another tenant is told by its name.
+pub(super) fn is_bare<T>(asked: ScopeSelector, results: &BTreeMap<String, T>) -> bool {
+    let own = results.keys().all(|scope| !scope.contains(':'));
+    asked.scopes().len() == 1 && results.len() == 1 && own
+}
+
 /// Results by scope: the bare result when one scope was asked for, otherwise an object keyed by
 /// scope with `extra` members beside them.
 pub(super) fn by_scope<T: Serialize>(
@@ -40,7 +47,7 @@ pub(super) fn by_scope<T: Serialize>(
     results: BTreeMap<String, T>,
     extra: Vec<(&'static str, Value)>,
 ) -> Result<Value, ToolError> {
-    if asked.scopes().len() == 1 && results.len() == 1 {
+    if is_bare(asked, &results) {
         return results.into_values().next().map_or(Ok(Value::Null), value);
     }
     let mut out = Map::new();

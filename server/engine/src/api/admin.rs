@@ -341,7 +341,7 @@ pub struct ScopeStatus {
     /// Why writes are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<String>,
-    /// Why the last write failed, if it did; the next that succeeds clears it.
+    /// Why the disk did not take the last write, if it did not; the next that succeeds clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_failure: Option<String>,
     /// What recovery cut or rebuilt when the scope was opened.

@@ -124,8 +124,8 @@ impl Engine {
 
     /// Scopes an administrative operation works on: those of the caller's project, or, without
     /// one, of every project that the caller may work in. Those of other tenants than the caller's
-    /// go by their whole name. A union leaves out what the caller may
-    /// not touch; it is refused when that is all of it.
+    /// go by their whole name. A union leaves out what the caller may not touch; it is refused when
+    /// that is all of it.
     pub(crate) fn administered(
         &self,
         caller: &Caller,

@@ -55,7 +55,8 @@ pub(crate) struct ScopeState {
     pub(crate) counted: Counted,
     /// Why writes are refused.
     pub(crate) read_only: Mutex<Option<Refusal>>,
-    /// Why the last write failed; `None` when it did not. The next that succeeds clears it.
+    /// Why the disk did not take the last write; `None` when it did. The next that succeeds clears
+    /// it.
     pub(crate) write_failure: Mutex<Option<String>>,
     /// Why `config.json` could not be used; writes are refused until it can.
     pub(crate) config_fault: Mutex<Option<String>>,

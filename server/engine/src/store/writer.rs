@@ -232,7 +232,7 @@ impl Writer {
 
     fn write_batch(&mut self, batch: Vec<Waiting>) {
         if let Some(reason) = self.refusal() {
-            *self.state.write_failure.lock() = Some(reason().to_string());
+            self.note_failure(&reason());
             for (_, reply) in batch {
                 let _ = reply.send(Err(reason()));
             }
@@ -243,13 +243,21 @@ impl Writer {
         while batch.len() > 0 {
             let Err(error) = self.try_batch(&mut batch, &mut replies) else { continue };
             self.journal.rollback();
-            *self.state.write_failure.lock() = Some(error.to_string());
+            self.note_failure(&error);
             tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
             let told = describe(&error);
             let decided = replies.drain(..).map(|(reply, _)| reply);
             for reply in decided.chain(batch.by_ref().map(|(_, reply)| reply)) {
                 let _ = reply.send(Err(told()));
             }
+        }
+    }
+
+    /// Remembers that the disk did not take a write. Why a scope takes none is told by itself, and
+    /// ends with its cause.
+    fn note_failure(&self, error: &EngineError) {
+        if matches!(error, EngineError::Disk(_) | EngineError::NoSpace { .. }) {
+            *self.state.write_failure.lock() = Some(error.to_string());
         }
     }
 

@@ -199,3 +199,18 @@ fn maintenance_goes_on_past_a_scope_that_fails_and_names_it() {
     assert!(disk.exists(&Path::new(ROOT).join("global/snapshot.json")).unwrap());
     assert_eq!(engine.status().unwrap().len(), 1);
 }
+
+#[test]
+fn that_the_disk_took_no_write_is_told_until_it_takes_one() {
+    let disk = FaultyDisk::new();
+    let engine = start(&disk);
+    engine.upsert(&caller(), global("g")).unwrap();
+    let told = || engine.status().unwrap()[0].write_failure.clone();
+    assert_eq!(told(), None);
+    disk.plan(Fault::new(Operation::Sync, Failure::Io).on("journal.ndjson").nth(1));
+    engine.upsert(&caller(), global("h")).unwrap_err();
+    let failure = told().unwrap();
+    assert!(failure.contains("journal.ndjson"), "{failure}");
+    engine.upsert(&caller(), global("h")).unwrap();
+    assert_eq!(told(), None);
+}

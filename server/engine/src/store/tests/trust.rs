@@ -69,8 +69,12 @@ fn a_journal_cut_between_two_lines_is_reported_and_takes_no_writes_until_recover
         engine.close().unwrap();
     }
     let engine = open(dir.path());
+    engine.upsert(&caller(), note("x", "t", "y")).unwrap_err();
     let recovered = engine.recover(&caller(), all(), &NoProgress).unwrap();
     assert_eq!(recovered.len(), 1, "{recovered:?}");
+    // That a write was refused before is nothing that is wrong now.
+    let status = engine.status().unwrap();
+    assert!(status.iter().all(|it| it.read_only.is_none() && it.write_failure.is_none()));
     assert_eq!((recovered["local"].last_sound, recovered["local"].last_seen), (Seq(2), Seq(3)));
     assert!(matches!(engine.get(&caller(), get("local2")), Err(EngineError::NotFound { .. })));
     engine.upsert(&caller(), note("local2", "again", &word(2))).unwrap();
