@@ -13,11 +13,10 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::cluster::{Cluster, Seen};
-use crate::hash;
+use crate::hash::{self, Print};
 use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY};
 
 /// Why an object could not be brought to what it should be.
@@ -118,12 +117,10 @@ impl Desired {
             known: None,
         })
     }
-}
 
-impl Desired {
     /// Which object it is, of those of its store.
     fn print(&self) -> Print {
-        print(&[&self.resource.kind, &self.name])
+        hash::print(&[&self.resource.kind, &self.name])
     }
 }
 
@@ -149,21 +146,6 @@ pub enum Outcome {
     Changed,
 }
 
-/// The beginning of a hash: of a thousand stores there are many things to remember, and none to
-/// read again.
-type Print = [u8; 16];
-
-fn print(parts: &[&str]) -> Print {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let mut print = Print::default();
-    print.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
-    print
-}
-
 /// Applies objects, and remembers in which version each was seen to be right.
 pub struct Applier {
     client: Client,
@@ -184,7 +166,7 @@ impl Applier {
             self.cluster.seen(&desired.resource.kind, &desired.namespace, &desired.name)
         });
         if let Seen::Version { uid, resource_version } = seen {
-            let now = print(&[&uid, &resource_version, &desired.hash]);
+            let now = hash::print(&[&uid, &resource_version, &desired.hash]);
             if self.is_verified(desired, now) {
                 return Ok(Outcome::Unchanged);
             }
@@ -270,7 +252,7 @@ impl Applier {
     fn remember(&self, live: &DynamicObject, desired: &Desired) {
         let (uid, version) = (live.uid(), live.resource_version());
         let (uid, version) = (uid.unwrap_or_default(), version.unwrap_or_default());
-        let now = print(&[&uid, &version, &desired.hash]);
+        let now = hash::print(&[&uid, &version, &desired.hash]);
         let store = (desired.namespace.clone(), desired.store.clone());
         self.verified.lock().entry(store).or_default().insert(desired.print(), now);
     }

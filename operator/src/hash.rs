@@ -12,6 +12,21 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// A hash of some words that is only compared: it is kept of many things, and takes little room.
+pub type Print = [u8; 16];
+
+/// The print of `words`, one after the other.
+pub fn print(words: &[&str]) -> Print {
+    let mut hash = Sha256::new();
+    for word in words {
+        hash.update(word.as_bytes());
+        hash.update([0]);
+    }
+    let mut print = Print::default();
+    print.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    print
+}
+
 /// A short hash of the JSON of `value`. Keys of objects are sorted, so equal values have equal
 /// hashes.
 pub fn of(value: &impl Serialize) -> String {

@@ -236,10 +236,7 @@ impl Probes {
 
     async fn token(&self, target: &Target) -> Result<Option<String>, String> {
         let Some(audience) = &target.audience else { return Ok(None) };
-        match self.identity.token(audience).await {
-            Ok(token) => Ok(Some(token)),
-            Err(error) => Err(error.to_string()),
-        }
+        self.identity.token(audience).await.map(Some).map_err(|error| error.to_string())
     }
 
     fn record(&self, store: &ObjectRef<MemoryStore>, mut answer: Answer) {

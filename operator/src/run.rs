@@ -56,7 +56,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         Arc::clone(&ready),
         stop.clone(),
     ));
-    let apis = loop {
+    let mut apis = loop {
         match discovery::look(&client).await {
             Ok(found) if found.memory_stores => break found.apis,
             Ok(_) => tracing::warn!(
@@ -83,7 +83,6 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
             identity,
         )
     });
-    let mut apis = apis;
     let mut leads_since = None;
     if let Some(leadership) = &leadership {
         tracing::info!("waiting for the Lease");

@@ -1,6 +1,6 @@
 //! `pause`, `resume`, `hibernate`, `wake`: what a field of the spec decides.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use llm_memory_crds::{MemoryStore, conditions};
@@ -54,6 +54,7 @@ pub(crate) async fn scale(context: &Context, args: &Args, replicas: i32) -> Resu
         return Ok(Exit::Done);
     }
     let generation = store.metadata.generation;
+    let begun = Instant::now();
     let remedy = format!("`kubectl memory status {name}` shows what holds it up.");
     let wish =
         Wish { object: context.store_object(name), what, remedy: &remedy, timeout: args.timeout };
@@ -61,7 +62,8 @@ pub(crate) async fn scale(context: &Context, args: &Args, replicas: i32) -> Resu
     if replicas == 0 {
         // It does not serve any more, but what it is doing it finishes first.
         let pod = names::pod(name);
-        let wish = Wish { object: context.object("pod", &pod, ""), ..wish };
+        let timeout = args.timeout.saturating_sub(begun.elapsed());
+        let wish = Wish { object: context.object("pod", &pod, ""), timeout, ..wish };
         match wait::until(context, wish, gone).await {
             // Whoever may not look at pods has hibernated the store all the same.
             Err(Failure::Forbidden { message, .. }) => {
