@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the tests and the demonstration on a cluster share; sourced from the repository's root, after
 # $target and say() are set.
 

@@ -20,7 +20,7 @@ for argument in "$@"; do
 done
 
 # step TEXT: what comes next.
-step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+step() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 # run COMMAND...: shows a command and runs it.
 run() {
     printf '$ %s\n' "${*//$root\//}"

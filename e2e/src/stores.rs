@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use llm_memory_crds::MemoryStore;
@@ -69,6 +69,13 @@ impl Scratch {
     /// Waits until the store `name` is ready.
     pub async fn ready(&self, name: &str) -> Result<MemoryStore> {
         self.condition(name, "Ready", "True", "Serving", READY_WITHIN).await
+    }
+
+    /// The static token `default` of the store `name`.
+    pub async fn token(&self, name: &str) -> Result<String> {
+        let secret = self.api::<Secret>().get(&format!("{name}-tokens")).await?;
+        let token = secret.data.unwrap_or_default().remove("default").context("no token")?;
+        Ok(String::from_utf8(token.0)?)
     }
 
     /// Stores a memory through the server's own command line and answers its name.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
@@ -191,21 +191,14 @@ async fn a_mapping_lets_in_and_shuts_out_without_a_restart() -> Result<()> {
     .await
 }
 
-/// The static token `default` in the store's Secret.
-async fn token(scratch: &Scratch) -> Result<String> {
-    let secret = scratch.api::<Secret>().get("memory-tokens").await?;
-    let token = secret.data.unwrap_or_default().remove("default").context("no token")?;
-    Ok(String::from_utf8(token.0)?)
-}
-
 /// Has all tokens made anew now, and answers the new one.
 async fn rotate(scratch: &Scratch, overlap: i32) -> Result<String> {
-    let former = token(scratch).await?;
+    let former = scratch.token("memory").await?;
     let now = jiff::Timestamp::now().to_string();
     let auth = json!({"rotateAt": now, "rotateOverlapMinutes": overlap});
     scratch.change("memory", json!({"mcp": {"auth": auth}})).await?;
     wait::until("another token", PROPAGATION, || async {
-        let token = token(scratch).await?;
+        let token = scratch.token("memory").await?;
         Ok(if token == former { Err("the former one") } else { Ok(token) })
     })
     .await
@@ -218,7 +211,7 @@ async fn static_tokens_rotate_and_the_former_live_for_the_overlap() -> Result<()
         let url = url.as_str();
         scratch.start_agent("laptop").await?;
         let before = scratch.incarnation("memory").await?;
-        scratch.put("laptop", "/tmp/first", &token(&scratch).await?).await?;
+        scratch.put("laptop", "/tmp/first", &scratch.token("memory").await?).await?;
         stored_and_found(&until_status(&scratch, "laptop", &[url, "/tmp/first"], 200).await?)?;
 
         scratch.put("laptop", "/tmp/second", &rotate(&scratch, 60).await?).await?;

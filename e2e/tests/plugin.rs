@@ -5,22 +5,16 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use llm_memory_crds::MemoryStore;
-use llm_memory_e2e::{Scratch, scratch, wait};
+use llm_memory_e2e::{scratch, wait};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-async fn token(scratch: &Scratch) -> Result<String> {
-    let secret = scratch.api::<Secret>().get("memory-tokens").await?;
-    let token = secret.data.unwrap_or_default().remove("default").context("no token")?;
-    Ok(String::from_utf8(token.0)?)
-}
 
 #[tokio::test]
 async fn a_store_is_shown_as_it_is() -> Result<()> {
@@ -58,7 +52,7 @@ async fn a_store_is_shown_as_it_is() -> Result<()> {
         tokio::fs::remove_dir_all(&folder).await?;
         let text = String::from_utf8_lossy(&unpack.stdout).into_owned();
         ensure!(unpack.status.success() && text.contains("MemoryStore"), "{text}");
-        ensure!(!text.contains(&token(&scratch).await?), "the report has the token in it");
+        ensure!(!text.contains(&scratch.token("memory").await?), "the report has the token in it");
 
         // A store that is not well is a finding.
         scratch
@@ -101,12 +95,12 @@ async fn a_store_does_as_it_is_told() -> Result<()> {
         scratch.plugin_does(&["wake", "memory"]).await?;
         scratch.recalls("memory", &id).await?;
 
-        let former = token(&scratch).await?;
+        let former = scratch.token("memory").await?;
         let shown = scratch.plugin_does(&["token", "show", "memory"]).await?;
         ensure!(shown.out.trim() == former, "another token is shown");
         scratch.plugin_does(&["token", "rotate", "memory"]).await?;
         wait::until("another token", MINUTE, || async {
-            Ok(if token(&scratch).await? == former { Err("the former") } else { Ok(()) })
+            Ok(if scratch.token("memory").await? == former { Err("the former") } else { Ok(()) })
         })
         .await?;
         let store = scratch.api::<MemoryStore>().get("memory").await?;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::DeleteParams;
 use llm_memory_crds::MemoryStore;
 use llm_memory_e2e::{scratch, wait};
@@ -28,9 +28,7 @@ async fn a_minimal_store_serves_within_a_minute_and_survives_its_pod() -> Result
         ensure!(status.server_info.is_some_and(|server| server.name == "llm-memory"));
         let url = format!("http://memory.{}.svc:3000/mcp", scratch.namespace);
         ensure!(status.url.as_deref() == Some(url.as_str()), "{:?}", status.url);
-        let secret = scratch.api::<Secret>().get("memory-tokens").await?;
-        let token = secret.data.unwrap_or_default().remove("default").unwrap_or_default();
-        ensure!(token.0.starts_with(b"llmm_"));
+        ensure!(scratch.token("memory").await?.starts_with("llmm_"));
 
         let first = scratch.remember("memory", "the blue door").await?;
         let pod = scratch.pod_uid("memory").await?;
