@@ -12,6 +12,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 target=${CARGO_TARGET_DIR:-$root/target}
 export E2E_EVIDENCE=${E2E_EVIDENCE:-${TMPDIR:-/tmp}/llm-memory-e2e}
+# A failure says what was seen; a way through the runtime's functions would bury it.
+export RUST_LIB_BACKTRACE=0
 say() { printf 'e2e: %s\n' "$*" >&2; }
 # shellcheck source=e2e/common.sh
 source e2e/common.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Plays the external provisioner and resizer of StorageClass `standard`, with a folder for each
-# volume: volumes.sh claims|released, inside the namespaces and supervised by init.sh.
+# Plays the external provisioner and resizer of StorageClass `standard`, with a file system for
+# each volume: volumes.sh claims|released, inside the namespaces and supervised by init.sh.
 #
 # It follows the API server's watch. When that ends it ends too, and is started again with a
-# fresh list, so nothing is missed while the API server was away. Sizes are recorded, not enforced.
+# fresh list, so nothing is missed while the API server was away.
 set -euo pipefail
 
 : "${state:?set by init.sh}"
@@ -34,12 +34,25 @@ released_actions='
     | ["remove", .metadata.name]
     | @tsv'
 
+# bytes QUANTITY: 1Gi as 1073741824. numfmt knows every suffix of Kubernetes but the lower-case k.
+bytes() { numfmt --from=auto "${1/k/K}"; }
+
+# make_disk FOLDER SIZE: a file system of exactly that size, as a provider's disk has one, so that
+# how full it is does not depend on this machine's disk. It is in memory, since to enlarge ext4
+# while it is used takes CAP_SYS_RESOURCE, which the machine may lack.
+make_disk() {
+    mountpoint -q "$1" && return
+    mkdir -p "$1"
+    mount -t tmpfs -o "size=$2,mode=755" volume "$1"
+}
+
 provision() {
     local namespace=$1 name=$2 uid=$3 size=$4 class=$5 node=$6 modes=$7 policy
     policy=$(kubectl get storageclass "$class" -o 'jsonpath={.reclaimPolicy}')
-    mkdir -p "$state/volumes/pvc-$uid"
     # A claim is seen several times before it is bound.
     kubectl get persistentvolume "pvc-$uid" >/dev/null 2>&1 && return
+    # Nothing is mounted on a node that kwok plays.
+    [ "$node" != node1 ] || make_disk "$state/volumes/pvc-$uid" "$(bytes "$size")"
     kubectl create -f - <<YAML
 apiVersion: v1
 kind: PersistentVolume
@@ -62,6 +75,8 @@ YAML
 
 resize() {
     local namespace=$1 name=$2 volume=$3 size=$4
+    ! mountpoint -q "$state/volumes/$volume" ||
+        mount -o "remount,size=$(bytes "$size")" "$state/volumes/$volume"
     kubectl patch persistentvolume "$volume" --type merge \
         -p "{\"spec\":{\"capacity\":{\"storage\":\"$size\"}}}"
     kubectl patch persistentvolumeclaim "$name" --namespace "$namespace" --subresource status --type merge \
@@ -69,7 +84,9 @@ resize() {
 }
 
 remove() {
-    rm -rf --one-file-system "${state:?}/volumes/${1:?}"
+    local folder=${state:?}/volumes/${1:?}
+    if mountpoint -q "$folder"; then umount "$folder"; fi
+    rm -rf --one-file-system "$folder"
     kubectl delete persistentvolume "$1" --wait=false
 }
 

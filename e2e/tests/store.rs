@@ -104,6 +104,34 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_volume_that_fills_up_is_told_and_grows_below_the_running_server() -> Result<()> {
+    scratch("growth", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "256Mi"}})).await?;
+        scratch.ready("memory").await?;
+        let pod = scratch.pod_uid("memory").await?;
+        scratch.remember("memory", "the grey door").await?;
+        let measure = ["df", "--output=avail", "--block-size=1", "/data"];
+        let measured = scratch.run("memory-0", "server", &measure).await?;
+        let free: u64 = measured.lines().last().unwrap_or_default().trim().parse()?;
+        let ballast = (free / 10 * 9).to_string();
+        let ballast = ["fallocate", "--length", &ballast, "/data/ballast"];
+        scratch.run("memory-0", "server", &ballast).await?;
+        scratch.condition("memory", "StorageHealthy", "False", "NearlyFull", MINUTE).await?;
+        scratch.change("memory", json!({"storage": {"size": "512Mi"}})).await?;
+        // What the server measures decides, not what the claim says.
+        let store = scratch.condition("memory", "StorageHealthy", "True", "Bound", MINUTE).await?;
+        let actual = store.status.and_then(|status| status.storage?.actual);
+        ensure!(actual.as_deref() == Some("512Mi"), "{actual:?}");
+        ensure!(scratch.pod_uid("memory").await? == pod, "the pod was replaced");
+        // Taken back by nobody: a claim never shrinks.
+        let smaller = scratch.change("memory", json!({"storage": {"size": "256Mi"}})).await;
+        ensure!(smaller.is_err(), "the volume was shrunk");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_cannot_be_acted_on_is_told_and_mended() -> Result<()> {
     scratch("refused", |scratch| async move {
         scratch.create("memory", json!({"tls": {"secretName": "absent"}})).await?;

@@ -21,8 +21,8 @@ pub struct StorageSpec {
     #[serde(default = "ten_gibibytes")]
     #[schemars(schema_with = "quantity")]
     #[x_kube(
-        validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
-            .message("storage.size must be a positive quantity such as 10Gi"),
+        validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('256Mi')) >= 0")
+            .message("storage.size must be a quantity of at least 256Mi, such as 10Gi: the server keeps 64Mi free for compaction and recovery"),
         validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
             .message("storage.size can only grow: volumes do not shrink. Make a smaller store and move the memories there"),
     )]

@@ -56,7 +56,8 @@ pub struct Entry {
 /// Space on a volume, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Size of the volume.
+    /// Size of the volume, without what is set aside for root: what `df` computes its percentage
+    /// from.
     pub total: u64,
     /// Bytes that this process may still use.
     pub available: u64,

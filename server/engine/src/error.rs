@@ -59,6 +59,16 @@ pub enum EngineError {
         #[source]
         source: DiskError,
     },
+    /// The disk is nearly full. Nothing was changed; reads go on.
+    #[error(
+        "no space left on the data volume: the last {} MiB are kept for compaction and recovery; \
+         free some or enlarge it, then repeat the write",
+        reserve >> 20
+    )]
+    Reserved {
+        /// Bytes that stay free.
+        reserve: u64,
+    },
     /// Writes are refused; the reason says until when.
     #[error("writes are refused: {reason}")]
     ReadOnly {
@@ -132,7 +142,7 @@ impl EngineError {
             Self::VersionConflict { .. } => "version_conflict",
             Self::Forbidden { .. } => "forbidden",
             Self::Busy { .. } => "busy",
-            Self::NoSpace { .. } => "no_space",
+            Self::NoSpace { .. } | Self::Reserved { .. } => "no_space",
             Self::ReadOnly { .. } => "read_only",
             Self::Unavailable { .. } => "scope_unavailable",
             Self::Unsettled { .. } => "unsettled",

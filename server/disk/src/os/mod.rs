@@ -129,10 +129,16 @@ impl Disk for OsDisk {
     fn space(&self, path: &Path) -> Result<Space> {
         let volume = rustix::fs::statvfs(path)
             .map_err(|errno| DiskError::new("measure the volume of", path, errno.into()))?;
-        Ok(Space {
-            total: volume.f_blocks.saturating_mul(volume.f_frsize),
-            available: volume.f_bavail.saturating_mul(volume.f_frsize),
-        })
+        Ok(space_of(&volume))
+    }
+}
+
+/// Blocks set aside for root count as neither used nor there.
+const fn space_of(volume: &rustix::fs::StatVfs) -> Space {
+    let used = volume.f_blocks.saturating_sub(volume.f_bfree);
+    Space {
+        total: used.saturating_add(volume.f_bavail).saturating_mul(volume.f_frsize),
+        available: volume.f_bavail.saturating_mul(volume.f_frsize),
     }
 }
 

@@ -164,6 +164,14 @@ fn the_volume_has_a_size() {
 }
 
 #[test]
+fn what_is_set_aside_for_root_is_not_used() {
+    let mut volume = rustix::fs::statvfs(folder().path()).unwrap();
+    (volume.f_frsize, volume.f_blocks) = (10, 100);
+    (volume.f_bfree, volume.f_bavail) = (80, 60);
+    assert_eq!(space_of(&volume), Space { total: 800, available: 600 });
+}
+
+#[test]
 fn errors_are_told_apart_and_name_the_path() {
     let full = |kind| DiskError::new("write", "/data/x", io::Error::from(kind));
     assert!(full(io::ErrorKind::StorageFull).is_no_space());

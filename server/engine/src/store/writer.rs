@@ -256,7 +256,8 @@ impl Writer {
     /// Remembers that the disk did not take a write. Why a scope takes none is told by itself, and
     /// ends with its cause.
     fn note_failure(&self, error: &EngineError) {
-        if matches!(error, EngineError::Disk(_) | EngineError::NoSpace { .. }) {
+        use EngineError::{Disk, NoSpace, Reserved};
+        if matches!(error, Disk(_) | NoSpace { .. } | Reserved { .. }) {
             *self.state.write_failure.lock() = Some(error.to_string());
         }
     }
@@ -268,10 +269,9 @@ impl Writer {
         }
         let reserve = self.state.options.reserve_bytes;
         match self.state.disk.space(&self.state.dir) {
-            Ok(space) if space.available < reserve => Some(Box::new(move || {
-                let full = io::Error::from(io::ErrorKind::StorageFull);
-                DiskError::new("keep the reserve free on", "the data volume", full).into()
-            })),
+            Ok(space) if space.available < reserve => {
+                Some(Box::new(move || EngineError::Reserved { reserve }))
+            }
             _ => None,
         }
     }

@@ -217,6 +217,24 @@ fn a_scope_that_cannot_be_opened_is_named_and_the_others_work() {
     assert!(engine.query(&caller(), query("y")).is_err(), "never a part in place of the whole");
 }
 
+#[test]
+fn a_nearly_full_disk_takes_no_writes_and_still_reads_and_compacts() {
+    let disk = FaultyDisk::new();
+    let options = Options { reserve_bytes: 3 << 20, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+    engine.upsert(&caller(), note("a", "t", "first")).unwrap();
+    disk.set_capacity(Some(3 << 20));
+    let refused = engine.upsert(&caller(), note("b", "t", "second")).unwrap_err();
+    assert_eq!(refused.code(), "no_space");
+    assert!(refused.to_string().contains("the last 3 MiB are kept"), "{refused}");
+    let status = serde_json::to_string(&engine.status().unwrap()).unwrap();
+    assert!(status.contains("the last 3 MiB are kept"), "{status}");
+    assert_eq!(engine.query(&caller(), query("first")).unwrap().items.len(), 1);
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    disk.set_capacity(None);
+    engine.upsert(&caller(), note("b", "t", "second")).unwrap();
+}
+
 /// Notes, uses and an erasure, with damage in the third note; nothing is durable but the journal.
 fn damaged() -> FaultyDisk {
     let disk = FaultyDisk::new();
