@@ -1,6 +1,6 @@
 //! Kills the operator again and again while stores are made, changed and deleted, and compares
-//! what is left with a run in which nobody killed it. Ends with status 1 when something is left
-//! over, missing or different.
+//! what there is after each round with a run in which nobody killed it. Ends with status 1 when
+//! something is left over, missing or different.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "results and progress are printed")]
 
@@ -23,7 +23,7 @@ use rand::{Rng as _, SeedableRng as _};
 /// Namespaces of each run.
 const NAMESPACES: usize = 3;
 /// Between two looks for convergence.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 /// Looks in a row that have to find the same.
 const STEADY: u32 = 5;
 /// Time to converge. The longest pause of the operator between two tries is two minutes.
@@ -47,6 +47,9 @@ struct Arguments {
     /// How often the operator is killed.
     #[arg(long, default_value_t = 100, value_name = "NUMBER")]
     kills: u32,
+    /// Parts of the script, with kills in each; after each one everything has to converge.
+    #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+    rounds: u32,
     /// Stores that come and go.
     #[arg(long, default_value_t = 30, value_name = "NUMBER")]
     stores: usize,
@@ -79,12 +82,14 @@ async fn main() -> ExitCode {
 /// Answers how much is wrong.
 async fn compare(arguments: Arguments) -> Result<usize> {
     ensure!(arguments.stores > 0, "--stores must not be 0");
+    ensure!(arguments.rounds > 0, "--rounds must not be 0");
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let client = scratch::connect().await?;
     tokio::fs::create_dir_all(&arguments.output).await.context("--output")?;
     let identity = fleet::identity(&client, &arguments.charts, &arguments.output).await?;
     let run = format!("chaos-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
-    println!("chaos: seed {seed}, {} kills, run {run}", arguments.kills);
+    let (kills, rounds) = (arguments.kills, arguments.rounds);
+    println!("chaos: seed {seed}, {kills} kills, {rounds} rounds, run {run}");
     let steps = script(seed, arguments.stores, arguments.steps.unwrap_or(arguments.stores * 10));
     let named = |kind: &str| -> Vec<Scratch> {
         (0..NAMESPACES)
@@ -115,6 +120,7 @@ async fn compare(arguments: Arguments) -> Result<usize> {
     Ok(report(&expected, &seen))
 }
 
+/// What there is after each round, without kills and with them.
 async fn runs(
     arguments: &Arguments,
     seed: u64,
@@ -123,23 +129,52 @@ async fn runs(
     calm: &[Scratch],
     wild: &[Scratch],
     launch: &Launch,
-) -> Result<(Inventory, Inventory)> {
+) -> Result<(Vec<Inventory>, Vec<Inventory>)> {
+    let rounds = arguments.rounds;
+    let parts: Vec<&[Step]> = (0..rounds).map(|round| part(steps, round, rounds)).collect();
     let operator = launch.start().await?;
-    play(steps, calm, run, PAUSE).await?;
-    let expected = converge(calm).await?;
+    let mut expected = Vec::new();
+    for steps in &parts {
+        play(steps, calm, run, PAUSE).await?;
+        expected.push(converge(calm).await?);
+    }
     operator.kill().await?;
-    eprintln!("chaos: {} objects without kills", expected.objects.len());
+    let objects = expected.last().map_or(0, |inventory| inventory.objects.len());
+    println!("chaos: {objects} objects in the end without kills");
     remove(calm).await?;
 
-    let kills = kills(launch, arguments.kills, seed);
+    let mut random = StdRng::seed_from_u64(seed.wrapping_add(1));
     let mean = Duration::from_millis(LIFE_MS.start().midpoint(*LIFE_MS.end()));
-    let count = u32::try_from(steps.len()).unwrap_or(u32::MAX).max(1);
-    let pause = mean * arguments.kills / count;
-    let ((), ()) = tokio::try_join!(kills, play(steps, wild, run, pause))?;
-    let operator = launch.start().await?;
-    let seen = converge(wild).await?;
-    operator.kill().await?;
+    let (mut seen, mut killed) = (Vec::new(), 0);
+    for (round, steps) in (1..).zip(parts) {
+        // As many as are due by now, so that all rounds have about the same.
+        let due = u64::from(arguments.kills) * round / u64::from(rounds);
+        let lives: Vec<u64> = (killed..due).map(|_| random.random_range(LIFE_MS)).collect();
+        killed = due;
+        let count = u32::try_from(steps.len()).unwrap_or(u32::MAX).max(1);
+        let pause = mean * u32::try_from(lives.len()).unwrap_or(u32::MAX) / count;
+        let ((), ()) = tokio::try_join!(kills(launch, &lives), play(steps, wild, run, pause))?;
+        let operator = launch.start().await?;
+        let start = Instant::now();
+        let now = converge(wild).await?;
+        operator.kill().await?;
+        println!(
+            "chaos: round {round} of {rounds}: killed after {lives:?} ms, {killed} in all; \
+             looked at {} objects for {:.1} s",
+            now.objects.len(),
+            start.elapsed().as_secs_f64()
+        );
+        seen.push(now);
+    }
     Ok((expected, seen))
+}
+
+/// The steps of a round; all rounds have the same number of them, or one more.
+fn part(steps: &[Step], round: u32, rounds: u32) -> &[Step] {
+    let (round, rounds) = (round as usize, rounds.max(1) as usize);
+    let from = steps.len() * round / rounds;
+    let to = steps.len() * (round + 1) / rounds;
+    steps.get(from..to).unwrap_or_default()
 }
 
 /// Takes each step.
@@ -152,19 +187,12 @@ async fn play(steps: &[Step], namespaces: &[Scratch], run: &str, pause: Duration
     Ok(())
 }
 
-/// Starts and kills the operator `count` times.
-async fn kills(launch: &Launch, count: u32, seed: u64) -> Result<()> {
-    let mut random = StdRng::seed_from_u64(seed.wrapping_add(1));
-    let start = Instant::now();
-    for number in 1..=count {
+/// Starts the operator, and kills it after each of `lives`, in milliseconds.
+async fn kills(launch: &Launch, lives: &[u64]) -> Result<()> {
+    for life in lives {
         let operator = launch.start().await?;
-        let life = random.random_range(LIFE_MS);
-        tokio::time::sleep(Duration::from_millis(life)).await;
+        tokio::time::sleep(Duration::from_millis(*life)).await;
         operator.kill().await?;
-        println!(
-            "chaos: kill {number} of {count} after {life} ms, {:.1} s into the script",
-            start.elapsed().as_secs_f64()
-        );
     }
     Ok(())
 }
@@ -181,7 +209,6 @@ async fn converge(namespaces: &[Scratch]) -> Result<Inventory> {
         same = if settled && now == last { same + 1 } else { 0 };
         last = now;
         if same >= STEADY || start.elapsed() > LIMIT {
-            eprintln!("chaos: looked for {:.1} s", start.elapsed().as_secs_f64());
             return Ok(last);
         }
     }
@@ -204,23 +231,56 @@ async fn remove(namespaces: &[Scratch]) -> Result<()> {
 }
 
 /// Prints what is wrong, and answers how much.
-fn report(expected: &Inventory, seen: &Inventory) -> usize {
+fn report(expected: &[Inventory], seen: &[Inventory]) -> usize {
+    let mut count = 0;
+    for (round, (expected, seen)) in (1..).zip(expected.iter().zip(seen)) {
+        for line in wrong(expected, seen) {
+            println!("chaos: round {round}: {line}");
+            count += 1;
+        }
+    }
+    let all = |runs: &[Inventory]| runs.iter().map(|run| run.objects.len()).sum::<usize>();
+    let end = |runs: &[Inventory]| {
+        let (objects, claims) =
+            runs.last().map_or((0, 0), |run| (run.objects.len(), run.retained.len()));
+        format!("{objects} objects and {claims} retained claims")
+    };
+    println!(
+        "chaos: compared {} times, {} objects expected and {} seen in all; in the end {} expected, \
+         {} seen; {count} things wrong",
+        seen.len(),
+        all(expected),
+        all(seen),
+        end(expected),
+        end(seen)
+    );
+    count
+}
+
+/// What is wrong after one round.
+fn wrong(expected: &Inventory, seen: &Inventory) -> Vec<String> {
     let mut wrong = Vec::new();
     for (run, inventory) in [("without kills", expected), ("with kills", seen)] {
         wrong.extend(inventory.orphans.iter().map(|what| format!("orphan {run}: {what}")));
         wrong.extend(inventory.pending.iter().map(|what| format!("unsettled {run}: {what}")));
     }
     wrong.extend(differences(expected, seen));
-    for line in &wrong {
-        println!("chaos: {line}");
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_e2e::script::Action;
+
+    use super::*;
+
+    #[test]
+    fn rounds_take_every_step_once_and_in_order() {
+        let steps: Vec<Step> = (0..7).map(|store| Step { store, action: Action::Create }).collect();
+        for rounds in [1, 3, 7, 9] {
+            let taken: Vec<Step> =
+                (0..rounds).flat_map(|round| part(&steps, round, rounds).to_vec()).collect();
+            assert_eq!(taken, steps);
+        }
     }
-    println!(
-        "chaos: {} objects expected, {} seen, {} and {} claims retained, {} things wrong",
-        expected.objects.len(),
-        seen.objects.len(),
-        expected.retained.len(),
-        seen.retained.len(),
-        wrong.len()
-    );
-    wrong.len()
 }
