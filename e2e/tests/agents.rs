@@ -224,6 +224,13 @@ async fn static_tokens_rotate_and_the_former_live_for_the_overlap() -> Result<()
         let second = scratch.visit("laptop", &[url, "/tmp/second"]).await?;
         ensure!(second["status"] == 401, "{second}");
         stored_and_found(&scratch.visit("laptop", &[url, "/tmp/first"]).await?)?;
+
+        // Its time is up when the spec says.
+        let expired = json!([{"name": "default", "expiresAt": jiff::Timestamp::now().to_string()}]);
+        scratch.change("memory", json!({"mcp": {"auth": {"tokens": expired}}})).await?;
+        let third = until_status(&scratch, "laptop", &[url, "/tmp/third"], 401).await?;
+        let message = third["message"].as_str().unwrap_or_default();
+        ensure!(message.contains("it expired at"), "{third}");
         ensure!(scratch.incarnation("memory").await? == before, "the server was restarted");
         Ok(())
     })

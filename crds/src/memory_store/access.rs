@@ -218,6 +218,9 @@ pub struct TokenSpec {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("a token's name must consist of lower-case letters, digits and inner hyphens"))]
     pub name: String,
+    /// From this moment on it is refused, until the moment is put off. Left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
     /// What it may do.
     #[serde(flatten)]
     pub access: Access,

@@ -63,7 +63,8 @@ pub fn plan(
     if auth.mode == AuthMode::None || auth.secret_name.is_some() {
         return Ok(None);
     }
-    let default = [TokenSpec { name: "default".to_owned(), access: Access::default() }];
+    let default =
+        [TokenSpec { name: "default".to_owned(), access: Access::default(), expires_at: None }];
     let wanted: &[TokenSpec] = auth.tokens.as_deref().unwrap_or(&default);
     let mut known = read(existing)?;
     let rotate_before = auth.rotate_at.as_ref().map(|time| time.0).filter(|at| *at <= now);
@@ -82,10 +83,11 @@ pub fn plan(
                 && secret.is_some_and(|secret| hash::hex(&secret.0) == entry.sha256)
         });
         let current = current.map(|index| known.remove(index));
+        let expires = token.expires_at.as_ref().map(|time| time.0);
         match (current, secret) {
             (Some(entry), Some(secret)) if rotate_before.is_none_or(|at| entry.created >= at) => {
                 data.insert(token.name.clone(), secret.clone());
-                entries.push(Entry { access, ..entry });
+                entries.push(Entry { access, expires, ..entry });
             }
             (former, _) => {
                 if let Some(former) = former {
@@ -93,15 +95,16 @@ pub fn plan(
                 }
                 let (secret, entry) = make(&token.name, access, now, random());
                 data.insert(token.name.clone(), ByteString(secret.into_bytes()));
-                entries.push(entry);
+                entries.push(Entry { expires, ..entry });
                 made.push(token.name.clone());
             }
         }
     }
-    // Former tokens live out their time, even when the spec no longer names them.
-    entries.extend(known.into_iter().filter(|entry| entry.expires.is_some_and(|end| end > now)));
+    // Former tokens live out their time, even when the spec no longer names them. One that expired
+    // by the spec stays, so that its holder is told so.
+    entries.extend(known.into_iter().filter(|it| former_end(it).is_some_and(|end| end > now)));
     entries.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let next_end = entries.iter().filter_map(|entry| entry.expires).min();
+    let next_end = entries.iter().filter_map(former_end).min();
     let file = serde_json::to_vec_pretty(&entries)
         .map_err(|error| TokensError::Unreadable(error.to_string()))?;
     data.insert(FILE.to_owned(), ByteString(file));
@@ -141,11 +144,22 @@ fn make(
 /// A token that another has taken the place of.
 fn retired(entry: Entry, now: Timestamp, overlap: SignedDuration) -> Entry {
     let end = now.checked_add(overlap).unwrap_or(now);
-    let name = format!("{}-until-{}", entry.name, end.as_second());
+    let end = entry.expires.map_or(end, |own| own.min(end));
+    let name = format!("{}{}", entry.name, until(end));
     // Callers keep their name in provenance and audit.
     let mut access = entry.access.clone();
     access.entry("subject").or_insert_with(|| Value::String(entry.name.clone()));
     Entry { name, expires: Some(end), access, ..entry }
+}
+
+/// What the name of a former token ends with.
+fn until(end: Timestamp) -> String {
+    format!("-until-{}", end.as_second())
+}
+
+/// When a former token ends; none of a token in use.
+fn former_end(entry: &Entry) -> Option<Timestamp> {
+    entry.expires.filter(|end| entry.name.ends_with(&until(*end)))
 }
 
 #[cfg(test)]
@@ -214,6 +228,35 @@ mod tests {
         assert_eq!(quiet.unwrap().unwrap().data, rotated.data);
         let over = plan(&rotating, Some(&rotated.data), at("2026-03-01T01:00:06Z"), || panic!());
         assert_eq!(names(&over.unwrap().unwrap()), ["default"]);
+    }
+
+    #[test]
+    fn a_token_expires_when_the_spec_says_and_stays_known() {
+        let until = |end: &str| spec(json!({"tokens": [{"name": "a", "expiresAt": end}]}));
+        let expires = |planned: &Planned| {
+            let entries: Vec<Entry> = serde_json::from_slice(&planned.data[FILE].0).unwrap();
+            entries.into_iter().map(|entry| entry.expires).collect::<Vec<_>>()
+        };
+        let (june, july) = ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z");
+        let first = plan(&until(june), None, at("2026-01-01T00:00:00Z"), numbers());
+        let first = first.unwrap().unwrap();
+        assert_eq!((expires(&first), first.next_end), (vec![Some(at(june))], None));
+        let over = plan(&until(june), Some(&first.data), at(july), || panic!()).unwrap().unwrap();
+        assert_eq!(over.data, first.data);
+        let longer = plan(&until(july), Some(&first.data), at(june), || panic!()).unwrap().unwrap();
+        assert_eq!(expires(&longer), [Some(at(july))]);
+        assert_eq!(longer.data["a"], first.data["a"]);
+        let revoked = plan(&spec(json!({"tokens": []})), Some(&first.data), at(june), || panic!());
+        assert_eq!(names(&revoked.unwrap().unwrap()), [""; 0]);
+        // A rotation does not lengthen the life of the former token.
+        let rotating = json!({"tokens": [{"name": "a", "expiresAt": june}],
+            "rotateAt": "2026-05-31T23:00:00Z", "rotateOverlapMinutes": 1440});
+        let mut random = numbers();
+        random();
+        let moment = at("2026-05-31T23:30:00Z");
+        let rotated = plan(&spec(rotating), Some(&first.data), moment, random).unwrap().unwrap();
+        assert_eq!(expires(&rotated), [Some(at(june)), Some(at(june))]);
+        assert_eq!(rotated.next_end, Some(at(june)));
     }
 
     #[test]
