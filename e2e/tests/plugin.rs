@@ -32,6 +32,19 @@ async fn a_store_is_shown_as_it_is() -> Result<()> {
             shown["claim"]["phase"] == "Bound" && shown["pod"]["name"] == "memory-0",
             "{shown}"
         );
+        let health = scratch.plugin_does(&["health", "memory", "-o", "json"]).await?.json()?;
+        ensure!(health["overall"] == 100.0 && health["word"] == "Good", "{health}");
+        ensure!(health["parts"][0]["figure"] == "1 of 1 ready", "{health}");
+        ensure!(scratch.plugin_does(&["health"]).await?.out.contains("memory"));
+        // The server's own part of the report is made in its pod.
+        let whole = ["health", "memory", "--comprehensive", "-o", "json"];
+        let whole = scratch.plugin(&whole).await?;
+        let report: Value =
+            serde_json::from_str(&whole.out).with_context(|| format!("{whole:?}"))?;
+        ensure!(report["server"]["monitor"]["seen"]["service"]["running"] == true, "{whole:?}");
+        ensure!(report["server"]["jobs"]["pending"] == 0, "{whole:?}");
+        let nothing = report["server"]["noData"].to_string();
+        ensure!(nothing.contains("kubectl memory health"), "{nothing}");
         let logs = scratch.plugin_does(&["logs", "memory", "--tail", "50"]).await?.out;
         let all_json = logs.lines().all(|line| serde_json::from_str::<Value>(line).is_ok());
         ensure!(!logs.is_empty() && all_json, "{logs}");

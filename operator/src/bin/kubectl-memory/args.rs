@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    completion, connect, lifecycle, list, logs, pod, report, restart, routine, status, token,
+    completion, connect, health, lifecycle, list, logs, pod, report, restart, routine, status,
+    token,
 };
 use crate::printer::Format;
 
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// Show how a store does: conditions, server, volume, pod, routines, warnings; exits with 1
     /// when it is not well
     Status(status::Args),
+    /// Score a store by what the cluster shows of it; exits with 1 when it is fair and with 2 when
+    /// it is poor
+    Health(health::Args),
     /// List stores
     List(list::Args),
     /// Recompute every hash of a store now; exits as the verification does

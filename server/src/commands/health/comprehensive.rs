@@ -1,5 +1,5 @@
-//! `health comprehensive`: the monitor, the storage report, the system score and the segment
-//! check in one report. A part that cannot be had says why; the others are reported all the same.
+//! `health comprehensive`: the monitor, the storage report, the segment check, the jobs and the
+//! system score in one report. A part that cannot be had says why; the others are reported all the same.
 
 use clap::{ArgMatches, Command};
 use llm_memory_engine::ids::Timestamp;
@@ -21,7 +21,7 @@ use crate::reports::score::SystemScore;
 
 pub(super) fn command() -> Command {
     Command::new("comprehensive")
-        .about("Monitor, storage, system score and segments in one report")
+        .about("Monitor, storage, segments, jobs and system score in one report")
         .arg(scope_flag().default_value("all"))
 }
 
@@ -50,10 +50,12 @@ struct Comprehensive {
     storage: Section<StorageReport>,
     /// `segments.verify` over a tenth of the stored bodies.
     segments: Section<Value>,
+    /// `jobs.status`.
+    jobs: Section<Value>,
     system: SystemScore,
     /// Parts that this store has not, and why.
     #[serde(rename = "noData")]
-    no_data: [(&'static str, &'static str); 2],
+    no_data: [(&'static str, &'static str); 1],
 }
 
 pub(super) fn run(
@@ -64,7 +66,7 @@ pub(super) fn run(
     let target = Target::new(common, arguments)?;
     let (monitor, document) = MonitorReport::collect(&target, arguments);
     keep_log(&target, &monitor);
-    let (storage, segments) = stored(&target, &crate::commands::scope(arguments));
+    let (storage, segments, jobs) = stored(&target, &crate::commands::scope(arguments));
     let system = system::collect(&target, &monitor.seen, document.as_ref());
     let exit = [
         finding::exit(&monitor.findings),
@@ -74,6 +76,15 @@ pub(super) fn run(
         },
         match &segments {
             Section::Had(sample) if damaged(sample) => Exit::Failed,
+            Section::Had(_) => Exit::Done,
+            Section::Missing { .. } => Exit::Finding,
+        },
+        match &jobs {
+            Section::Had(figures)
+                if figures.get("failed24h").is_some_and(|failed| *failed != 0) =>
+            {
+                Exit::Finding
+            }
             Section::Had(_) => Exit::Done,
             Section::Missing { .. } => Exit::Finding,
         },
@@ -93,8 +104,9 @@ pub(super) fn run(
         monitor,
         storage,
         segments,
+        jobs,
         system,
-        no_data: [("jobs", "this server runs no job queue"), ("cluster", "not run in a cluster")],
+        no_data: [("cluster", system::no_cluster())],
     };
     printer.either(&report, || text(&report))?;
     Ok(exit)
@@ -104,20 +116,24 @@ pub(super) fn run(
 const SAMPLE: f64 = 0.1;
 
 /// The parts that ask the store.
-fn stored(target: &Target, scope: &str) -> (Section<StorageReport>, Section<Value>) {
+type Stored = (Section<StorageReport>, Section<Value>, Section<Value>);
+
+fn stored(target: &Target, scope: &str) -> Stored {
     let backend = match target.open(false) {
         Ok(backend) => backend,
         Err(error) => {
             let missing = error.to_string();
-            return (Section::Missing { missing: missing.clone() }, Section::Missing { missing });
+            let value = || Section::Missing { missing: missing.clone() };
+            return (Section::Missing { missing: missing.clone() }, value(), value());
         }
     };
     let storage = Section::of(StorageReport::collect(&backend, scope));
     let sample = json!({"scope": scope, "sample": SAMPLE});
     let segments = Section::of(backend.call_named("segments.verify", sample));
+    let jobs = Section::of(backend.call_named("jobs.status", json!({})));
     match backend.close() {
-        Ok(()) => (storage, segments),
-        Err(error) => (Section::Missing { missing: error.to_string() }, segments),
+        Ok(()) => (storage, segments, jobs),
+        Err(error) => (Section::Missing { missing: error.to_string() }, segments, jobs),
     }
 }
 
@@ -138,6 +154,11 @@ fn text(report: &Comprehensive) -> String {
     out.push_str("\nsegments (a tenth of the stored bodies)\n");
     match &report.segments {
         Section::Had(sample) => out.push_str(&render(sample, width())),
+        Section::Missing { missing } => out.push_str(&format!("no data: {missing}\n")),
+    }
+    out.push_str("\njobs\n");
+    match &report.jobs {
+        Section::Had(figures) => out.push_str(&render(figures, width())),
         Section::Missing { missing } => out.push_str(&format!("no data: {missing}\n")),
     }
     out.push('\n');

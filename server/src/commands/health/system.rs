@@ -101,9 +101,19 @@ fn parts(
         storage,
         calls,
         views(document),
-        Part::no_data("pods", "not run in a cluster"),
+        Part::no_data("pods", no_cluster()),
         Part::no_data("frequency alignment", "the store holds no personas"),
     ]
+}
+
+/// Why this command says nothing about a cluster.
+pub(super) fn no_cluster() -> &'static str {
+    // Kubernetes sets it in every container.
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        "a server sees nothing of its cluster; `kubectl memory health` does"
+    } else {
+        "not run in a cluster"
+    }
 }
 
 /// Records a view may be behind its journal: views are made durable in batches, and so many are

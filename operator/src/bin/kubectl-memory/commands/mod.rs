@@ -2,6 +2,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod connect;
+pub(crate) mod health;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -11,6 +12,7 @@ pub(crate) mod restart;
 pub(crate) mod routine;
 pub(crate) mod status;
 pub(crate) mod token;
+mod usage;
 
 use llm_memory_crds::memory_store::RoutineKind;
 
@@ -28,6 +30,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
     let context = &context;
     match cli.command {
         Command::Status(args) => status::run(context, &args).await,
+        Command::Health(args) => health::run(context, &args).await,
         Command::List(args) => list::run(context, &args).await,
         Command::Verify(args) => routine::run(context, &args, RoutineKind::Verify).await,
         Command::Compact(args) => routine::run(context, &args, RoutineKind::Compaction).await,

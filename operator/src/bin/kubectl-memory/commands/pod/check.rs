@@ -162,16 +162,8 @@ fn claim(observed: &Observed) -> Finding {
     }
 }
 
-/// The share of the volume that is used, where both are known.
-pub(super) fn used_share(observed: &Observed) -> Option<f64> {
-    let used = observed.store.status.as_ref()?.storage.as_ref()?.used_bytes?;
-    let capacity = observed.claim.as_ref()?.status.as_ref()?.capacity.as_ref()?.get("storage")?;
-    let capacity = units::quantity(capacity)?;
-    (capacity > 0.0).then(|| used as f64 / capacity)
-}
-
 fn volume(observed: &Observed) -> Option<Finding> {
-    let share = used_share(observed)?;
+    let share = observed.used_share()?;
     let message = format!("{:.0} % used", share * 100.0);
     let remedy = "raise spec.storage.size, or `kubectl memory compact`";
     Some(if share >= FULL {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::restart;
 use super::status::Observed;
+use super::usage;
 use crate::args::Store;
 use crate::context::Context;
 use crate::error::Failure;
@@ -32,24 +33,30 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<Exit, Fa
         Command::Restart(args) => restart::run(context, args).await,
         Command::Check(store) => {
             let observed = Observed::read(context, &store.name).await?;
-            let findings = check::findings(&observed, Timestamp::now());
-            let worst = findings.iter().map(|it| it.level).max().unwrap_or(Level::Ok);
+            let (findings, exit) = check(&observed);
             context.printer.answer(&findings, || text(&findings))?;
-            Ok(match worst {
-                Level::Ok => Exit::Done,
-                Level::Warning => Exit::Finding,
-                Level::Critical => Exit::Failed,
-            })
+            Ok(exit)
         }
         Command::Optimize(store) => {
             let observed = Observed::read(context, &store.name).await?;
-            let usage = optimize::usage(context, &store.name).await?;
+            let usage = usage::read(context, &store.name).await?;
             let findings = optimize::findings(&observed, usage.as_ref());
             context.printer.answer(&findings, || text(&findings))?;
             let anything = findings.iter().any(|it| it.level != Level::Ok);
             Ok(if anything { Exit::Finding } else { Exit::Done })
         }
     }
+}
+
+/// What is wrong with the pod of a store, and how a command that found it ends.
+pub(crate) fn check(observed: &Observed) -> (Vec<Finding>, Exit) {
+    let findings = check::findings(observed, Timestamp::now());
+    let exit = match findings.iter().map(|it| it.level).max().unwrap_or(Level::Ok) {
+        Level::Ok => Exit::Done,
+        Level::Warning => Exit::Finding,
+        Level::Critical => Exit::Failed,
+    };
+    (findings, exit)
 }
 
 /// How bad a finding is.
@@ -64,7 +71,7 @@ enum Level {
 /// What was found, and what to do.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Finding {
+pub(crate) struct Finding {
     subject: &'static str,
     level: Level,
     message: String,
@@ -95,7 +102,8 @@ impl Finding {
     }
 }
 
-fn text(findings: &[Finding]) -> String {
+/// Findings for people.
+pub(crate) fn text(findings: &[Finding]) -> String {
     let row = |it: &Finding| {
         let level = match it.level {
             Level::Ok => "ok",

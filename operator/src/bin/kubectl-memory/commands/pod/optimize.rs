@@ -3,18 +3,13 @@
 //! The metrics API gives one sample of the last minute or so, no history: a recommendation says
 //! what it rests on, and is best asked for under load.
 
-use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use llm_memory_crds::conditions;
 
 use super::Finding;
-use super::check::used_share;
 use crate::commands::status::Observed;
-use crate::context::Context;
-use crate::error::{Failure, is_absent};
-use crate::{names, units};
+use crate::commands::usage::{self, Usage, number};
+use crate::units;
 
 /// Memory is tight above this share of the limit, and idle below that share of the request.
 const TIGHT: f64 = 0.85;
@@ -23,47 +18,12 @@ const IDLE: f64 = 0.25;
 const HEADROOM: f64 = 1.5;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
-/// What the server's container uses.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Usage {
-    /// Cores.
-    cpu: f64,
-    /// Bytes.
-    memory: f64,
-}
-
-/// Asks the metrics API. None where the cluster has none, or no sample of the pod yet.
-pub(super) async fn usage(context: &Context, store: &str) -> Result<Option<Usage>, Failure> {
-    let kind = GroupVersionKind::gvk("metrics.k8s.io", "v1beta1", "PodMetrics");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "pods");
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &context.namespace, &resource);
-    let pod = names::pod(store);
-    match api.get(&pod).await {
-        Ok(metrics) => Ok(sample(&metrics)),
-        Err(error) if is_absent(&error) => Ok(None),
-        // An aggregated API whose server is down; or that is not there, which those who may not
-        // read everything are told as a right that they lack.
-        Err(kube::Error::Api(status)) if status.code == 503 || status.code == 403 => Ok(None),
-        Err(error) => Err(context.object("podmetrics", &pod, "").failed("read", error)),
-    }
-}
-
-fn sample(metrics: &DynamicObject) -> Option<Usage> {
-    let containers = metrics.data.get("containers")?.as_array()?;
-    let server =
-        containers.iter().find(|it| it.get("name").is_some_and(|name| name == names::SERVER));
-    let usage = server?.get("usage")?;
-    let number = |name: &str| units::quantity(&Quantity(usage.get(name)?.as_str()?.to_owned()));
-    Some(Usage { cpu: number("cpu")?, memory: number("memory")? })
-}
-
 /// Recommendations; pure.
 pub(super) fn findings(observed: &Observed, usage: Option<&Usage>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match (&observed.pod, usage) {
         (Some(pod), Some(usage)) => {
-            let resources = resources(pod);
+            let resources = usage::resources(pod);
             findings.push(memory(&resources, *usage));
             findings.push(cpu(&resources, *usage));
         }
@@ -84,17 +44,6 @@ pub(super) fn findings(observed: &Observed, usage: Option<&Usage>) -> Vec<Findin
     findings.extend(journal(observed));
     findings.extend(encoder(observed));
     findings
-}
-
-fn resources(pod: &Pod) -> ResourceRequirements {
-    let containers = pod.spec.iter().flat_map(|it| &it.containers);
-    let server = containers.into_iter().find(|it| it.name == names::SERVER);
-    server.and_then(|it| it.resources.clone()).unwrap_or_default()
-}
-
-fn number(resources: &ResourceRequirements, limit: bool, name: &str) -> Option<f64> {
-    let list = if limit { &resources.limits } else { &resources.requests };
-    units::quantity(list.as_ref()?.get(name)?)
 }
 
 fn memory(resources: &ResourceRequirements, usage: Usage) -> Finding {
@@ -156,7 +105,7 @@ fn was_killed(observed: &Observed) -> bool {
 }
 
 fn storage(observed: &Observed) -> Finding {
-    match used_share(observed) {
+    match observed.used_share() {
         None => Finding::ok("volume", "no data: the server has not reported what it uses"),
         Some(share) if share > 0.7 => Finding::warning(
             "volume",
@@ -195,8 +144,6 @@ fn encoder(observed: &Observed) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::{Level, text};
     use super::*;
     use crate::fixtures::{self, observed};
@@ -232,27 +179,5 @@ mod tests {
         let found = findings(&observed(), None);
         assert!(found[0].message.starts_with("no data"), "{found:?}");
         assert!(!found.iter().any(|it| it.subject == "memory" || it.subject == "cpu"));
-    }
-
-    #[test]
-    fn a_sample_is_read_from_the_server_s_container() {
-        let metrics = json!({
-            "apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": { "name": "mem-0" },
-            "containers": [
-                { "name": "other", "usage": { "cpu": "1", "memory": "1Gi" } },
-                { "name": "server", "usage": { "cpu": "250m", "memory": "512Mi" } },
-            ],
-        });
-        let metrics: DynamicObject = serde_json::from_value(metrics).unwrap();
-        assert_eq!(sample(&metrics), Some(usage(0.25, 512.0)));
-    }
-
-    #[tokio::test]
-    async fn a_cluster_without_the_metrics_api_has_no_data() {
-        let (context, server) = fixtures::cluster();
-        let path = "/apis/metrics.k8s.io/v1beta1/namespaces/prod/pods/mem-0";
-        let script = server.refuse(path, 404, "the server could not find the requested resource");
-        let (result, ()) = tokio::join!(super::usage(&context, "mem"), script);
-        assert_eq!(result.unwrap(), None);
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::api::ListParams;
 use llm_memory_crds::MemoryStore;
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::error::{Failure, failed};
-use crate::names;
+use crate::{names, units};
 
 /// What the cluster has of a store. Only the store itself must be readable; what else is not, is
 /// named in `unreadable`.
@@ -51,6 +52,19 @@ impl Observed {
             event.involved_object.name.as_deref().is_some_and(|object| names::belongs(name, object))
         });
         Ok(Self { store, pod, claim, cron_jobs, warnings, unreadable })
+    }
+
+    /// The share of the volume that is used, where both are known.
+    pub(crate) fn used_share(&self) -> Option<f64> {
+        let used = self.store.status.as_ref()?.storage.as_ref()?.used_bytes?;
+        let capacity = self.claim.as_ref()?.status.as_ref()?.capacity.as_ref()?.get("storage")?;
+        let capacity = units::quantity(capacity)?;
+        (capacity > 0.0).then(|| used as f64 / capacity)
+    }
+
+    /// A condition by its type.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.store.status.as_ref()?.conditions.iter().find(|it| it.type_ == type_)
     }
 }
 
