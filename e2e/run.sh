@@ -5,7 +5,8 @@
 # With KUBECONFIG set, that cluster is used: it must have the images (E2E_REGISTRY names where
 # they were pushed to, that of e2e/images among them, and both of ours also with the tag `other`)
 # and is left as it is but for the operator;
-# tests that break a cluster fail there. Otherwise a cluster of its own is
+# tests that break a cluster fail there, and tests of Prometheus' and cert-manager's resources where
+# it does not know these. Otherwise a cluster of its own is
 # started, and ended again in any case. What is known of failures is kept in E2E_EVIDENCE.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -55,6 +56,8 @@ if [ -z "${KUBECONFIG:-}" ]; then
         ./justw cluster load "localhost/$image:other" >&2
     done
     export E2E_CLUSTER="$root/justw cluster"
+    E2E_DEFINITIONS=$(e2e/definitions.sh)
+    export E2E_DEFINITIONS
     registry=localhost
 else
     registry=${E2E_REGISTRY:-localhost}

@@ -8,6 +8,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod companions;
 pub mod evidence;
 pub mod fleet;
 pub mod inventory;

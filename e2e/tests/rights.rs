@@ -11,7 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt as _;
 use llm_memory_e2e::audit::Right;
 use llm_memory_e2e::rights::{OPERATOR, SYSTEM};
-use llm_memory_e2e::{Scratch, audit, rights, scratch, wait};
+use llm_memory_e2e::{Scratch, audit, companions, rights, scratch, wait};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -128,6 +128,7 @@ async fn the_installed_operator_has_these_rights_and_no_others() -> Result<()> {
 
 /// Has the operator do what only some stores ask for.
 async fn exercise(scratch: &Scratch) -> Result<()> {
+    companions::install(&scratch.client).await?;
     scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
     scratch.ready("memory").await?;
     let pod = scratch.api::<Pod>().get("memory-0").await?.uid();
@@ -164,7 +165,23 @@ async fn exercise(scratch: &Scratch) -> Result<()> {
         })
         .await?;
     }
-    Ok(())
+    // What other projects define.
+    let monitored =
+        [("monitoring.coreos.com", "ServiceMonitor"), ("monitoring.coreos.com", "PrometheusRule")];
+    for (group, kind) in monitored {
+        scratch.companion(group, kind, "memory").await?;
+    }
+    let spec = json!({
+        "monitoring": {"serviceMonitor": false, "prometheusRule": false},
+        "tls": {"certManagerIssuerRef": {"name": "team"}},
+    });
+    scratch.change("memory", spec).await?;
+    for (group, kind) in monitored {
+        scratch.no_companion(group, kind, "memory").await?;
+    }
+    scratch.companion("cert-manager.io", "Certificate", "memory-tls").await?;
+    scratch.change("memory", json!({"tls": null})).await?;
+    scratch.no_companion("cert-manager.io", "Certificate", "memory-tls").await
 }
 
 async fn kubectl(scratch: &Scratch, arguments: &[&str]) -> Result<String> {

@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often it is looked whether the cluster serves other optional APIs than at the start.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Runs until a signal.
+/// Runs until a signal, and cancels `stop` when it ends of its own accord.
 pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     let mut config = Config::infer()
         .await
@@ -95,9 +95,8 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     }
     metrics.set_leader(true);
     tracing::info!("leading");
-    let working = stop.child_token();
     let mut work =
-        tokio::spawn(work(client.clone(), arguments, apis, Arc::clone(&metrics), working.clone()));
+        tokio::spawn(work(client.clone(), arguments, apis, Arc::clone(&metrics), stop.clone()));
     let leading = async {
         match leadership.as_ref().zip(leads_since) {
             Some((leadership, since)) => leadership.keep(since, &stop).await,
@@ -127,7 +126,8 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         // At once, and with it every write under way: another operator acts from now on.
         bail!("the Lease is lost to another operator");
     }
-    working.cancel();
+    // Not only at a signal: the listener of metrics and health ends too, and with it the process.
+    stop.cancel();
     work.await.context("the controllers ended early")??;
     metrics.set_leader(false);
     if let Some(leadership) = &leadership {
