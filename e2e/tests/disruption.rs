@@ -3,7 +3,11 @@
 //!
 //! These need a cluster whose components may be broken: the one that `./justw e2e` starts.
 
-#![allow(clippy::print_stdout, reason = "a test says what it measured")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test: a wrong index fails it, and it says what it measured"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +21,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
-use llm_memory_e2e::rights::SYSTEM;
-use llm_memory_e2e::{Scratch, scratch, wait};
+use llm_memory_e2e::rights::{OPERATOR, SYSTEM};
+use llm_memory_e2e::{Scratch, agents, rights, scratch, wait};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -198,6 +202,13 @@ async fn set_operator(value: &str) -> Result<()> {
     .await
 }
 
+/// Has the operator watch these namespaces, and know callers of these only; all when none is named.
+async fn watch(namespaces: &[&str]) -> Result<()> {
+    let known = if namespaces.is_empty() { "all" } else { "namespaces" };
+    let list = serde_json::to_string(namespaces)?;
+    set_operator(&format!("tokenReview.bindTo={known} --set-json 'watchNamespaces={list}'")).await
+}
+
 /// Runs helm.
 async fn helm(arguments: &str) -> Result<()> {
     let mut helm = Command::new("bash");
@@ -298,6 +309,49 @@ async fn a_second_operator_takes_over_from_one_that_is_gone() -> Result<()> {
         back
     })
     .await
+}
+
+#[tokio::test]
+async fn an_operator_of_one_namespace_needs_and_touches_no_other() -> Result<()> {
+    scratch("inside", |inside| async move {
+        scratch("outside", |outside| async move {
+            watch(&[&inside.namespace]).await?;
+            let outcome = one_namespace(&inside, &outside).await;
+            let back = watch(&[]).await;
+            outcome?;
+            back?;
+            // It was not refused, but not looked at.
+            outside.ready("memory").await.map(drop)
+        })
+        .await
+    })
+    .await
+}
+
+async fn one_namespace(inside: &Scratch, outside: &Scratch) -> Result<()> {
+    let elsewhere = rights::of_user(OPERATOR, &outside.namespace).await?;
+    let stores: Vec<_> =
+        elsewhere.iter().filter(|right| right.1.contains("memorystores")).collect();
+    ensure!(stores.is_empty(), "outside it may {stores:?}");
+    let spec = json!({
+        "storage": {"size": "1Gi"},
+        "mcp": {"auth": {"serviceAccounts": [{"name": "agent"}]}},
+    });
+    outside.create("memory", spec.clone()).await?;
+    inside.create("memory", spec).await?;
+    inside.ready("memory").await?;
+    inside.start_agent("agent").await?;
+    let url = inside.url("http", "memory");
+    let answer = inside.visit("agent", &[&url, agents::TOKEN]).await?;
+    ensure!(answer["found"]["total"].as_u64() > Some(0), "{answer}");
+    inside.start_job("memory-verify", "verify").await?;
+    ensure!(inside.job_ended("verify").await?, "{}", inside.job_log("verify").await?);
+    inside.condition("memory", "Verified", "True", "Intact", MINUTE).await?;
+    let store = outside.api::<MemoryStore>().get("memory").await?;
+    ensure!(store.status.is_none(), "{:?}", store.status);
+    let sets = outside.api::<StatefulSet>().list(&ListParams::default()).await?;
+    ensure!(sets.items.is_empty(), "it made a StatefulSet outside");
+    Ok(())
 }
 
 #[tokio::test]
