@@ -23,6 +23,10 @@ pub enum Command {
     Probe {
         /// The URL.
         url: String,
+        /// How long to ask again while the answer is another, or none: a pod that was just started
+        /// is let through by network policies only after a while.
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        wait_seconds: u64,
     },
 }
 

@@ -1,6 +1,7 @@
 //! Parses, runs, exits.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
@@ -37,8 +38,8 @@ async fn start(arguments: Arguments) -> Result<String> {
     if provider.install_default().is_err() {
         anyhow::bail!("TLS was set up twice");
     }
-    if let Some(Command::Probe { url }) = arguments.command {
-        return probe::probe(&url).await;
+    if let Some(Command::Probe { url, wait_seconds }) = arguments.command {
+        return probe::probe(&url, Duration::from_secs(wait_seconds)).await;
     }
     telemetry::init(&arguments.run.log_level, &arguments.run.log_format)?;
     let stop = CancellationToken::new();
