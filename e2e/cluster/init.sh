@@ -65,6 +65,10 @@ supervise kube-scheduler kube-scheduler --kubeconfig="$state/kube-scheduler.kube
 supervise kubelet kubelet --config="$state/kubelet.yaml" --kubeconfig="$state/node1.kubeconfig" \
     --hostname-override=node1 --node-ip="$NODE" --root-dir="$state/kubelet" --v=2
 supervise kube-proxy kube-proxy --config="$state/kube-proxy.yaml"
+# Of all that it can do, only NetworkPolicies.
+supervise kube-router kube-router --kubeconfig="$state/kube-router.kubeconfig" \
+    --run-firewall --run-router=false --run-service-proxy=false --hostname-override=node1 \
+    --service-cluster-ip-range=10.96.0.0/16 --health-port=0 --metrics-port=0
 supervise coredns coredns -conf "$state/Corefile"
 stages=()
 for stage in "$STAGES"/*.yaml; do stages+=("--config=$stage"); done

@@ -13,6 +13,7 @@ identities() {
     certificate kube-proxy /CN=system:kube-proxy
     certificate coredns /CN=system:coredns
     certificate kwok "${masters}kwok" # plays kubelets of any node, so no smaller role fits
+    certificate kube-router "${masters}kube-router"
     certificate volumes "${masters}volumes"
     certificate node1 /O=system:nodes/CN=system:node:node1 "DNS:node1,IP:127.0.0.1,IP:$NODE"
 }

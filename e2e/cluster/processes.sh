@@ -2,7 +2,7 @@
 # A cluster's processes: finding them, killing some or all, and what is left. Sourced by cluster.sh.
 # shellcheck disable=SC2034,SC2154 # settings shared with cluster.sh
 
-COMPONENTS="etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns kwok volumes-claims volumes-released"
+COMPONENTS="etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kube-router coredns kwok volumes-claims volumes-released"
 
 # Folders outside the state folder that programs insist on; hidden behind empty ones inside.
 PRIVATE_FOLDERS="/run/containerd /run/kubernetes /var/lib/cni /var/lib/kubelet /var/log/containers"

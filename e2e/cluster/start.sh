@@ -95,7 +95,7 @@ up() {
     for program in kubectl jq curl openssl nsenter ip iptables runc sysctl pkill; do
         command -v $program >/dev/null || fail "$program is missing: call this through ./justw cluster, which installs it"
     done
-    "$here/build.sh" kubernetes etcd containerd coredns kwok
+    "$here/build.sh" kubernetes etcd containerd coredns kube-router kwok
     if ! running; then
         down # what an interrupted start or a reboot left
         trap give_up EXIT
