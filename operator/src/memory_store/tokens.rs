@@ -87,7 +87,7 @@ pub fn plan(
         match (current, secret) {
             (Some(entry), Some(secret)) if rotate_before.is_none_or(|at| entry.created >= at) => {
                 data.insert(token.name.clone(), secret.clone());
-                entries.push(Entry { access, expires, ..entry });
+                entries.push(Entry { expires, access, ..entry });
             }
             (former, _) => {
                 if let Some(former) = former {
