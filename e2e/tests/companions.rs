@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Secret, Service};
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use llm_memory_e2e::agents::TOKEN;
 use llm_memory_e2e::{companions, scratch, wait};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ async fn a_store_is_monitored_once_the_cluster_knows_how() -> Result<()> {
         }
         // What Prometheus would do with it: find the Service by its labels, and the port by name.
         let wanted = &monitor.data["spec"]["selector"]["matchLabels"];
-        let services = scratch.api::<Service>().list(&Default::default()).await?;
+        let services = scratch.api::<Service>().list(&ListParams::default()).await?;
         let port = &monitor.data["spec"]["endpoints"][0]["port"];
         let found = services.items.iter().filter(|service| {
             let labels = service.metadata.labels.clone().unwrap_or_default();

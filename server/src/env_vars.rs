@@ -63,6 +63,9 @@ env_vars! {
     /// Address under which clients reach the server, for the OAuth metadata; without it the `Host`
     /// header says.
     PUBLIC_URL = "LLM_MEMORY_PUBLIC_URL";
+    /// A path for MCP over HTTP besides `/mcp`, which is always there; for proxies that pass their
+    /// own path on. Clients are told this one.
+    MCP_PATH = "LLM_MEMORY_MCP_PATH";
     /// Serve without tokens on an address that is not loopback. Everybody who reaches the port can
     /// then read and change everything.
     ALLOW_ANONYMOUS = "LLM_MEMORY_ALLOW_ANONYMOUS";

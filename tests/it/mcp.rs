@@ -205,6 +205,30 @@ fn http_without_a_token_is_told_where_to_get_one() {
 }
 
 #[test]
+fn a_path_of_its_own_is_served_beside_the_usual_one_and_told_to_clients() {
+    let path = "/teams/web/memory";
+    let server = TestServer::builder().env("LLM_MEMORY_MCP_PATH", path).start().unwrap();
+    let to = address(&server);
+    let at = |path: &str| {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream"
+        );
+        http(to, &head, INITIALIZE)
+    };
+    for path in [path, "/mcp"] {
+        let (status, _, body) = at(path);
+        assert!(status == 200 && body.contains("serverInfo"), "{path}: {status} {body}");
+        let document = format!("GET /.well-known/oauth-protected-resource{path} HTTP/1.1");
+        let (_, _, body) = http(to, &format!("{document}\r\nHost: {to}"), "");
+        let document: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(document["resource"], format!("http://{to}{path}"));
+    }
+    let (status, _, body) = at("/elsewhere");
+    assert!(status == 404 && body.contains(path), "{status} {body}");
+}
+
+#[test]
 fn a_session_is_nobody_elses() {
     let (server, _folder) = guarded();
     let to = address(&server);

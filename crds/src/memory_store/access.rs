@@ -11,10 +11,17 @@ use super::video::words;
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct McpSpec {
-    /// Port of the Service. MCP is served at `/mcp`.
+    /// Port of the Service.
     #[serde(default = "port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// Path of the endpoint, for an Ingress that passes its own path on. The server answers at
+    /// `/mcp` too, whatever this says.
+    #[serde(default = "path")]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9_~.-]*[A-Za-z0-9_~-][A-Za-z0-9_~.-]*)+$') && !self.matches('^/(api|[.]well-known)(/|$)')")
+        .message("mcp.path must be like /mcp or /teams/web/memory: letters, digits and -._~ between slashes, not under /api or /.well-known"))]
+    pub path: String,
     /// Address under which agents outside the cluster reach the store, for the OAuth metadata,
     /// such as `https://memory.example.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +47,7 @@ impl Default for McpSpec {
     fn default() -> Self {
         Self {
             port: port(),
+            path: path(),
             public_url: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
@@ -50,6 +58,10 @@ impl Default for McpSpec {
 
 const fn port() -> i32 {
     3000
+}
+
+fn path() -> String {
+    "/mcp".to_owned()
 }
 
 /// Who may call.

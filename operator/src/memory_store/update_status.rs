@@ -68,7 +68,12 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
         conditions: merge(&before.conditions, conditions, store.generation, *now),
         replicas: i32::from(observed.pod.is_some_and(|pod| !pods::is_going(pod))),
         selector: Some(observed.selector.clone()),
-        url: Some(format!("{scheme}://{}:{}/mcp", store.names.host(), store.spec.mcp.port)),
+        url: Some(format!(
+            "{scheme}://{}:{}{}",
+            store.names.host(),
+            store.spec.mcp.port,
+            store.spec.mcp.path
+        )),
         image: Some(plan.image.clone()),
         server_info: match &answer.handshake {
             Some(Ok(handshake)) => Some(ServerInfo {

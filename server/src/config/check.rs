@@ -45,6 +45,16 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
             ),
         );
     }
+    if !can_be_path(&config.listen.mcp_path) {
+        wrong(
+            "listen.mcpPath",
+            format!(
+                "{:?} cannot be the path of MCP: write one like /mcp or /teams/web/memory, of \
+                 letters, digits and -._~ between slashes, not under /api or /.well-known",
+                config.listen.mcp_path
+            ),
+        );
+    }
     problems.extend(check_access(config));
     let mut wrong = |place: &str, reason: String| {
         problems.push(Problem { place: place.to_owned(), reason });
@@ -115,6 +125,17 @@ pub(crate) fn is_trustworthy(url: &str) -> bool {
 }
 
 /// Whether some `Host` header is `entry`.
+/// Whether MCP can be served at `path`, beside what else is served on the port.
+fn can_be_path(path: &str) -> bool {
+    let plain = |segment: &str| {
+        let known = |letter: char| letter.is_ascii_alphanumeric() || "-._~".contains(letter);
+        !segment.is_empty() && segment.chars().all(known) && !matches!(segment, "." | "..")
+    };
+    let Some(segments) = path.strip_prefix('/') else { return false };
+    let first = segments.split('/').next();
+    segments.split('/').all(plain) && !matches!(first, Some("api" | ".well-known"))
+}
+
 fn can_match_host(entry: &str) -> bool {
     entry == "*" || !entry.contains(['/', '*', '?', '@'])
 }
@@ -186,6 +207,19 @@ mod tests {
         assert!(error.contains("listen.allowedHosts: \"https://a.example\""), "{error}");
         assert!(error.contains("listen.allowedOrigins: \"a.example\""), "{error}");
         assert!(!error.contains("ok.example"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_nothing_could_be_served_at_is_refused() {
+        for good in ["/mcp", "/teams/web/memory", "/v1.0"] {
+            assert!(can_be_path(good), "{good}");
+        }
+        for bad in ["", "/", "mcp", "/mcp/", "//x", "/a b", "/{x}", "/a/../b", "/api/v1", "/a?b"] {
+            assert!(!can_be_path(bad), "{bad}");
+        }
+        let error =
+            load(&OsDisk, &sources(&[("LLM_MEMORY_MCP_PATH", "mcp")])).unwrap_err().to_string();
+        assert!(error.contains("listen.mcpPath") && error.contains("/teams/web"), "{error}");
     }
 
     #[test]

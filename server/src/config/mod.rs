@@ -58,6 +58,7 @@ pub struct Listen {
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub public_url: Option<String>,
+    pub mcp_path: String,
     pub max_connections: usize,
     pub max_sessions: usize,
     pub session_idle_minutes: u64,

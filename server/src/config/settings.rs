@@ -75,6 +75,7 @@ settings! {
     "listen.allowedHosts" ALLOWED_HOSTS "allowed-hosts" Kind::List, Text(""), start;
     "listen.allowedOrigins" ALLOWED_ORIGINS "allowed-origins" Kind::List, Text(""), start;
     "listen.publicUrl" PUBLIC_URL "public-url" Kind::Text, Unset, start;
+    "listen.mcpPath" MCP_PATH "mcp-path" Kind::Text, Text("/mcp"), start;
     "listen.maxConnections" MAX_CONNECTIONS "max-connections" up_to(1_000_000), Text("1024"), start;
     "listen.maxSessions" MAX_SESSIONS "max-sessions" up_to(1_000_000), Text("1024"), start;
     "listen.sessionIdleMinutes" SESSION_IDLE_MINUTES "session-idle-minutes" up_to(10_080), Text("30"), start;

@@ -13,7 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_memory_engine::ids::ProjectId;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -74,14 +74,20 @@ impl Http {
             config,
         );
         let door = Door { shared: Arc::clone(shared), sessions };
-        let router = Router::new()
-            .route_service(MCP_PATH, protocol)
+        // The usual path stays, so that those who know only the host and the port find it.
+        let own = Some(options.mcp_path.as_str()).filter(|path| *path != MCP_PATH);
+        let paths: Vec<&str> = std::iter::once(MCP_PATH).chain(own).collect();
+        let mut router = Router::new();
+        for path in &paths {
+            router = router.route_service(path, protocol.clone());
+        }
+        router = router
             .layer(middleware::from_fn_with_state(door.clone(), let_in))
-            .route(METADATA_PATH, get(metadata))
-            .route(&format!("{METADATA_PATH}{MCP_PATH}"), get(metadata))
-            .fallback(not_here)
-            .with_state(door)
-            .merge(api::routes(shared));
+            .route(METADATA_PATH, get(metadata));
+        for path in paths {
+            router = router.route(&format!("{METADATA_PATH}{path}"), get(metadata));
+        }
+        let router = router.fallback(not_here).with_state(door).merge(api::routes(shared));
         Self { router }
     }
 
@@ -123,7 +129,9 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
     let headers = request.headers();
     let origin = match enter(&door.shared, headers, peer).await {
         Entry::Allowed(origin) => origin,
-        Entry::Denied(denied) => return refuse(&door.shared, headers, &denied),
+        Entry::Denied(denied) => {
+            return refuse(&door.shared, headers, request.uri().path(), &denied);
+        }
         Entry::BadProject(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
     };
     let theirs = |id| door.sessions.may_use(id, &origin.principal);
@@ -217,13 +225,13 @@ fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
     }
 }
 
-/// Address of the document that says what protects this resource.
-pub(crate) fn metadata_url(shared: &Shared, headers: &HeaderMap) -> String {
-    format!("{}{METADATA_PATH}{MCP_PATH}", base_url(shared, headers))
+/// Address of the document that says what protects MCP at `path`.
+pub(crate) fn metadata_url(shared: &Shared, headers: &HeaderMap, path: &str) -> String {
+    format!("{}{METADATA_PATH}{path}", base_url(shared, headers))
 }
 
-fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
-    let metadata = metadata_url(shared, headers);
+fn refuse(shared: &Shared, headers: &HeaderMap, path: &str, denied: &Denied) -> Response {
+    let metadata = metadata_url(shared, headers, path);
     let scopes = shared.authenticator.protected_resource().scopes.join(" ");
     let error = match denied {
         Denied::Missing | Denied::Invalid { .. } => "invalid_token",
@@ -246,11 +254,14 @@ fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
 }
 
 /// RFC 9728: what protects this resource.
-async fn metadata(State(door): State<Door>, headers: HeaderMap) -> Response {
+async fn metadata(State(door): State<Door>, headers: HeaderMap, uri: Uri) -> Response {
     std::future::ready(()).await;
     let resource = door.shared.authenticator.protected_resource();
+    // A client compares the resource with the address that it used.
+    let asked = uri.path().strip_prefix(METADATA_PATH).filter(|path| !path.is_empty());
+    let path = asked.unwrap_or(&door.shared.options.mcp_path);
     let mut body = json!({
-        "resource": format!("{}{MCP_PATH}", base_url(&door.shared, &headers)),
+        "resource": format!("{}{path}", base_url(&door.shared, &headers)),
         "resource_name": "llm-memory",
         "bearer_methods_supported": ["header"],
         "scopes_supported": resource.scopes,
@@ -263,11 +274,10 @@ async fn metadata(State(door): State<Door>, headers: HeaderMap) -> Response {
     ([(CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
 }
 
-async fn not_here() -> Response {
+async fn not_here(State(door): State<Door>) -> Response {
     std::future::ready(()).await;
-    (
-        StatusCode::NOT_FOUND,
-        "Not Found: the Model Context Protocol is served at /mcp, jobs at /api/v1\n",
-    )
-        .into_response()
+    let path = &door.shared.options.mcp_path;
+    let text =
+        format!("Not Found: the Model Context Protocol is served at {path}, jobs at /api/v1\n");
+    (StatusCode::NOT_FOUND, text).into_response()
 }

@@ -18,6 +18,8 @@ pub struct McpOptions {
     /// Address under which clients reach the server, for RFC 9728 metadata; taken from the `Host`
     /// header when left out.
     pub public_url: Option<String>,
+    /// Path at which MCP is served besides `/mcp`, and which clients are told.
+    pub mcp_path: String,
     /// Longest HTTP request body.
     pub max_body_bytes: usize,
     /// Longest line over TCP and stdio.
@@ -51,6 +53,7 @@ impl Default for McpOptions {
                 .map(str::to_owned)
                 .to_vec(),
             public_url: None,
+            mcp_path: "/mcp".to_owned(),
             max_body_bytes: 4 << 20,
             max_line_bytes: 4 << 20,
             max_connections: 1024,

@@ -150,6 +150,7 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
         allowed_hosts,
         allowed_origins,
         public_url: listen.public_url.clone(),
+        mcp_path: listen.mcp_path.clone(),
         max_body_bytes: config.limits.max_request_kb << 10,
         max_line_bytes: config.limits.max_request_kb << 10,
         max_connections: listen.max_connections,

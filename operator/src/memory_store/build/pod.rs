@@ -129,6 +129,10 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
         ("LLM_MEMORY_METRICS_PORT", METRICS_PORT.to_string()),
         ("LLM_MEMORY_LOG_DESTINATION", text("stderr")),
     ];
+    // Not rendered where it says nothing new: pods are replaced when their template changes.
+    if spec.mcp.path != "/mcp" {
+        variables.push(("LLM_MEMORY_MCP_PATH", spec.mcp.path.clone()));
+    }
     if let Some(url) = &spec.mcp.public_url {
         variables.push(("LLM_MEMORY_PUBLIC_URL", url.clone()));
     }

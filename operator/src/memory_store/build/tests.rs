@@ -111,7 +111,7 @@ fn agents() {
 #[test]
 fn oidc() {
     insta::assert_snapshot!(golden(json!({"mcp": {
-        "publicUrl": "https://memory.example.org", "allowedHosts": ["memory.example.org"],
+        "path": "/teams/web/memory", "publicUrl": "https://memory.example.org", "allowedHosts": ["memory.example.org"],
         "allowedOrigins": ["https://console.example.org"],
         "auth": {"mode": "OIDC", "oidc": {
             "issuer": "https://id.example.org", "audience": "memory", "caConfigMap": "corporate-ca",

@@ -58,7 +58,8 @@ fn foreign_name(foreign: Foreign) -> Refusal {
 fn refuse(shared: &Shared, headers: &HeaderMap, denied: &Denied) -> Response {
     let mut response = Refusal::from(denied).into_response();
     let scopes = shared.authenticator.protected_resource().scopes.join(" ");
-    let challenge = denied.www_authenticate(&metadata_url(shared, headers), &scopes);
+    let challenge =
+        denied.www_authenticate(&metadata_url(shared, headers, &shared.options.mcp_path), &scopes);
     if let Some(value) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }

@@ -236,6 +236,8 @@ fn ended_well(routine: &CronJob) -> Option<bool> {
 #[cfg(test)]
 #[allow(clippy::float_cmp, reason = "the values are exact")]
 mod tests {
+    use k8s_openapi::api::core::v1::ObjectReference;
+
     use super::*;
     use crate::fixtures::{self, observed};
 
@@ -280,7 +282,7 @@ mod tests {
         let status = routine.status.as_mut().unwrap();
         status.last_successful_time = None;
         assert_eq!(ended_well(&routine), Some(false));
-        routine.status.as_mut().unwrap().active = Some(vec![Default::default()]);
+        routine.status.as_mut().unwrap().active = Some(vec![ObjectReference::default()]);
         assert_eq!(ended_well(&routine), None);
     }
 
