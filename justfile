@@ -124,11 +124,20 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
     build() { # build TARGET IMAGE
         "${b[@]}" build --quiet --isolation chroot --network host --target "$1" --build-arg BASE={{ BASE }} \
-            --tag "$2:latest" --tag "$2:$version" .
+            --label "$ours" --tag "$2:latest" --tag "$2:$version" .
         echo "image: $2:latest, $2:$version"
+    }
+    # Those that these take the place of: each would keep a file system of its own.
+    ours=llm-memory.dev/built-by=image
+    prune() {
+        local former
+        former=$("${b[@]}" images --quiet --filter dangling=true --filter "label=$ours")
+        # shellcheck disable=SC2086 # names without spaces
+        [ -z "$former" ] || "${b[@]}" rmi $former >/dev/null
     }
     build prebuilt localhost/llm-memory
     build operator-prebuilt localhost/llm-memory-operator
+    prune
 
 # Checks the charts, the samples and the alert rules, without a cluster.
 charts:
