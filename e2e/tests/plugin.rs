@@ -10,7 +10,6 @@ use kube::api::PostParams;
 use llm_memory_crds::MemoryStore;
 use llm_memory_e2e::{scratch, wait};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -123,23 +122,6 @@ async fn a_store_does_as_it_is_told() -> Result<()> {
     .await
 }
 
-/// Sends `tools/list` to `address` and answers the status line and the body.
-async fn ask(address: &str, token: &str) -> Result<String> {
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"e2e","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-    let mut stream = TcpStream::connect(address).await?;
-    let head = format!(
-        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
-         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
 #[tokio::test]
 async fn a_client_on_this_machine_reaches_the_store() -> Result<()> {
     scratch("connect", |scratch| async move {
@@ -156,34 +138,19 @@ async fn a_client_on_this_machine_reaches_the_store() -> Result<()> {
 
         let of_account = ["token", "create", "memory", "--for", "serviceaccount/ada"];
         let of_account = scratch.plugin_does(&of_account).await?.out.trim().to_owned();
-        let mut connect = scratch.plugin_command(&["connect", "memory", "-o", "json"])?;
-        let mut connect =
-            connect.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
-        let mut lines = BufReader::new(connect.stdout.take().context("no output")?).lines();
-        let mut text = String::new();
-        let endpoint: Value = loop {
-            text += &lines.next_line().await?.with_context(|| format!("it ended: {text}"))?;
-            if let Ok(endpoint) = serde_json::from_str(&text) {
-                break endpoint;
-            }
-        };
-        let url = endpoint["url"].as_str().context("no url")?;
-        let address = url.strip_prefix("http://").and_then(|it| it.strip_suffix("/mcp"));
-        let address = address.with_context(|| format!("not an address: {url}"))?;
-        let fixed = endpoint["token"].as_str().context("no token")?;
-        for token in [fixed, of_account.as_str()] {
-            let answer = ask(address, token).await?;
+        let mut connected = scratch.connect("memory").await?;
+        let (address, fixed) = (connected.address.clone(), connected.token.clone());
+        for token in [&fixed, &of_account] {
+            let answer = connected.ask(token).await?;
             ensure!(
                 answer.starts_with("HTTP/1.1 200") && answer.contains("memory_query"),
                 "{answer}"
             );
         }
-        let refused = ask(address, "nobody").await?;
+        let refused = connected.ask("nobody").await?;
         ensure!(refused.starts_with("HTTP/1.1 401"), "{refused}");
 
-        let pid = connect.id().context("it ended")?.to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await?;
-        let status = tokio::time::timeout(MINUTE, connect.wait()).await??;
+        let status = connected.stop().await?;
         ensure!(status.success(), "{status}");
         ensure!(TcpStream::connect(address).await.is_err(), "it still listens");
         Ok(())

@@ -71,6 +71,10 @@ async fn a_certificate_is_served_and_exchanged_without_a_restart() -> Result<()>
         ensure!(same(&shown(&scratch).await?, &first["tls.crt"]), "another certificate");
         visit(&scratch, &first).await?;
         verify(&scratch, "first").await?;
+        // From outside, where the certificate's names mean nothing.
+        let connected = scratch.connect("memory").await?;
+        let answer = connected.ask(&connected.token).await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
         let before = scratch.incarnation("memory").await?;
         let second = certificate(&scratch)?;
@@ -88,6 +92,8 @@ async fn a_certificate_is_served_and_exchanged_without_a_restart() -> Result<()>
         let words = former.map_or_else(|error| format!("{error:#}"), |()| "believed".to_owned());
         ensure!(words.contains("CERTIFICATE_VERIFY_FAILED"), "the former certificate: {words}");
         verify(&scratch, "second").await?;
+        let answer = connected.ask(&connected.token).await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         scratch.ready("memory").await?;
         ensure!(scratch.incarnation("memory").await? == before, "the server was restarted");
         Ok(())

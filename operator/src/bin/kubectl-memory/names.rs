@@ -22,6 +22,11 @@ pub(crate) fn tokens(store: &str) -> String {
     format!("{store}-tokens")
 }
 
+/// The Secret with the certificate that cert-manager makes.
+pub(crate) fn certificate(store: &str) -> String {
+    format!("{store}-tls")
+}
+
 /// The CronJob of a routine.
 pub(crate) fn cron_job(store: &str, routine: RoutineKind) -> String {
     format!("{store}-{}", routine.as_str())

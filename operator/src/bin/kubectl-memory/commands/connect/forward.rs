@@ -2,7 +2,7 @@
 //!
 //! The pod is looked up by name for every connection, so that a replaced pod is found by the next
 //! one; a connection that comes while there is no ready pod waits for it a while. A connection
-//! that breaks ends itself only.
+//! that breaks ends itself only. Where the store speaks TLS, this end of it does so for the client.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::secure::Secure;
 use crate::commands::restart::is_ready;
 use crate::context::Context;
 use crate::error::Failure;
@@ -25,7 +26,13 @@ const CONNECTIONS: usize = 64;
 const REPLACEMENT: Duration = Duration::from_secs(60);
 
 /// Accepts connections until it is dropped.
-pub(super) async fn serve(context: &Context, store: &str, listener: TcpListener, port: u16) {
+pub(super) async fn serve(
+    context: &Context,
+    store: &str,
+    listener: TcpListener,
+    port: u16,
+    secure: Option<Secure>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -38,9 +45,9 @@ pub(super) async fn serve(context: &Context, store: &str, listener: TcpListener,
                 continue;
             }
         };
-        let (context, pod) = (context.clone(), names::pod(store));
+        let (context, pod, secure) = (context.clone(), names::pod(store), secure.clone());
         tokio::spawn(async move {
-            if let Err(failure) = carry(&context, &pod, socket, port).await {
+            if let Err(failure) = carry(&context, &pod, socket, port, secure.as_ref()).await {
                 context.printer.note(&format!("a connection ended: {failure}"));
             }
             drop(place);
@@ -48,7 +55,13 @@ pub(super) async fn serve(context: &Context, store: &str, listener: TcpListener,
     }
 }
 
-async fn carry(context: &Context, pod: &str, socket: TcpStream, port: u16) -> Result<(), Failure> {
+async fn carry(
+    context: &Context,
+    pod: &str,
+    socket: TcpStream,
+    port: u16,
+    secure: Option<&Secure>,
+) -> Result<(), Failure> {
     let pods = context.api::<Pod>();
     let mut forwarder = match pods.portforward(pod, &[port]).await {
         Ok(forwarder) => forwarder,
@@ -62,7 +75,16 @@ async fn carry(context: &Context, pod: &str, socket: TcpStream, port: u16) -> Re
     };
     let Some(stream) = forwarder.take_stream(port) else { return Ok(()) };
     let error = forwarder.take_error(port);
-    let copied = copy(socket, stream).await;
+    let copied = match secure {
+        None => copy(socket, stream).await,
+        Some(secure) => match secure.connect(context, stream).await {
+            Ok(stream) => copy(socket, stream).await,
+            Err(failure) => {
+                forwarder.abort();
+                return Err(failure);
+            }
+        },
+    };
     forwarder.abort();
     let said = match error {
         Some(error) => tokio::time::timeout(Duration::from_millis(100), error).await.ok().flatten(),
@@ -90,6 +112,8 @@ async fn copy(
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::BrokenPipe
                     | io::ErrorKind::NotConnected
+                    // The end of a TLS stream without a farewell.
+                    | io::ErrorKind::UnexpectedEof
             ) =>
         {
             Ok(())

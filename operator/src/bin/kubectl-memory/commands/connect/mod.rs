@@ -2,6 +2,7 @@
 
 mod client;
 mod forward;
+mod secure;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::{Client, Endpoint};
+use self::secure::Secure;
 use super::token::{self, Account};
 use crate::context::Context;
 use crate::error::Failure;
@@ -70,11 +72,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         source,
     })?;
 
-    let scheme = if store.spec.tls.is_some() { "https" } else { "http" };
-    let endpoint = Endpoint { name, url: format!("{scheme}://{address}/mcp"), token };
-    if store.spec.tls.is_some() {
+    let endpoint = Endpoint { name, url: format!("http://{address}/mcp"), token };
+    let secure = store.spec.tls.as_ref().map(|tls| {
+        let secret = tls.secret_name.clone().unwrap_or_else(|| names::certificate(name));
+        Secure::new(context, name, secret)
+    });
+    if secure.is_some() {
         context.printer.note(
-            "note: the store speaks TLS, and its certificate names its Service, not 127.0.0.1: the client must be told to accept that",
+            "the store speaks TLS, and its certificate names its Service, not 127.0.0.1: it is checked here, and the client speaks plain HTTP on this machine",
         );
     }
     match context.printer.format {
@@ -90,7 +95,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         source,
     })?;
     tokio::select! {
-        () = forward::serve(context, name, listener, target) => {}
+        () = forward::serve(context, name, listener, target, secure) => {}
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
