@@ -145,7 +145,8 @@ fn make(
 fn retired(entry: Entry, now: Timestamp, overlap: SignedDuration) -> Entry {
     let end = now.checked_add(overlap).unwrap_or(now);
     let end = entry.expires.map_or(end, |own| own.min(end));
-    let name = format!("{}{}", entry.name, until(end));
+    // Several of one name may end together, and names are unique.
+    let name = format!("{}-{}{}", entry.name, entry.id, until(end));
     // Callers keep their name in provenance and audit.
     let mut access = entry.access.clone();
     access.entry("subject").or_insert_with(|| Value::String(entry.name.clone()));
@@ -222,7 +223,7 @@ mod tests {
         let rotated = plan(&rotating, Some(&first.data), moment, random).unwrap().unwrap();
         assert_eq!(rotated.made, ["default"]);
         assert_ne!(rotated.data["default"], first.data["default"]);
-        assert_eq!(names(&rotated), ["default-until-1772326805", "default"]);
+        assert_eq!(names(&rotated), ["default-010101010101-until-1772326805", "default"]);
         assert_eq!(rotated.next_end, Some(at("2026-03-01T01:00:05Z")));
         let quiet = plan(&rotating, Some(&rotated.data), at("2026-03-01T00:30:00Z"), || panic!());
         assert_eq!(quiet.unwrap().unwrap().data, rotated.data);
@@ -250,13 +251,25 @@ mod tests {
         assert_eq!(names(&revoked.unwrap().unwrap()), [""; 0]);
         // A rotation does not lengthen the life of the former token.
         let rotating = json!({"tokens": [{"name": "a", "expiresAt": june}],
-            "rotateAt": "2026-05-31T23:00:00Z", "rotateOverlapMinutes": 1440});
+            "rotateOverlapMinutes": 1440});
         let mut random = numbers();
         random();
         let moment = at("2026-05-31T23:30:00Z");
-        let rotated = plan(&spec(rotating), Some(&first.data), moment, random).unwrap().unwrap();
+        let spec_of = |rotate_at: &str| {
+            let mut rotating = rotating.clone();
+            rotating["rotateAt"] = json!(rotate_at);
+            spec(rotating)
+        };
+        let once = spec_of("2026-05-31T23:00:00Z");
+        let rotated = plan(&once, Some(&first.data), moment, &mut random).unwrap().unwrap();
         assert_eq!(expires(&rotated), [Some(at(june)), Some(at(june))]);
         assert_eq!(rotated.next_end, Some(at(june)));
+        // Once more: both former ones end together, and are told apart.
+        let twice = spec_of("2026-05-31T23:40:00Z");
+        let moment = at("2026-05-31T23:45:00Z");
+        let again = plan(&twice, Some(&rotated.data), moment, random).unwrap().unwrap();
+        let unique: std::collections::BTreeSet<String> = names(&again).into_iter().collect();
+        assert_eq!(unique.len(), 3, "{unique:?}");
     }
 
     #[test]
