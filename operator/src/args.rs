@@ -67,6 +67,16 @@ pub struct Run {
     /// Address of metrics and health.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
+    /// Ports of the API server, as it listens behind its Service; network policies of stores let
+    /// these through.
+    #[arg(
+        long,
+        env = "API_SERVER_PORTS",
+        value_delimiter = ',',
+        default_value = "443,6443",
+        value_name = "PORT"
+    )]
+    pub api_server_ports: Vec<u16>,
     /// Domain of the cluster.
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
     pub cluster_domain: String,

@@ -75,16 +75,38 @@ impl Refusals {
     }
 }
 
+/// How often a failure that changes its words is told anew.
+const TOLD_FOR: Duration = Duration::from_secs(30);
+
 /// Failures in a row, and the time to wait after each.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<ObjectRef<MemoryStore>, u32>>);
+pub struct Failures(Mutex<HashMap<ObjectRef<MemoryStore>, Streak>>);
+
+#[derive(Debug, Default)]
+struct Streak {
+    count: u32,
+    told: Option<Instant>,
+}
 
 impl Failures {
+    /// Whether another failure of the same kind may be told in its own words. What is told is a
+    /// change of the store, upon which it is tried again: words that are never the same twice, such
+    /// as those with the number of a port, would make that a loop.
+    pub fn may_tell(&self, store: &ObjectRef<MemoryStore>) -> bool {
+        let mut failures = self.0.lock();
+        let streak = failures.entry(store.clone()).or_default();
+        if streak.told.is_some_and(|at| at.elapsed() < TOLD_FOR) {
+            return false;
+        }
+        streak.told = Some(Instant::now());
+        true
+    }
+
     /// Counts a failure, and says when to try again: a second, doubled with each failure up to two
     /// minutes, a quarter more or less, so that stores that failed together do not return together.
     pub fn failed(&self, store: ObjectRef<MemoryStore>) -> Duration {
         let mut failures = self.0.lock();
-        let count = failures.entry(store).or_default();
+        let count = &mut failures.entry(store).or_default().count;
         let seconds = f64::from(1_u32 << (*count).min(7)).min(120.0);
         *count = count.saturating_add(1);
         Duration::from_secs_f64(seconds * rand::random_range(0.75..1.25))
@@ -116,7 +138,9 @@ mod tests {
         let waits: Vec<f64> = (0..20).map(|_| failures.failed(store()).as_secs_f64()).collect();
         assert!(waits[0] < 1.3 && waits[5] > 20.0, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= 150.0), "{waits:?}");
+        assert!(failures.may_tell(&store()) && !failures.may_tell(&store()));
         failures.succeeded(&store());
+        assert!(failures.may_tell(&store()));
         assert!(failures.failed(store()).as_secs_f64() < 1.3);
     }
 }

@@ -14,6 +14,9 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", FIELD_MANA
 pub const APPLIED: &str = "llm-memory.dev/applied";
 /// Hash of the parts of the spec from which the pod template was made.
 pub const INPUTS: &str = "llm-memory.dev/inputs";
+/// Annotation of the StatefulSet with the image that the operator put into its template: a webhook
+/// may have written another name of the same there.
+pub const IMAGE: &str = "llm-memory.dev/image";
 /// Edition of the code that made the pod template.
 pub const EDITION: &str = "llm-memory.dev/edition";
 /// On a store: a person wants a pod that was made before this moment (RFC 3339) replaced.

@@ -35,6 +35,13 @@ use crate::{discovery, http};
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Stores reconciled at the same time.
 const AT_ONCE: u16 = 16;
+/// How long a connection may be silent.
+const SILENCE: Duration = Duration::from_secs(300);
+/// How long a question of a moment may take.
+const MOMENT: Duration = Duration::from_secs(10);
+/// How long reconciliations may go on when the operator ends. With the time after which a holder
+/// gives its Lease up, less than that after which another takes it.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How often the definition is looked for before it is there.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often it is looked whether the cluster serves other optional APIs than at the start.
@@ -47,6 +54,10 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         .context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
     // What is refused for now is told on the store and tried again with its own pauses.
     config.default_retry = false;
+    // An API server that falls silent, or a balancer before it that forgets a connection: longer
+    // than the longest watch, which it ends itself.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     let client = Client::try_from(config).context("a client of the API server")?;
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
@@ -57,7 +68,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
         stop.clone(),
     ));
     let mut apis = loop {
-        match discovery::look(&client).await {
+        match look(&client).await {
             Ok(found) if found.memory_stores => break found.apis,
             Ok(_) => tracing::warn!(
                 "MemoryStore is not defined in this cluster: install the chart llm-memory-crds"
@@ -91,7 +102,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
             return Ok(());
         }
         // The wait may have been long.
-        apis = discovery::look(&client).await.map_or(apis, |found| found.apis);
+        apis = look(&client).await.map_or(apis, |found| found.apis);
     }
     metrics.set_leader(true);
     tracing::info!("leading");
@@ -108,6 +119,9 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     };
     // An operator that does not work must not keep the Lease, nor one that cannot be asked.
     let lost = tokio::select! {
+        // A signal ends the others too, which is then no failure of theirs.
+        biased;
+        () = stop.cancelled() => false,
         lost = leading => lost,
         () = other_apis(&client, apis) => {
             tracing::info!("the cluster serves other optional APIs now: ending, to start anew");
@@ -128,12 +142,22 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     }
     // Not only at a signal: the listener of metrics and health ends too, and with it the process.
     stop.cancel();
-    work.await.context("the controllers ended early")??;
+    match tokio::time::timeout(LAST_WRITES, &mut work).await {
+        Ok(ended) => ended.context("the controllers ended early")??,
+        // What is cut off here is carried on by whoever leads next.
+        Err(_) => work.abort(),
+    }
     metrics.set_leader(false);
     if let Some(leadership) = &leadership {
-        leadership.release().await;
+        let _ = tokio::time::timeout(MOMENT, leadership.release()).await;
     }
     web.await.context("metrics and health")?.context("metrics and health")
+}
+
+/// Asks what the cluster serves, for a moment.
+async fn look(client: &Client) -> Result<discovery::Served> {
+    let looked = tokio::time::timeout(MOMENT, discovery::look(client)).await;
+    Ok(looked.context("the API server does not answer")??)
 }
 
 /// Waits until the cluster serves other optional APIs than `apis`: Prometheus' operator or
@@ -141,7 +165,7 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
 async fn other_apis(client: &Client, apis: Apis) {
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
-        match discovery::look(client).await {
+        match look(client).await {
             Ok(found) if found.memory_stores && found.apis != apis => return,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the API server does not say what it serves"),
@@ -162,6 +186,7 @@ async fn work(
         identity: OperatorIdentity {
             namespace: arguments.namespace,
             service_account: arguments.service_account,
+            api_server_ports: arguments.api_server_ports,
         },
         cluster_domain: arguments.cluster_domain,
     });

@@ -165,8 +165,11 @@ pub fn resize_refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         .map(|condition| condition.message.clone().unwrap_or_default())
 }
 
-/// Image of the server's container in the template of a StatefulSet.
+/// Image of the server's container in the template of a StatefulSet, as the operator named it.
 pub fn image(set: &StatefulSet) -> Option<String> {
+    if let Some(named) = annotation(set, crate::names::IMAGE) {
+        return Some(named);
+    }
     let containers = &set.spec.as_ref()?.template.spec.as_ref()?.containers;
     let server = containers.iter().find(|container| container.name == crate::names::CONTAINER)?;
     server.image.clone()

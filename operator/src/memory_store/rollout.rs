@@ -212,8 +212,12 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
                 ..waiting(Replace::Never)
             },
             Verification::Running => waiting(Replace::Never),
+            Verification::None if situation.hibernated => roll_out(situation, update),
             // It was taken; a server that does not answer for a moment goes on with it afterwards.
-            Verification::None if update.verify_job.is_some() => waiting(Replace::Never),
+            // One that it has brought down for good may be mended by the new image.
+            Verification::None if update.verify_job.is_some() && !(late && situation.down) => {
+                waiting(Replace::Never)
+            }
             Verification::None if situation.down => roll_out(situation, update),
             Verification::None if late && !situation.pod.ready() => roll_out(situation, update),
             Verification::None if late => Plan {
@@ -234,7 +238,8 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
                 let update = ended(situation, update, UpdatePhase::Complete, None);
                 return Plan { image, update: Some(update), ..waiting(Replace::Outdated) };
             }
-            if late {
+            // An image that the template does not name yet was not tried.
+            if late && running == update.to {
                 let message = format!(
                     "the pod with {} was not ready after {} s",
                     update.to, situation.spec.ready_timeout_seconds
@@ -419,6 +424,47 @@ mod tests {
         assert_eq!(phase(&after_an_hour(&untaken)), Some(UpdatePhase::Refused));
         let waiting = after_an_hour(&taken);
         assert_eq!((phase(&waiting), waiting.verify), (Some(UpdatePhase::Verifying), false));
+    }
+
+    #[test]
+    fn a_verification_that_can_never_end_does_not_hold_the_update_up() {
+        let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
+        let untaken = plan(&situation(&spec, None)).update.unwrap();
+        let taken = UpdateStatus { verify_job: Some("job".to_owned()), ..untaken };
+        let asleep =
+            Situation { hibernated: true, pod: PodState::Absent, ..situation(&spec, Some(&taken)) };
+        assert_eq!(phase(&plan(&asleep)), Some(UpdatePhase::RollingOut));
+        let later = "2026-01-01T00:01:00Z".parse().unwrap();
+        let brought_down = Situation {
+            pod: PodState::Current { ready: false },
+            down: true,
+            now: later,
+            ..situation(&spec, Some(&taken))
+        };
+        assert_eq!(phase(&plan(&brought_down)), Some(UpdatePhase::RollingOut));
+        let soon = Situation { now: START.parse().unwrap(), ..brought_down };
+        assert_eq!(phase(&plan(&soon)), Some(UpdatePhase::Verifying));
+    }
+
+    #[test]
+    fn an_image_that_was_never_tried_is_not_taken_back() {
+        let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
+        let out = UpdateStatus {
+            phase: UpdatePhase::RollingOut,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            since: Some(Time(START.parse().unwrap())),
+            ..UpdateStatus::default()
+        };
+        let late = Situation {
+            now: "2026-01-01T00:10:00Z".parse().unwrap(),
+            pod: PodState::Current { ready: false },
+            ..situation(&spec, Some(&out))
+        };
+        let refused = Situation { running: Some("server:1"), ..late.clone() };
+        assert_eq!(phase(&plan(&refused)), Some(UpdatePhase::RollingOut));
+        let tried = Situation { running: Some("server:2"), ..late };
+        assert_eq!(phase(&plan(&tried)), Some(UpdatePhase::RollingBack));
     }
 
     #[test]

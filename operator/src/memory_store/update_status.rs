@@ -291,6 +291,11 @@ fn storage_condition(observed: &Observed<'_>) -> Now {
         let message = format!("growing from {actual} to {}", observed.requested);
         return now(true, storage::RESIZING, message);
     }
+    if observed.answer.status.is_none()
+        && let Some(last) = last_storage(&observed.before.conditions)
+    {
+        return last;
+    }
     let volume = observed.answer.status.as_ref().and_then(|status| status.volume);
     if volume.is_some_and(Volume::is_nearly_full) {
         // Figures that move all the time would make each a write of the status.
@@ -299,6 +304,15 @@ fn storage_condition(observed: &Observed<'_>) -> Now {
         return now(false, storage::NEARLY_FULL, message);
     }
     now(true, storage::BOUND, "the volume is bound".to_owned())
+}
+
+/// What a server said of its volume, while nobody can be asked: that says nothing about it.
+fn last_storage(before: &[Condition]) -> Option<Now> {
+    let former = before.iter().find(|condition| condition.type_ == STORAGE_HEALTHY)?;
+    let reason = [storage::WRITES_FAIL, storage::NEARLY_FULL]
+        .into_iter()
+        .find(|reason| *reason == former.reason)?;
+    Some(Now::new(STORAGE_HEALTHY, false, reason, former.message.clone()))
 }
 
 fn verification(observed: &Observed<'_>) -> Option<LastVerification> {
@@ -415,5 +429,14 @@ mod tests {
         assert_eq!(last_encoding(&hardware).map(|now| now.truth), Some(Truth::True));
         let disabled = said(HARDWARE_ENCODING, "False", encoding::DISABLED);
         assert_eq!(last_encoding(&disabled), None);
+    }
+
+    #[test]
+    fn a_volume_that_nobody_can_be_asked_about_is_as_it_was_said_to_be() {
+        let fails = said(STORAGE_HEALTHY, "False", storage::WRITES_FAIL);
+        let kept = last_storage(&fails).unwrap();
+        assert_eq!((kept.truth, kept.message.as_str()), (Truth::False, "said before"));
+        let pending = said(STORAGE_HEALTHY, "False", storage::PENDING);
+        assert_eq!(last_storage(&pending), None);
     }
 }

@@ -124,7 +124,6 @@ pub(crate) fn is_trustworthy(url: &str) -> bool {
     }
 }
 
-/// Whether some `Host` header is `entry`.
 /// Whether MCP can be served at `path`, beside what else is served on the port.
 fn can_be_path(path: &str) -> bool {
     let plain = |segment: &str| {
@@ -136,6 +135,7 @@ fn can_be_path(path: &str) -> bool {
     segments.split('/').all(plain) && !matches!(first, Some("api" | ".well-known"))
 }
 
+/// Whether some `Host` header is `entry`.
 fn can_match_host(entry: &str) -> bool {
     entry == "*" || !entry.contains(['/', '*', '?', '@'])
 }

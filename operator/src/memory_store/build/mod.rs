@@ -41,6 +41,8 @@ pub struct OperatorIdentity {
     pub namespace: String,
     /// Its ServiceAccount.
     pub service_account: String,
+    /// Ports of the API server, as it listens behind its Service.
+    pub api_server_ports: Vec<u16>,
 }
 
 /// Optional APIs of the cluster.

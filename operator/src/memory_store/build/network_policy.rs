@@ -47,7 +47,14 @@ pub(super) fn network_policy(input: &Input<'_>) -> Option<NetworkPolicy> {
         // The API server, which reviews tokens, has no pods to select. OpenID Connect issuers are
         // reached the same way.
         egress.push(NetworkPolicyEgressRule {
-            ports: Some(vec![port("TCP", 443), port("TCP", 6443)]),
+            ports: Some(
+                input
+                    .operator
+                    .api_server_ports
+                    .iter()
+                    .map(|it| port("TCP", (*it).into()))
+                    .collect(),
+            ),
             to: None,
         });
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Input, metadata, pod, text};
 use crate::hash;
-use crate::names::{EDITION as EDITION_ANNOTATION, INPUTS};
+use crate::names::{EDITION as EDITION_ANNOTATION, IMAGE, INPUTS};
 
 /// Edition of the code that makes pod templates. A template of an older edition stays as it is
 /// until the spec changes, so that a newer operator restarts nothing. Raise it when the golden
@@ -74,7 +74,12 @@ pub(super) fn stateful_set(input: &Input<'_>) -> StatefulSet {
         Some(kept) => (kept.template.clone(), kept.edition.clone()),
         None => (pod::template(input), text(EDITION)),
     };
-    let annotations = [(text(INPUTS), inputs(input)), (text(EDITION_ANNOTATION), edition)].into();
+    let annotations = [
+        (text(INPUTS), inputs(input)),
+        (text(EDITION_ANNOTATION), edition),
+        (text(IMAGE), input.image.to_owned()),
+    ]
+    .into();
     let mut metadata = metadata(input, names.main(), "server");
     metadata.annotations = Some(annotations);
     StatefulSet {

@@ -23,6 +23,7 @@ fn resources(spec: Value, apis: Apis, tls: Option<TlsFacts>) -> Resources {
     let operator = OperatorIdentity {
         namespace: "llm-memory-system".to_owned(),
         service_account: "llm-memory-operator".to_owned(),
+        api_server_ports: vec![443, 6443],
     };
     let moment = "2026-01-01T00:00:00Z".parse().unwrap();
     let planned = tokens::plan(&store.spec.mcp.auth, None, moment, || [7; 38]).unwrap();
@@ -227,8 +228,11 @@ fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
     object.metadata.namespace = Some("team".to_owned());
     object.metadata.uid = Some("u".to_owned());
     let store = validate(&object).unwrap();
-    let operator =
-        OperatorIdentity { namespace: "system".to_owned(), service_account: "operator".to_owned() };
+    let operator = OperatorIdentity {
+        namespace: "system".to_owned(),
+        service_account: "operator".to_owned(),
+        api_server_ports: vec![443, 6443],
+    };
     let mut kept = PodTemplateSpec::default();
     kept.metadata.get_or_insert_default().name = Some("former".to_owned());
     let input = Input {

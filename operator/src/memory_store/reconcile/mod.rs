@@ -168,7 +168,8 @@ async fn run(
             return Ok(Action::requeue(MISSING));
         }
         Err(error) => {
-            let told = hold_up(object, context, &before, apply_failed(&error), now).await;
+            let failed = apply_failed(object, context, &before, &error);
+            let told = hold_up(object, context, &before, failed, now).await;
             if let Err(untold) = told {
                 tracing::warn!(name = object.name_any(), error = %untold, "nor can it be told");
             }
@@ -232,7 +233,7 @@ async fn run(
         now,
     });
     if let Some(error) = &failure {
-        let failed = vec![apply_failed(error)];
+        let failed = vec![apply_failed(object, context, &before, error)];
         update_status::replace(&mut status, &before, failed, store.generation, now);
     }
     let written = write_status(object, context, &before, &status, version).await;
@@ -281,7 +282,7 @@ fn next_look(
             UpdatePhase::Verifying | UpdatePhase::RollingOut | UpdatePhase::RollingBack
         )
     });
-    if stepping {
+    if stepping && !store.spec.paused {
         return STEP;
     }
     let idle = IDLE.mul_f64(rand::random_range(0.8..1.2));
@@ -356,8 +357,23 @@ async fn refuse(
     hold_up(object, context, before, refused, now).await
 }
 
-fn apply_failed(error: &Error) -> Now {
-    Now::new(PROGRESSING, false, progressing::APPLY_FAILED, error.to_string())
+fn apply_failed(
+    object: &MemoryStore,
+    context: &Context,
+    before: &MemoryStoreStatus,
+    error: &Error,
+) -> Now {
+    let message = error.to_string();
+    let former = before.conditions.iter().find(|it| {
+        (it.type_.as_str(), it.reason.as_str()) == (PROGRESSING, progressing::APPLY_FAILED)
+            && it.observed_generation == object.metadata.generation
+            && it.message != message
+    });
+    let message = match former {
+        Some(former) if !context.failures.may_tell(&reference(object)) => former.message.clone(),
+        _ => message,
+    };
+    Now::new(PROGRESSING, false, progressing::APPLY_FAILED, message)
 }
 
 /// Says that nothing is done for a store, and why.

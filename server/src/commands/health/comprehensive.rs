@@ -115,9 +115,10 @@ pub(super) fn run(
 /// Share of the stored bodies that is read.
 const SAMPLE: f64 = 0.1;
 
-/// The parts that ask the store.
+/// Storage, segments and jobs.
 type Stored = (Section<StorageReport>, Section<Value>, Section<Value>);
 
+/// The parts that ask the store.
 fn stored(target: &Target, scope: &str) -> Stored {
     let backend = match target.open(false) {
         Ok(backend) => backend,

@@ -3,6 +3,7 @@
 mod score;
 mod server;
 
+use futures_util::StreamExt as _;
 use kube::api::ListParams;
 use llm_memory_crds::MemoryStore;
 use serde::Serialize;
@@ -27,6 +28,9 @@ pub(crate) struct Args {
     #[arg(long, requires = "name")]
     comprehensive: bool,
 }
+
+/// Stores that are looked at at the same time.
+const AT_ONCE: usize = 8;
 
 /// The cluster's view of a store, the check of its pod, and the server's own report.
 #[derive(Debug, Serialize)]
@@ -98,10 +102,17 @@ async fn all(context: &Context) -> Result<Exit, Failure> {
     let stores = stores.map_err(|error| {
         failed(format!("list memorystores in namespace {}", context.namespace), error)
     })?;
+    let names = stores.into_iter().map(|store| store.metadata.name.unwrap_or_default());
+    let looks = names.map(|name| async move { look(context, &name).await });
     let mut scores = Vec::new();
-    for store in stores {
-        let name = store.metadata.name.unwrap_or_default();
-        scores.push(look(context, &name).await?.1);
+    let mut looks = futures_util::stream::iter(looks).buffered(AT_ONCE);
+    while let Some(looked) = looks.next().await {
+        match looked {
+            Ok((_, score)) => scores.push(score),
+            // Deleted since it was listed.
+            Err(Failure::NotFound { .. }) => {}
+            Err(failure) => return Err(failure),
+        }
     }
     let row = |score: &Score| {
         vec![
