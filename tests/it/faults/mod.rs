@@ -228,7 +228,7 @@ fn a_full_volume_refuses_writes_serves_reads_and_takes_writes_again_when_enlarge
     disk.set_capacity(Some(disk.used() + (1 << 20)));
     let refused = (0..2000).find_map(|number| model.run(&engine, Step::Write(number % 10)).err());
     let error = refused.expect("the disk fills up");
-    assert!(matches!(error, EngineError::NoSpace { .. }), "{error}");
+    assert!(matches!(error, EngineError::Reserved { reserve } if reserve == 1 << 20), "{error}");
     assert!(error.to_string().contains("free some or enlarge it"), "{error}");
     model.check(&engine).unwrap();
     check_soundness(&engine).unwrap();

@@ -198,7 +198,10 @@ fn clauses(text: &str) -> Vec<Clause> {
         let (quoted, inside, after) = if let Some((inside, after)) = leading_phrase(body) {
             (true, inside, after)
         } else {
-            let body = body.strip_prefix(is_quote).unwrap_or(body);
+            // Behind a quote that nothing closes a minus does not exclude, now or when what was
+            // understood is read again.
+            let unclosed = body.strip_prefix(is_quote).map(|body| body.trim_start_matches('-'));
+            let body = unclosed.unwrap_or(body);
             let end = body.find(|c: char| c.is_whitespace() || is_quote(c)).unwrap_or(body.len());
             let (inside, after) = body.split_at(end);
             let inches = inside.ends_with(|c: char| c.is_ascii_digit());
@@ -269,6 +272,7 @@ mod tests {
             ("a - b", "a b"),
             ("well-known", "well-known"),
             ("--flag", "--flag"),
+            ("red \"-door", "red door"),
             ("foo\"bar baz\"qux", "foo \"bar baz\" qux"),
             ("+must (x OR y)^2~", "+must (x OR y)^2~"),
         ] {
