@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("has(self.secretName) || has(self.certManagerIssuerRef)")
     .message("tls needs secretName or certManagerIssuerRef; remove tls for plain HTTP"))]
 pub struct TlsSpec {
-    /// Secret of this namespace with `tls.crt` and `tls.key`. A new certificate in it is taken
-    /// without a restart.
+    /// Secret of this namespace with `tls.crt` and `tls.key`, and with `ca.crt`, the authority of
+    /// the certificate, unless that is its own. It has to name `<store>.<namespace>.svc`, which is
+    /// where the operator and the store's jobs connect to. A new certificate in it is taken without
+    /// a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
