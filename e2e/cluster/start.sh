@@ -81,21 +81,21 @@ blame() {
 }
 
 # give_up: keeps the logs of a start that failed, and removes the rest.
-give_# need_space: a node with as good as no disk takes no pods, and says so where few look.
-need_space() {
-    local size free
-    read -r size free < <(df --output=size,avail --block-size=1M "$cache" | tail -1)
-    [ "$free" -ge 4096 ] && [ $((free * 100)) -ge $((size * 2)) ] ||
-        fail "$free MiB of $size are free where $cache lies: free 4 GiB and 2 %, or set JUSTW_CACHE to a folder elsewhere"
-}
-
-up() {
+give_up() {
     trap - EXIT
     local kept=$state.failed
     rm -rf "$kept"
     mv "$state/log" "$kept" 2>/dev/null || true
     down || true
     fail "cluster '$name' did not start; logs are in $kept"
+}
+
+# need_space: a node with as good as no disk takes no pods, and says so where few look.
+need_space() {
+    local size free
+    read -r size free < <(df --output=size,avail --block-size=1M "$cache" | tail -1)
+    [ "$free" -ge 4096 ] && [ $((free * 100)) -ge $((size * 2)) ] ||
+        fail "$free MiB of $size are free where $cache lies: free 4 GiB and 2 %, or set JUSTW_CACHE to a folder elsewhere"
 }
 
 up() {
