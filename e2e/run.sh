@@ -69,6 +69,9 @@ case ${1:-} in
     chaos | scale)
         program=$1
         shift
+        # Pods that kwok plays have no network; with a policy for each of a thousand stores, what
+        # enforces them would take the time that is measured.
+        [ -z "${E2E_CLUSTER:-}" ] || ./justw cluster stop kube-router >&2
         export LLM_MEMORY_OPERATOR=${LLM_MEMORY_OPERATOR:-$target/debug/llm-memory-operator}
         "$target/debug/$program" --output "$target/$program" "$@"
         exit
