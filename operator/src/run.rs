@@ -40,7 +40,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// How long a question of a moment may take.
 const MOMENT: Duration = Duration::from_secs(10);
 /// How long reconciliations may go on when the operator ends. With the time after which a holder
-/// gives its Lease up, less than that after which another takes it.
+/// gives its Lease up, no more than that after which another takes it.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How often the definition is looked for before it is there.
 const LOOK: Duration = Duration::from_secs(2);
@@ -151,7 +151,11 @@ pub async fn run(arguments: Run, stop: CancellationToken) -> Result<()> {
     if let Some(leadership) = &leadership {
         let _ = tokio::time::timeout(MOMENT, leadership.release()).await;
     }
-    web.await.context("metrics and health")?.context("metrics and health")
+    // Somebody who has sent half a request would be waited for without an end.
+    match tokio::time::timeout(MOMENT, web).await {
+        Ok(ended) => ended.context("metrics and health")?.context("metrics and health"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Asks what the cluster serves, for a moment.

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use llm_memory_crds::memory_store::{AuthMode, GpuMode, GpuSpec, VideoEncoder};
+use llm_memory_crds::memory_store::{AuthMode, GpuMode, GpuSpec, McpSpec, VideoEncoder};
 
 use super::{Input, config_map, text};
 use crate::hash;
@@ -130,7 +130,7 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
         ("LLM_MEMORY_LOG_DESTINATION", text("stderr")),
     ];
     // Not rendered where it says nothing new: pods are replaced when their template changes.
-    if spec.mcp.path != "/mcp" {
+    if spec.mcp.path != McpSpec::default().path {
         variables.push(("LLM_MEMORY_MCP_PATH", spec.mcp.path.clone()));
     }
     if let Some(url) = &spec.mcp.public_url {

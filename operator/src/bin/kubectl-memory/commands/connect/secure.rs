@@ -1,7 +1,9 @@
 //! TLS with a store, spoken here for clients that connect to the loopback address, which no
 //! certificate names.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,6 +15,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::context::Context;
 use crate::error::Failure;
+
+/// How long a handshake may take: the client knows nothing of it, and does not give up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The store as its certificate has to name it, and where the certificate is.
 #[derive(Debug, Clone)]
@@ -52,9 +57,9 @@ impl Secure {
         let connector = TlsConnector::from(Arc::new(trusting(&pem.0).map_err(unusable)?));
         let name = ServerName::try_from(self.host.clone());
         let name = name.map_err(|error| unusable(error.to_string()))?;
-        connector
-            .connect(name, stream)
-            .await
+        let spoken = tokio::time::timeout(HANDSHAKE, connector.connect(name, stream)).await;
+        spoken
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| Failure::Local { what: format!("TLS with {}", self.host), source })
     }
 }

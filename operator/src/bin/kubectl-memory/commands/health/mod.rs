@@ -88,7 +88,7 @@ async fn comprehensive(context: &Context, name: &str) -> Result<Exit, Failure> {
 
 fn text(report: &Comprehensive) -> String {
     let server = match &report.server {
-        // Whoever reads YAML reads Kubernetes; the plain report is what the server prints itself.
+        // The server's own page would take a second run of what this document already says.
         OfServer::Had(document) => {
             serde_saphyr::to_string(document).unwrap_or_else(|error| error.to_string())
         }
