@@ -28,6 +28,7 @@ use crate::args::Common;
 use crate::audit::{Audit, Entry, Kind};
 use crate::env_vars;
 use crate::jobs::JobQueue;
+use crate::mcp::http::MCP_PATH;
 use crate::mcp::observe::Asked;
 use crate::serve::open::OpenError;
 use crate::serve::run_files::{self, ServerFile};
@@ -35,9 +36,6 @@ use crate::tools::{self, Call, Tool};
 
 /// How long a monitoring request may take before the server counts as hung.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Where a server takes calls.
-const MCP_PATH: &str = "/mcp";
 
 /// The resource in which a server says what its scopes hold.
 const HEALTH: &str = "kb://health";

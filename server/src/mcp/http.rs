@@ -30,7 +30,8 @@ use crate::mcp::handler::Handler;
 use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
 use crate::mcp::sessions::Sessions;
 
-const MCP_PATH: &str = "/mcp";
+/// Where MCP always is.
+pub(crate) const MCP_PATH: &str = "/mcp";
 const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 const SESSION_HEADER: &str = "mcp-session-id";
 /// How long a client may take to send the head of a request.

@@ -22,7 +22,7 @@ mod conformance;
 pub mod errors;
 mod gate;
 mod handler;
-mod http;
+pub(crate) mod http;
 pub mod lines;
 mod listener;
 mod listing;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use llm_memory_engine::ids::ProjectId;
 
+use crate::mcp::http::MCP_PATH;
 use crate::tls::server::ServerTls;
 
 /// Settings of the protocol layer. Sizes are bytes.
@@ -53,7 +54,7 @@ impl Default for McpOptions {
                 .map(str::to_owned)
                 .to_vec(),
             public_url: None,
-            mcp_path: "/mcp".to_owned(),
+            mcp_path: MCP_PATH.to_owned(),
             max_body_bytes: 4 << 20,
             max_line_bytes: 4 << 20,
             max_connections: 1024,

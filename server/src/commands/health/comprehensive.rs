@@ -1,5 +1,6 @@
 //! `health comprehensive`: the monitor, the storage report, the segment check, the jobs and the
-//! system score in one report. A part that cannot be had says why; the others are reported all the same.
+//! system score in one report. A part that cannot be had says why; the others are reported all the
+//! same.
 
 use clap::{ArgMatches, Command};
 use llm_memory_engine::ids::Timestamp;
