@@ -133,7 +133,7 @@ image BASE="localhost/debian:bookworm-slim" STORAGE="vfs":
         local former
         former=$("${b[@]}" images --quiet --filter dangling=true --filter "label=$ours")
         # shellcheck disable=SC2086 # names without spaces
-        [ -z "$former" ] || "${b[@]}" rmi $former >/dev/null
+        [ -z "$former" ] || "${b[@]}" rmi $former >/dev/null || echo "image: some former images stay" >&2
     }
     build prebuilt localhost/llm-memory
     build operator-prebuilt localhost/llm-memory-operator

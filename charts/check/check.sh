@@ -4,7 +4,7 @@
 # Called by `./justw charts`. Prints what it finds, and one line when there is nothing.
 #
 # helm and kubeconform come from PATH, or are those that e2e/cluster pins and compiles; promtool
-# comes from PATH, into which ./justw puts it. The schemas are made once from two Go modules, which
+# comes from PATH, into which ./justw puts it. The schemas are made once from Go modules, which
 # `go mod download` fetches and checks.
 set -euo pipefail
 
@@ -12,7 +12,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${JUSTW_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/llm-memory}
 kubernetes=k8s.io/kubernetes@v1.36.3
-prometheus=github.com/prometheus-operator/prometheus-operator@v0.85.0
 operator=$root/charts/llm-memory-operator
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -42,18 +41,13 @@ python=python3
 
 # ---- Schemas ---------------------------------------------------------------------------------
 
-# module PATH@VERSION: the folder of a Go module, kept until this script ends.
-module() {
-    GOMODCACHE=$work/modules GOFLAGS=-modcacherw go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep . ||
-        fail "could not fetch $1: run 'go mod download $1' to see why"
-}
-
-schemas=$cache/schemas-$({ echo "$kubernetes" "$prometheus"; cat "$here/schemas.py"; } | cksum | cut -d' ' -f1)
+schemas=$cache/schemas-$({ echo "$kubernetes"; cat "$here/schemas.py" "$root/e2e/definitions.sh"; } | cksum | cut -d' ' -f1)
 if ! [ -d "$schemas" ]; then
     say "making the schemas of Kubernetes (once)"
     cd "$work"
-    swagger=$(module "$kubernetes")/api/openapi-spec/swagger.json
-    monitoring=$(module "$prometheus")/example/prometheus-operator-crd/monitoring.coreos.com
+    # shellcheck source=/dev/null
+    swagger=$(source "$root/e2e/cluster/common.sh" && go_module "$work" "$kubernetes")/api/openapi-spec/swagger.json
+    monitoring=$("$root/e2e/definitions.sh")/monitoring.coreos.com
     mkdir -p "$cache"
     rm -rf "$schemas.partial"
     "$python" "$here/schemas.py" "$schemas.partial" "$swagger" \

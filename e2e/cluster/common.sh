@@ -35,4 +35,11 @@ wait_until() {
     done
 }
 
+# go_module FOLDER PATH@VERSION: fetches a Go module into FOLDER, and answers where it lies there.
+go_module() {
+    GOMODCACHE=$1/modules GOFLAGS=-modcacherw go mod download -json "$2" |
+        sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep . ||
+        fail "could not fetch $2: run 'go mod download $2' to see why"
+}
+
 pause_folder() { printf '%s/pause-%s\n' "$tools" "$(sha256sum <"$here/pause.c" | cut -c1-12)"; }
