@@ -71,6 +71,10 @@ impl JournalReader {
 
     /// Walks the lines from position `from` to what is the head now, checking chain and bodies
     /// on the way. After an error it ends.
+    ///
+    /// A line is given once what follows it does not contradict it: the `prev` of the next
+    /// record, or the head of the segment. Nothing in the journal vouches for the journal's last
+    /// record.
     pub fn lines(&self, from: Seq) -> Result<Lines> {
         let stop = self.head().seq;
         let from = Seq(from.0.max(1));
@@ -197,8 +201,13 @@ struct Walk {
     /// Position and hash that the next line must follow.
     last: Seq,
     hash: Digest,
-    /// Last record of the segment, when it is sealed.
-    sealed_last: Option<Seq>,
+    /// Last record of the segment when it was opened.
+    end: Head,
+    sealed: bool,
+    /// The line to give next and where it begins, while nothing has vouched for it.
+    held: Option<(u64, Line)>,
+    /// What was found after a line that could still be given.
+    fault: Option<JournalError>,
 }
 
 impl Iterator for Lines {
@@ -232,7 +241,7 @@ impl Lines {
             if self.last < walk.last {
                 self.last = walk.last; // Everything in it was before `from`.
             }
-            if walk.sealed_last != Some(walk.last) {
+            if !walk.sealed || walk.last != walk.end.seq {
                 return Err(walk.ends_early());
             }
         }
@@ -243,18 +252,24 @@ impl Lines {
     fn open_next(&self) -> Result<Walk> {
         let next = self.last.next();
         let view = self.shared.view.read();
-        let (name, sealed_last) = match view.holding(next) {
-            Some(sealed) => (sealed.name(), Some(sealed.last)),
-            None => (SegmentName { first: view.active.first, generation: 0 }, None),
+        let (name, end, sealed) = match view.holding(next) {
+            Some(sealed) => {
+                let end = Head { seq: sealed.last, hash: sealed.head, ..Head::default() };
+                (sealed.name(), end, true)
+            }
+            None => {
+                let name = SegmentName { first: view.active.first, generation: 0 };
+                (name, view.active.head, false)
+            }
         };
         let hash = view.hash_before(name.first);
         // The active file is taken in the same look; a seal after it changes nothing in it.
         let active = view.active.open().filter(|_| next >= view.active.first);
         drop(view);
-        let open = match (sealed_last, active) {
-            (Some(_), _) => self.shared.open_sealed(name)?,
-            (None, Some(active)) => active,
-            (None, None) => {
+        let open = match (sealed, active) {
+            (true, _) => self.shared.open_sealed(name)?,
+            (false, Some(active)) => active,
+            (false, None) => {
                 return Err(JournalError::Corrupt {
                     file: SEALED_DIR.to_owned(),
                     offset: 0,
@@ -270,7 +285,10 @@ impl Lines {
             generation: name.generation,
             last: Seq(name.first.0.saturating_sub(1)),
             hash,
-            sealed_last,
+            end,
+            sealed,
+            held: None,
+            fault: None,
         })
     }
 }
@@ -278,32 +296,53 @@ impl Lines {
 impl Walk {
     /// The next line at or after `from`; `None` at the end of the segment.
     fn next_line(&mut self, from: Seq) -> Result<Option<Line>> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         while let Some(raw) = self.scanner.next_line()? {
-            let corrupt = |fault: LineError| JournalError::Corrupt {
-                file: self.label.clone(),
-                offset: raw.offset,
-                expected: fault.expected,
-                found: fault.found,
+            let corrupt = |fault| corrupt(&self.label, raw.offset, fault);
+            let parsed = match sound(&raw) {
+                Ok(parsed) => parsed,
+                // It says nothing about the line before.
+                Err(fault) => {
+                    let Some((_, line)) = self.held.take() else { return Err(corrupt(fault)) };
+                    self.fault = Some(corrupt(fault));
+                    return Ok(Some(line));
+                }
             };
-            let parsed = sound(&raw).map_err(corrupt)?;
+            // Either may be the changed one, so the line before is not given.
             parsed.check_chain(self.last, &self.hash).map_err(corrupt)?;
             self.last = parsed.record.seq;
             self.hash = parsed.head_hash;
-            if parsed.record.seq >= from {
-                return Ok(Some(line_of(&raw, parsed, self.segment, self.generation)));
+            if parsed.record.seq < from {
+                continue;
+            }
+            let line = line_of(&raw, parsed, self.segment, self.generation);
+            if let Some((_, vouched)) = self.held.replace((raw.offset, line)) {
+                return Ok(Some(vouched));
             }
         }
-        Ok(None)
+        let Some((offset, line)) = self.held.take() else { return Ok(None) };
+        if line.record.seq == self.end.seq && line.head_hash != self.end.hash {
+            let expected = format!("record {} with the head {}", self.end.seq, self.end.hash);
+            let found = format!("the head {}", line.head_hash);
+            return Err(corrupt(&self.label, offset, LineError { expected, found }));
+        }
+        Ok(Some(line))
     }
 
     fn ends_early(&self) -> JournalError {
-        JournalError::Corrupt {
-            file: self.label.clone(),
-            offset: 0,
-            expected: self
-                .sealed_last
-                .map_or_else(|| "more records".to_owned(), |last| format!("records up to {last}")),
-            found: format!("the end after record {}", self.last),
-        }
+        let expected = if self.sealed {
+            format!("records up to {}", self.end.seq)
+        } else {
+            "more records".to_owned()
+        };
+        let found = format!("the end after record {}", self.last);
+        corrupt(&self.label, 0, LineError { expected, found })
     }
+}
+
+fn corrupt(file: &str, offset: u64, fault: LineError) -> JournalError {
+    let LineError { expected, found } = fault;
+    JournalError::Corrupt { file: file.to_owned(), offset, expected, found }
 }
