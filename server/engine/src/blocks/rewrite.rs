@@ -26,7 +26,7 @@ use crate::ids::Digest;
 pub(crate) struct Rewritten {
     /// Segments that were replaced.
     pub(crate) segments: u64,
-    /// Bodies that were left out and are in no file any more, by hash.
+    /// Bodies that were left out and are in no file any more, by hash, each once.
     pub(crate) left_out: Vec<Digest>,
     /// What could not be done, and why; it is tried again with the next call.
     pub(crate) errors: Vec<String>,
@@ -195,6 +195,9 @@ impl Shared {
         }
         let mut left_out: Vec<Digest> =
             removed.iter().filter_map(|number| stale.remove(number)).flatten().collect();
+        // Two segments may have held the same body.
+        left_out.sort_unstable();
+        left_out.dedup();
         let there = |digest: &Digest| {
             stale.values().flatten().any(|left| left == digest)
                 || self.contains(digest).unwrap_or(true)

@@ -314,6 +314,17 @@ fn a_segment_of_which_nothing_stays_is_removed() {
 }
 
 #[test]
+fn a_body_of_two_segments_is_left_out_once() {
+    let disk = FaultyDisk::new();
+    let (store, _) = open(&disk);
+    let bodies = write(&store, &texts(0..1)).unwrap();
+    write(&store, &texts(0..1)).unwrap();
+    let done = store.rewrite_without(&|_| true).unwrap();
+    assert_eq!(done.segments, 2);
+    assert_eq!(done.left_out, bodies.into_keys().collect::<Vec<_>>());
+}
+
+#[test]
 fn many_small_segments_become_one_and_a_few_stay() {
     let disk = FaultyDisk::new();
     let (store, _) = open(&disk);
