@@ -377,6 +377,7 @@ fn search(index: &TextIndex, asked: &Asked) -> Result<usize> {
         filter: &filter,
         prior: None,
         limit: CANDIDATES,
+        floor: None,
         count_limit: 10_000,
         facets: false,
         overlay: None,

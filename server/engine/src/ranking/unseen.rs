@@ -50,9 +50,9 @@ impl Unseen {
         }
     }
 
-    /// The highest final score that any of them can have.
+    /// The most that bonuses for the words of the query can add to any of them.
     #[must_use]
-    pub fn most(&self, parameters: &Parameters) -> f64 {
+    pub fn bonus(&self, parameters: &Parameters) -> f64 {
         let factors = &parameters.boosts;
         let bonus = |left_out: Option<f64>, value: f64| {
             if left_out.is_some() { value.max(0.0) } else { 0.0 }
@@ -60,9 +60,15 @@ impl Unseen {
         // An item of one kind may be of every other kind of which some are left out.
         let title = bonus(self.in_title, factors.title * TITLE_CONTAINS)
             .max(bonus(self.titled, factors.exact_match * TITLE_EQUALS));
-        let all = title
+        title
             + bonus(self.in_text, factors.phrase * TEXT_CONTAINS)
-            + bonus(self.in_code, factors.phrase * CODE_CONTAINS);
+            + bonus(self.in_code, factors.phrase * CODE_CONTAINS)
+    }
+
+    /// The highest final score that any of them can have.
+    #[must_use]
+    pub fn most(&self, parameters: &Parameters) -> f64 {
+        let all = self.bonus(parameters);
         let with_words = [self.titled, self.in_title, self.in_text, self.in_code];
         let with_words = with_words.into_iter().flatten().map(|most| most.min(self.plain));
         with_words.chain(self.pinned).map(|most| most + all).fold(self.plain, f64::max)

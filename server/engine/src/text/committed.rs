@@ -80,16 +80,8 @@ pub(crate) struct Search<'a> {
 /// The best matches.
 pub(crate) struct Best {
     pub(crate) found: Vec<Found>,
-    /// Whether these are all matches.
-    pub(crate) complete: bool,
-}
-
-impl Best {
     /// No other match reaches more than this; `None` when there is no other.
-    pub(crate) fn unseen(&self) -> Option<f64> {
-        let worst = || self.found.iter().map(|found| found.most).min_by(f64::total_cmp);
-        (!self.complete).then(worst).flatten()
-    }
+    pub(crate) unseen: Option<f64>,
 }
 
 /// One segment while it is searched.
@@ -105,13 +97,22 @@ struct Segment<'s> {
 struct Top<'s, 'a> {
     search: &'s Search<'a>,
     limit: usize,
+    /// What was asked to be reached.
+    least: Option<f64>,
     heap: BinaryHeap<Reverse<Found>>,
 }
 
 impl Top<'_, '_> {
+    /// The worst of the best, once there are as many as wanted.
     fn worst(&self) -> Option<&Found> {
         let full = self.heap.len() >= self.limit;
         self.heap.peek().map(|Reverse(worst)| worst).filter(|_| full)
+    }
+
+    /// What a match must reach to be kept; `None` when any will do.
+    fn floor(&self) -> Option<f64> {
+        // Where there are enough, none of them is below what was asked for.
+        self.worst().map(|worst| worst.most).or(self.least)
     }
 
     fn offer(&mut self, at: Segment<'_>, doc: DocId, bm25: f32) {
@@ -126,6 +127,7 @@ impl Top<'_, '_> {
         };
         let full = self.worst().is_some();
         if self.worst().is_some_and(|worst| found <= *worst)
+            || self.floor().is_some_and(|floor| found.most < floor)
             || !self.search.may_be_found(at, known.id_hash, doc)
         {
             return;
@@ -141,13 +143,12 @@ impl Top<'_, '_> {
     #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
     fn threshold(&self, bound: f64) -> f32 {
         // Equals are offered, since newer ones among them count more; and rounding errs this way.
-        self.worst().map_or(f32::MIN, |worst| ((worst.most - bound) as f32).next_down())
+        self.floor().map_or(f32::MIN, |floor| ((floor - bound) as f32).next_down())
     }
 
     fn finish(self) -> Best {
-        // With a full house there may be others.
-        let complete = self.heap.len() < self.limit;
-        Best { found: self.heap.into_iter().map(|Reverse(found)| found).collect(), complete }
+        let unseen = self.floor();
+        Best { found: self.heap.into_iter().map(|Reverse(found)| found).collect(), unseen }
     }
 }
 
@@ -194,15 +195,16 @@ impl<'a> Search<'a> {
         !at.reader.is_deleted(doc) && at.filter.matches(doc) && !(self.shadowed)(id_hash)
     }
 
-    fn top(&self, limit: usize) -> Top<'_, 'a> {
-        Top { search: self, limit, heap: BinaryHeap::with_capacity(limit + 1) }
+    fn top(&self, limit: usize, least: Option<f64>) -> Top<'_, 'a> {
+        Top { search: self, limit, least, heap: BinaryHeap::with_capacity(limit + 1) }
     }
 
-    /// The `limit` best matches, in no particular order.
-    pub(crate) fn best(&self, limit: usize) -> tantivy::Result<Best> {
+    /// The `limit` best matches of those that reach `least`, in no particular order.
+    pub(crate) fn best(&self, limit: usize, least: Option<f64>) -> tantivy::Result<Best> {
+        let top = self.top(limit, least);
         match self.condition(None)? {
-            Some(condition) if condition.leads => self.best_where(&condition, limit),
-            condition => self.best_anywhere(condition.as_ref(), limit),
+            Some(condition) if condition.leads => self.best_where(&condition, top),
+            condition => self.best_anywhere(condition.as_ref(), top),
         }
     }
 
@@ -231,21 +233,21 @@ impl<'a> Search<'a> {
 
     fn best_with_term(&self, term: Term, limit: usize) -> tantivy::Result<Best> {
         if self.view.searcher.doc_freq(&term)? == 0 {
-            return Ok(Best { found: Vec::new(), complete: true });
+            return Ok(Best { found: Vec::new(), unseen: None });
         }
         self.best_with(Box::new(TermQuery::new(term, IndexRecordOption::Basic)), limit)
     }
 
     fn best_with(&self, condition: Box<dyn Query>, limit: usize) -> tantivy::Result<Best> {
+        let top = self.top(limit, None);
         match self.condition(Some(condition))? {
-            Some(condition) => self.best_where(&condition, limit),
-            None => self.best_anywhere(None, limit),
+            Some(condition) => self.best_where(&condition, top),
+            None => self.best_anywhere(None, top),
         }
     }
 
     /// Scores what meets `condition`, one by one.
-    fn best_where(&self, condition: &Condition, limit: usize) -> tantivy::Result<Best> {
-        let mut top = self.top(limit);
+    fn best_where(&self, condition: &Condition, mut top: Top<'_, 'a>) -> tantivy::Result<Best> {
         self.each_where(condition, &mut |at, doc, bm25| {
             top.offer(at, doc, bm25);
             true
@@ -254,9 +256,12 @@ impl<'a> Search<'a> {
     }
 
     /// Walks over everything that has a word of the query and can be among the best.
-    fn best_anywhere(&self, condition: Option<&Condition>, limit: usize) -> tantivy::Result<Best> {
+    fn best_anywhere(
+        &self,
+        condition: Option<&Condition>,
+        mut top: Top<'_, 'a>,
+    ) -> tantivy::Result<Best> {
         let weight = self.any_term()?;
-        let mut top = self.top(limit);
         for at in self.segments() {
             let newest = Timestamp::from_millis(at.columns.updated_at.max_value());
             let mut meets = condition.map(|condition| condition.docs(at.reader)).transpose()?;

@@ -46,6 +46,9 @@ pub struct SearchRequest<'a> {
     pub prior: Option<&'a Prior<'a>>,
     /// Candidates wanted.
     pub limit: usize,
+    /// What they must reach by BM25 and `prior` together, unless they are pinned, have the query
+    /// as title or contain it; the less that leaves, the faster the search.
+    pub floor: Option<f64>,
     /// Count matches up to here; 0 to leave them uncounted.
     pub count_limit: u64,
     /// Count all matches by what they are.
@@ -175,9 +178,9 @@ impl Snapshot {
         let limit = request.limit.max(1);
         let wanted_title = title_key_of(request.query);
 
-        let best = search.best(limit)?;
-        let complete = best.complete;
-        let mut unseen = best.unseen().map(Unseen::plain);
+        let best = search.best(limit, request.floor)?;
+        let complete = best.unseen.is_none();
+        let mut unseen = best.unseen.map(Unseen::plain);
         let mut found = best.found;
         if let Some(unseen) = unseen.as_mut().filter(|_| !request.query.terms.is_empty()) {
             add_others(&search, wanted_title, limit, &mut found, unseen)?;
@@ -240,7 +243,7 @@ fn add_others(
 ) -> tantivy::Result<()> {
     let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
     let mut add = |best: Best| {
-        let left_out = best.unseen();
+        let left_out = best.unseen;
         found.extend(best.found.into_iter().filter(|more| known.insert(more.address)));
         left_out
     };

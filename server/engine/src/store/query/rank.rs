@@ -63,6 +63,16 @@ pub(super) struct Search<'a, S> {
     statistics: Statistics,
 }
 
+/// Matches outside the candidates that may belong among the best.
+enum Left {
+    Nothing,
+    /// Of each scope, those that reach so much before bonuses; of a scope without a bound there
+    /// are none left.
+    Above(Vec<Option<f64>>),
+    /// There are fewer candidates than hits wanted.
+    Unknown,
+}
+
 /// A candidate with the most it can reach.
 struct Open {
     source: usize,
@@ -135,6 +145,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
             needed.saturating_add(SPARE_CANDIDATES).clamp(LEAST_CANDIDATES, most)
         };
         let mut total = None;
+        let mut floors = Vec::new();
         loop {
             let mut found = Vec::with_capacity(self.sources.len());
             for (((number, source), overlay), parameters) in
@@ -148,6 +159,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
                     filter: &self.filter,
                     prior: prior.as_ref(),
                     limit,
+                    floor: floors.get(number).copied().flatten(),
                     // Once is enough.
                     count_limit: if total.is_none() { EXACT_TOTAL } else { 0 },
                     facets: self.request.facets && self.request.filters.confidence.is_none(),
@@ -156,16 +168,22 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 found.push(source.index().search(&request, &self.statistics)?);
             }
             let counted = found.iter().map(|candidates| candidates.total).sum();
-            let (ranking, settled) = self.order(found, needed, *total.get_or_insert(counted))?;
-            if settled || limit >= most {
-                return Ok(ranking);
-            }
-            limit = limit.saturating_mul(CANDIDATE_FACTOR).min(most);
+            let (ranking, left) = self.order(found, needed, *total.get_or_insert(counted))?;
+            limit = match left {
+                Left::Nothing => return Ok(ranking),
+                _ if limit >= most => return Ok(ranking),
+                // They are few, since what they must reach is known.
+                Left::Above(known) => {
+                    floors = known;
+                    most
+                }
+                Left::Unknown => limit.saturating_mul(CANDIDATE_FACTOR).min(most),
+            };
         }
     }
 
-    /// Orders candidates; also says whether no match outside them belongs among the best.
-    fn order(&self, found: Vec<Candidates>, needed: usize, total: u64) -> Result<(Ranking, bool)> {
+    /// Orders candidates; also says which matches outside them may belong among the best.
+    fn order(&self, found: Vec<Candidates>, needed: usize, total: u64) -> Result<(Ranking, Left)> {
         let by_newness = self.query.is_empty();
         let judged = self.request.filters.confidence.is_some();
         let mut open: Vec<Open> = Vec::new();
@@ -232,12 +250,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
             }
         }
 
-        let worst = best.last().map_or(f64::MIN, |(_, score, _)| *score);
-        let settled = found.iter().enumerate().all(|(source, candidates)| {
-            let Some(unseen) = candidates.unseen else { return true };
-            let parameters = self.parameters.get(source).copied().unwrap_or_default();
-            best.len() >= needed && (by_newness || unseen.most(&parameters) <= worst)
-        });
+        let worst = best.last().map(|(_, score, _)| *score).filter(|_| best.len() >= needed);
+        let left = self.left(&found, worst);
 
         let mut hits = Vec::with_capacity(best.len());
         for (one, order, confidence) in best {
@@ -268,7 +282,29 @@ impl<'a, S: ItemSource> Search<'a, S> {
             facets = Some(sum);
         }
         let facets = facets.filter(|_| self.request.facets);
-        Ok((Ranking { hits, total, total_exact, facets, found }, settled))
+        Ok((Ranking { hits, total, total_exact, facets, found }, left))
+    }
+
+    /// What may be left outside `found` when the last of the hits wanted has the score `worst`;
+    /// `None` when there are fewer.
+    fn left(&self, found: &[Candidates], worst: Option<f64>) -> Left {
+        if found.iter().all(|candidates| candidates.unseen.is_none()) {
+            return Left::Nothing;
+        }
+        let Some(worst) = worst else { return Left::Unknown };
+        let sources = || found.iter().zip(&self.parameters);
+        let settled = self.query.is_empty()
+            || sources().all(|(candidates, parameters)| {
+                candidates.unseen.is_none_or(|unseen| unseen.most(parameters) <= worst)
+            });
+        if settled {
+            return Left::Nothing;
+        }
+        // What has another bonus has been found, and is again.
+        let floor = |(candidates, parameters): (&Candidates, &Parameters)| {
+            candidates.unseen.map(|unseen| worst - unseen.bonus(parameters))
+        };
+        Left::Above(sources().map(floor).collect())
     }
 
     fn boosts(
