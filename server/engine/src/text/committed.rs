@@ -84,6 +84,9 @@ pub(crate) struct Best {
     pub(crate) unseen: Option<f64>,
 }
 
+/// Most matches that are kept beside the best because bonuses may lift them.
+const MOST_SPARE: usize = 1_024;
+
 /// One segment while it is searched.
 #[derive(Clone, Copy)]
 struct Segment<'s> {
@@ -99,7 +102,10 @@ struct Top<'s, 'a> {
     limit: usize,
     /// What was asked to be reached.
     least: Option<f64>,
+    /// How far below the worst of the best others are kept: what bonuses may lift them by.
+    slack: f64,
     heap: BinaryHeap<Reverse<Found>>,
+    spare: Vec<Found>,
 }
 
 impl Top<'_, '_> {
@@ -111,8 +117,8 @@ impl Top<'_, '_> {
 
     /// What a match must reach to be kept; `None` when any will do.
     fn floor(&self) -> Option<f64> {
-        // Where there are enough, none of them is below what was asked for.
-        self.worst().map(|worst| worst.most).or(self.least)
+        let near = self.worst().map(|worst| worst.most - self.slack);
+        near.into_iter().chain(self.least).reduce(f64::max)
     }
 
     fn offer(&mut self, at: Segment<'_>, doc: DocId, bm25: f32) {
@@ -125,16 +131,50 @@ impl Top<'_, '_> {
             seq: at.columns.seq.get_val(doc),
             address: DocAddress::new(at.ord, doc),
         };
-        let full = self.worst().is_some();
-        if self.worst().is_some_and(|worst| found <= *worst)
+        let worst = self.worst();
+        let better = worst.is_none_or(|worst| found > *worst);
+        // Of equals at the very edge only the newer are kept.
+        let near = better || self.slack > 0.0;
+        if !near
             || self.floor().is_some_and(|floor| found.most < floor)
             || !self.search.may_be_found(at, known.id_hash, doc)
         {
             return;
         }
-        self.heap.push(Reverse(found));
-        if full {
-            self.heap.pop();
+        let full = worst.is_some();
+        if better {
+            self.heap.push(Reverse(found));
+            if full && let Some(Reverse(worst)) = self.heap.pop() {
+                self.keep_spare(worst);
+            }
+        } else {
+            self.keep_spare(found);
+        }
+    }
+
+    fn keep_spare(&mut self, found: Found) {
+        if self.slack <= 0.0 {
+            return;
+        }
+        self.spare.push(found);
+        if self.spare.len() < MOST_SPARE {
+            return;
+        }
+        self.drop_low();
+        if self.spare.len() > MOST_SPARE / 2
+            && let Some(worst) = self.worst().map(|worst| worst.most)
+        {
+            // Too many are near: keep the nearest, and be content with those.
+            self.spare.sort_unstable_by(|a, b| b.cmp(a));
+            self.spare.truncate(MOST_SPARE / 2);
+            self.slack = self.spare.last().map_or(0.0, |last| worst - last.most);
+        }
+    }
+
+    /// Drops what the best have left behind.
+    fn drop_low(&mut self) {
+        if let Some(floor) = self.floor() {
+            self.spare.retain(|found| found.most >= floor);
         }
     }
 
@@ -146,9 +186,11 @@ impl Top<'_, '_> {
         self.floor().map_or(f32::MIN, |floor| ((floor - bound) as f32).next_down())
     }
 
-    fn finish(self) -> Best {
+    fn finish(mut self) -> Best {
+        self.drop_low();
         let unseen = self.floor();
-        Best { found: self.heap.into_iter().map(|Reverse(found)| found).collect(), unseen }
+        let best = self.heap.into_iter().map(|Reverse(found)| found);
+        Best { found: best.chain(self.spare).collect(), unseen }
     }
 }
 
@@ -195,13 +237,26 @@ impl<'a> Search<'a> {
         !at.reader.is_deleted(doc) && at.filter.matches(doc) && !(self.shadowed)(id_hash)
     }
 
-    fn top(&self, limit: usize, least: Option<f64>) -> Top<'_, 'a> {
-        Top { search: self, limit, least, heap: BinaryHeap::with_capacity(limit + 1) }
+    fn top(&self, limit: usize, slack: f64, least: Option<f64>) -> Top<'_, 'a> {
+        let heap = BinaryHeap::with_capacity(limit + 1);
+        Top { search: self, limit, least, slack, heap, spare: Vec::new() }
     }
 
-    /// The `limit` best matches of those that reach `least`, in no particular order.
-    pub(crate) fn best(&self, limit: usize, least: Option<f64>) -> tantivy::Result<Best> {
-        let top = self.top(limit, least);
+    /// Whether there may be more than `limit` matches with words of the query.
+    pub(crate) fn may_exceed(&self, limit: usize) -> bool {
+        let terms = 0..self.query.terms.len();
+        terms.map(|at| self.statistics.frequency(at)).sum::<u64>() > limit as u64
+    }
+
+    /// The `limit` best matches, and others that are at most `slack` worse, of those that reach
+    /// `least`, in no particular order.
+    pub(crate) fn best(
+        &self,
+        limit: usize,
+        slack: f64,
+        least: Option<f64>,
+    ) -> tantivy::Result<Best> {
+        let top = self.top(limit, slack, least);
         match self.condition(None)? {
             Some(condition) if condition.leads => self.best_where(&condition, top),
             condition => self.best_anywhere(condition.as_ref(), top),
@@ -239,7 +294,7 @@ impl<'a> Search<'a> {
     }
 
     fn best_with(&self, condition: Box<dyn Query>, limit: usize) -> tantivy::Result<Best> {
-        let top = self.top(limit, None);
+        let top = self.top(limit, 0.0, None);
         match self.condition(Some(condition))? {
             Some(condition) => self.best_where(&condition, top),
             None => self.best_anywhere(None, top),

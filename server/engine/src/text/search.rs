@@ -178,13 +178,13 @@ impl Snapshot {
         let limit = request.limit.max(1);
         let wanted_title = title_key_of(request.query);
 
-        let best = search.best(limit, request.floor)?;
+        let others = search.may_exceed(limit).then(|| Others::find(&search, wanted_title, limit));
+        let others = others.transpose()?.unwrap_or_default();
+        let best = search.best(limit, others.slack(request.parameters), request.floor)?;
         let complete = best.unseen.is_none();
-        let mut unseen = best.unseen.map(Unseen::plain);
+        let mut unseen = best.unseen.map(|plain| others.unseen(plain));
         let mut found = best.found;
-        if let Some(unseen) = unseen.as_mut().filter(|_| !request.query.terms.is_empty()) {
-            add_others(&search, wanted_title, limit, &mut found, unseen)?;
-        }
+        add_missing(&mut found, others.found);
 
         let tail_total = self.tail_hits.len() as u64;
         let mut facets = None;
@@ -233,35 +233,81 @@ impl Snapshot {
     }
 }
 
-/// Adds the best matches that bonuses may lift, and notes what those left out can reach.
-fn add_others(
-    search: &Search<'_>,
-    wanted_title: u64,
-    limit: usize,
-    found: &mut Vec<Found>,
-    unseen: &mut Unseen,
-) -> tantivy::Result<()> {
-    let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
-    let mut add = |best: Best| {
-        let left_out = best.unseen;
-        found.extend(best.found.into_iter().filter(|more| known.insert(more.address)));
-        left_out
-    };
-    unseen.pinned = add(search.best_pinned(limit)?);
-    if wanted_title != 0 {
-        unseen.titled = add(search.best_titled(wanted_title, limit)?);
+/// The best matches that bonuses may lift, and what those of each kind that are left out can
+/// reach.
+#[derive(Debug, Default)]
+struct Others {
+    found: Vec<Found>,
+    pinned: Option<f64>,
+    titled: Option<f64>,
+    phrased: [Phrased; 3],
+}
+
+/// Those that contain the query as a phrase in one field.
+#[derive(Debug, Clone, Copy)]
+enum Phrased {
+    /// No other reaches more than this; `None` when there is no other.
+    Found(Option<f64>),
+    /// There may be some, but looking for them would be slow.
+    Passed,
+}
+
+impl Default for Phrased {
+    fn default() -> Self {
+        Self::Found(None)
     }
-    let plain = unseen.plain;
-    let mut phrased = |field| -> tantivy::Result<Option<f64>> {
-        Ok(match search.best_phrased(field, limit)? {
-            Ok(best) => add(best),
-            Err(may_be) => may_be.then_some(plain),
-        })
-    };
-    unseen.in_title = phrased(TextField::Title)?;
-    unseen.in_text = phrased(TextField::Text)?;
-    unseen.in_code = phrased(TextField::Code)?;
-    Ok(())
+}
+
+/// Where the query is looked for as a phrase.
+const PHRASED: [TextField; 3] = [TextField::Title, TextField::Text, TextField::Code];
+
+impl Others {
+    fn find(search: &Search<'_>, wanted_title: u64, limit: usize) -> tantivy::Result<Self> {
+        let mut others = Self::default();
+        let mut add = |best: Best| {
+            add_missing(&mut others.found, best.found);
+            best.unseen
+        };
+        others.pinned = add(search.best_pinned(limit)?);
+        if wanted_title != 0 {
+            others.titled = add(search.best_titled(wanted_title, limit)?);
+        }
+        for (field, phrased) in PHRASED.into_iter().zip(&mut others.phrased) {
+            *phrased = match search.best_phrased(field, limit)? {
+                Ok(best) => Phrased::Found(add(best)),
+                Err(may_be) if may_be => Phrased::Passed,
+                Err(_) => Phrased::Found(None),
+            };
+        }
+        Ok(others)
+    }
+
+    /// The most that phrases that were not looked for add to a match. Of those that were looked
+    /// for, as many as anybody wants are found.
+    fn slack(&self, parameters: &Parameters) -> f64 {
+        let [in_title, in_text, in_code] =
+            self.phrased.map(|phrased| matches!(phrased, Phrased::Passed).then_some(0.0));
+        Unseen { in_title, in_text, in_code, ..Unseen::plain(0.0) }.bonus(parameters)
+    }
+
+    /// What no match left out exceeds, if none exceeds `plain` by its words and itself.
+    fn unseen(&self, plain: f64) -> Unseen {
+        let [in_title, in_text, in_code] = self.phrased.map(|phrased| match phrased {
+            Phrased::Found(most) => most,
+            Phrased::Passed => Some(plain),
+        });
+        let (pinned, titled) = (self.pinned, self.titled);
+        Unseen { plain, pinned, titled, in_title, in_text, in_code }
+    }
+}
+
+/// Adds those of `more` that are not among `found`.
+fn add_missing(found: &mut Vec<Found>, more: Vec<Found>) {
+    if more.is_empty() {
+        return;
+    }
+    let mut known: HashSet<DocAddress> = found.iter().map(|found| found.address).collect();
+    found.extend(more.into_iter().filter(|more| known.insert(more.address)));
 }
 
 fn title_key_of(query: &ParsedQuery) -> u64 {
@@ -317,8 +363,7 @@ fn committed_candidates(
     wanted_title: u64,
 ) -> tantivy::Result<Vec<Candidate>> {
     found.sort_unstable_by_key(|found| found.address);
-    let [title, text, code] = [TextField::Title, TextField::Text, TextField::Code]
-        .map(|field| search.whole_phrase(field));
+    let [title, text, code] = PHRASED.map(|field| search.whole_phrase(field));
     let (title, text, code) = (title?, text?, code?);
     let mut out = Vec::with_capacity(found.len());
     for (segment, reader, columns) in search.view.segments() {

@@ -539,6 +539,53 @@ fn totals_are_exact_up_to_their_limit() {
     }
 }
 
+/// So many items have the words of the query that phrases are not looked for on their own.
+#[test]
+fn a_page_is_exact_where_bonuses_may_lift_any_match() {
+    let mut memory = Memory::new(Scope::Local);
+    let mut state = 7_u64;
+    let mut random = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % n
+    };
+    for n in 0..8_400 {
+        let mut text = match (n % 2, random(20)) {
+            (0, 0) => "red green".to_owned(),
+            (0, _) => "green red".to_owned(),
+            _ => "other words".to_owned(),
+        };
+        for more in 0..random(40) {
+            text += &format!(" more{more}");
+        }
+        let mut one = item(&format!("i{n}"), &text);
+        one.quality.pinned = random(100) == 0;
+        memory.put(one);
+        if random(50) == 0 {
+            memory.vote(&format!("i{n}"));
+        }
+    }
+    memory.index.flush().unwrap();
+    let scores = |q: &str, k, confidence| -> Vec<f64> {
+        let filters = Filters { confidence, ..Filters::default() };
+        let max_chars = Some(1_000_000);
+        let result = run(&memory, &QueryRequest { k: Some(k), max_chars, filters, ..ask(q) });
+        result.items.iter().map(|hit| hit.score).collect()
+    };
+    for q in ["red green", "green red more1"] {
+        // To judge confidence every match is looked at.
+        let all = scores(q, 12, Some(Range { min: Some(0.0), max: None }));
+        for k in [1, 12] {
+            let page = scores(q, k, None);
+            assert_eq!(page.len(), k);
+            for (one, other) in page.into_iter().zip(&all) {
+                assert!((one - other).abs() < 1e-3, "{q} {k}: {one} {other}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
