@@ -3,11 +3,11 @@
 //! # What is guaranteed about candidates
 //!
 //! A search answers the matches that are best by BM25 and [`Prior`] together, and beside them the
-//! best that are pinned, whose title is the query, or that contain it as a phrase (unless its words
-//! are so frequent that looking for the phrase would be slow). [`Candidates::unseen`] says what no
-//! match left out exceeds, by which of these properties it may still have ([`Unseen::most`]), so a
-//! caller that finds its k-th final score above that has the true best k; otherwise it may ask
-//! again with a larger limit.
+//! best that are pinned, whose title is the query, or that contain it as a phrase. Where its words
+//! are so frequent that looking for the phrase would be slow, those are answered instead that it
+//! would lift to the best. [`Candidates::unseen`] says what no match left out exceeds, by which of
+//! these properties it may still have ([`Unseen::most`]), so a caller that finds its k-th final
+//! score above that has the true best k; otherwise it may ask again for all that reach a floor.
 //! (tantivy stores the maximum of a block for the average length at the time the segment was
 //! written; where averages have drifted far, a match may be passed over that exceeds the threshold
 //! by a hair.)

@@ -4,8 +4,8 @@
 //! Bonuses are added where they can still change the answer: candidates are visited by the most
 //! they could reach, and confidence, which may need a look into the catalog, is read only while
 //! that exceeds the worst hit so far. When a match that the index left out could still reach the
-//! page, the index is asked for more ([`text::Candidates::unseen`](crate::text::Candidates)), up
-//! to [`MAX_CANDIDATES`] from a scope; a page is exact unless that many did not settle it.
+//! page ([`text::Candidates::unseen`](crate::text::Candidates)), the index is asked for all that
+//! may, up to [`MAX_CANDIDATES`] from a scope; a page is exact unless that many did not settle it.
 //!
 //! When it goes wrong: an item that vanishes between the index and the catalog is left out; a
 //! damaged index is an error, never an empty answer.
