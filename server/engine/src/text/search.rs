@@ -178,9 +178,12 @@ impl Snapshot {
         let limit = request.limit.max(1);
         let wanted_title = title_key_of(request.query);
 
-        let others = search.may_exceed(limit).then(|| Others::find(&search, wanted_title, limit));
+        let exceeds = search.may_exceed(limit);
+        let others = exceeds.then(|| Others::find(&search, wanted_title, limit));
         let others = others.transpose()?.unwrap_or_default();
-        let best = search.best(limit, others.slack(request.parameters), request.floor)?;
+        // Only where the others were looked for is none of them below the floor.
+        let floor = request.floor.filter(|_| exceeds);
+        let best = search.best(limit, others.slack(request.parameters), floor)?;
         let complete = best.unseen.is_none();
         let mut unseen = best.unseen.map(|plain| others.unseen(plain));
         let mut found = best.found;

@@ -23,6 +23,10 @@ const SPARE_CANDIDATES: usize = 8;
 /// By so much more are taken when they were not enough.
 const CANDIDATE_FACTOR: usize = 8;
 
+/// By so much, relatively, may the same score differ from search to search: it is a sum of a few
+/// dozen single-precision numbers.
+const ROUNDING: f64 = 1e-4;
+
 /// A hit in its place.
 #[derive(Debug, Clone)]
 pub(super) struct Scored {
@@ -300,9 +304,11 @@ impl<'a, S: ItemSource> Search<'a, S> {
         if settled {
             return Left::Nothing;
         }
+        // The next search may add up the scores of terms in another order.
+        let rounding = ROUNDING * worst.abs().max(1.0);
         // What has another bonus has been found, and is again.
         let floor = |(candidates, parameters): (&Candidates, &Parameters)| {
-            candidates.unseen.map(|unseen| worst - unseen.bonus(parameters))
+            candidates.unseen.map(|unseen| worst - unseen.bonus(parameters) - rounding)
         };
         Left::Above(sources().map(floor).collect())
     }

@@ -539,6 +539,22 @@ fn totals_are_exact_up_to_their_limit() {
     }
 }
 
+/// Votes that count for less than they might have a page looked for again.
+#[test]
+fn looking_again_loses_no_phrase() {
+    let mut memory = Memory::new(Scope::Local);
+    for n in 0..30 {
+        memory.put(item(&format!("voted{n}"), "beta alpha"));
+        memory.vote(&format!("voted{n}"));
+    }
+    memory.put(item("phrase", "alpha beta with some words more than the others have"));
+    for _ in 0..2 {
+        let result = run(&memory, &QueryRequest { k: Some(5), ..ask("alpha beta") });
+        assert_eq!(ids(&result).first().map(String::as_str), Some("phrase"));
+        memory.index.flush().unwrap();
+    }
+}
+
 /// So many items have the words of the query that phrases are not looked for on their own.
 #[test]
 fn a_page_is_exact_where_bonuses_may_lift_any_match() {
@@ -587,7 +603,7 @@ fn a_page_is_exact_where_bonuses_may_lift_any_match() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// The first page is the beginning of the whole ranking, whatever bonuses do.
     #[test]
@@ -595,6 +611,7 @@ proptest! {
         seed in any::<u64>(),
         flush in any::<bool>(),
         k in 1..12_usize,
+        unvoted in 1..12_u64,
     ) {
         let mut memory = Memory::new(Scope::Local);
         let mut state = seed | 1;
@@ -615,7 +632,7 @@ proptest! {
                 one.title = "common w1".into();
             }
             memory.put(one);
-            if random(10) == 0 {
+            if random(unvoted) == 0 {
                 memory.vote(&format!("i{n}"));
             }
         }
