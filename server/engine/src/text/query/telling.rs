@@ -9,7 +9,8 @@ pub(crate) const MAX_SCORED_WORDS: usize = 16;
 impl ParsedQuery {
     /// Which of the query's terms to score, in their order: all of a short query, and of a longer
     /// one those of the `MAX_SCORED_WORDS` words that fewest items contain. `frequency` says in
-    /// how many items the term at an index occurs; what occurs nowhere is not scored.
+    /// how many items the term at an index occurs; what occurs nowhere is not scored, unless all
+    /// of them do.
     #[must_use]
     pub fn scored(&self, frequency: impl Fn(usize) -> u64) -> Vec<bool> {
         let words = self.terms.iter().map(|term| term.word + 1).max().unwrap_or(0);
@@ -23,6 +24,10 @@ impl ParsedQuery {
             .filter(|(_, frequency)| *frequency > 0)
             .map(|(word, frequency)| (frequency, word))
             .collect();
+        if ranked.is_empty() {
+            // A query without terms would mean everything, not nothing.
+            return vec![true; self.terms.len()];
+        }
         ranked.sort_unstable();
         ranked.truncate(MAX_SCORED_WORDS);
         self.terms.iter().map(|term| ranked.iter().any(|(_, word)| *word == term.word)).collect()
@@ -72,6 +77,11 @@ mod tests {
     #[test]
     fn a_short_query_is_scored_whole() {
         assert_eq!(scored(&words(16), |_, _| 0).len(), 16);
+    }
+
+    #[test]
+    fn a_long_query_of_words_that_occur_nowhere_keeps_them() {
+        assert_eq!(scored(&words(20), |_, _| 0).len(), 20);
     }
 
     #[test]
