@@ -17,7 +17,7 @@ use super::error::{BlockError, Result};
 use super::index::Entry;
 use super::names::Name;
 use super::segment::{Segment, SharedSegment};
-use super::store::{BlockStore, Shared};
+use super::store::{BlockStore, Shared, Stale};
 use super::writer::SegmentFile;
 use crate::ids::Digest;
 
@@ -138,7 +138,7 @@ fn replace(
     for segment in old {
         let mut left_out = Vec::new();
         copy(segment, &mut file, &mut taken, leave_out, &mut left_out)?;
-        stale.push((segment.number, left_out));
+        stale.push((segment.number, Stale { segment: Arc::clone(segment), left_out }));
     }
     let new = file.finish()?;
     let numbers: Vec<u64> = stale.iter().map(|(number, _)| *number).collect();
@@ -193,16 +193,20 @@ impl Shared {
             done.errors.push(error.to_string());
             return;
         }
-        let mut left_out: Vec<Digest> =
-            removed.iter().filter_map(|number| stale.remove(number)).flatten().collect();
+        let gone = removed.iter().filter_map(|number| stale.remove(number));
+        let mut left_out: Vec<Digest> = gone.flat_map(|gone| gone.left_out).collect();
         // Two segments may have held the same body.
         left_out.sort_unstable();
         left_out.dedup();
-        let there = |digest: &Digest| {
-            stale.values().flatten().any(|left| left == digest)
-                || self.contains(digest).unwrap_or(true)
-        };
-        left_out.retain(|digest| !there(digest));
+        left_out.retain(|digest| {
+            let holds = |stale: &&mut Stale| !matches!(stale.segment.find(digest), Ok(None));
+            // It is told once that file is gone as well.
+            if let Some(holder) = stale.values_mut().find(holds) {
+                holder.left_out.push(*digest);
+                return false;
+            }
+            !self.contains(digest).unwrap_or(true)
+        });
         done.left_out.append(&mut left_out);
     }
 }

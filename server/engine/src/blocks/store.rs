@@ -41,11 +41,18 @@ pub(super) struct Shared {
     numbers: Mutex<Numbers>,
     /// Held while segments are replaced by others, so that nobody replaces them twice.
     pub(super) rewriting: Mutex<()>,
-    /// Segments that were replaced and whose files are to be removed, with the bodies that were
-    /// left out of what replaced them.
-    pub(super) stale: Mutex<BTreeMap<u64, Vec<Digest>>>,
+    /// Segments that were replaced and whose files are to be removed, by number.
+    pub(super) stale: Mutex<BTreeMap<u64, Stale>>,
     /// Segments whose container could not be opened, and why.
     pub(super) unopened: Vec<(u64, String)>,
+}
+
+/// A segment that was replaced.
+#[derive(Debug)]
+pub(super) struct Stale {
+    pub(super) segment: SharedSegment,
+    /// Bodies of which it is told that they are gone once its files are.
+    pub(super) left_out: Vec<Digest>,
 }
 
 #[derive(Debug, Default)]

@@ -510,6 +510,27 @@ fn files_that_cannot_be_removed_are_no_longer_read_and_removed_later() {
 }
 
 #[test]
+fn a_body_is_not_gone_while_any_former_file_of_it_is_there() {
+    let disk = FaultyDisk::new();
+    let (store, _) = open(&disk);
+    let bodies = write(&store, &texts(0..10)).unwrap();
+    let mut bodies = bodies.keys().copied();
+    let (first, second) = (bodies.next().unwrap(), bodies.next().unwrap());
+    disk.plan(Fault::new(Operation::Remove, Failure::Io).on("00001.blk").lasting());
+    for gone in [first, second] {
+        let done = store.rewrite_without(&|digest| *digest == gone).unwrap();
+        assert_eq!((done.segments, done.left_out), (1, Vec::new()), "the first file has it");
+    }
+    disk.heal();
+    let mut told = store.rewrite_without(&|_| false).unwrap().left_out;
+    told.sort_unstable();
+    let mut both = [first, second];
+    both.sort_unstable();
+    assert_eq!(told, both);
+    assert_eq!(store.rewrite_without(&|_| false).unwrap(), Rewritten::default());
+}
+
+#[test]
 fn an_index_that_was_derived_over_damage_does_not_launder_it() {
     let disk = FaultyDisk::new();
     let (store, _) = open(&disk);
