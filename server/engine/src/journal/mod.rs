@@ -141,9 +141,9 @@ pub struct SegmentInfo {
 pub struct Damage {
     /// The file, relative to the scope's folder.
     pub file: String,
-    /// Where the damaged line begins; everything before it is sound.
+    /// Where the damaged line begins, or the one that contradicts the line before it.
     pub offset: u64,
-    /// The last sound record before it.
+    /// The last record before it that nothing contradicts.
     pub last_sound: Seq,
     /// What should be there.
     pub expected: String,

@@ -383,10 +383,12 @@ impl Opening<'_> {
                 "{ACTIVE} is damaged at byte {offset}: {fault}; reads go on, writes are refused \
                  until recover"
             ));
+            // The head of the line before may be what was changed: it is not given either.
+            let contradicted = u64::from(walked.unchained && walked.tally.lines > 0);
             let damage = Damage {
                 file: ACTIVE.to_owned(),
                 offset: *offset,
-                last_sound: walked.head.seq,
+                last_sound: Seq(walked.head.seq.0.saturating_sub(contradicted)),
                 expected: fault.expected.clone(),
                 found: fault.found.clone(),
             };

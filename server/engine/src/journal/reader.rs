@@ -72,9 +72,9 @@ impl JournalReader {
     /// Walks the lines from position `from` to what is the head now, checking chain and bodies
     /// on the way. After an error it ends.
     ///
-    /// A line is given once what follows it does not contradict it: the `prev` of the next
-    /// record, or the head of the segment. Nothing in the journal vouches for the journal's last
-    /// record.
+    /// A line is not given when what follows contradicts it: the `prev` of the next record, or
+    /// the head of the segment. Nothing vouches for the journal's last record, nor for one before
+    /// a line that cannot be read.
     pub fn lines(&self, from: Seq) -> Result<Lines> {
         let stop = self.head().seq;
         let from = Seq(from.0.max(1));
@@ -228,6 +228,13 @@ impl Iterator for Lines {
 }
 
 impl Lines {
+    /// Ends the walk after position `last`.
+    #[must_use]
+    pub fn until(mut self, last: Seq) -> Self {
+        self.stop = self.stop.min(last);
+        self
+    }
+
     fn advance(&mut self) -> Result<Option<Line>> {
         while self.last < self.stop {
             let mut walk = match self.walk.take() {

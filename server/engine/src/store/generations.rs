@@ -48,11 +48,8 @@ fn relocate(views: &Views, source: &Source<'_>, first: Seq, last: Seq) -> Result
     let txn = views.catalog.begin_write(Durability::Immediate)?;
     {
         let mut tables = Tables::open(&txn)?;
-        for line in source.journal.lines(first)? {
+        for line in source.journal.lines(first)?.until(last) {
             let line = line?;
-            if line.record.seq > last {
-                break;
-            }
             let hash = line.record.hash;
             let known = tables.blob(hash)?;
             match known {

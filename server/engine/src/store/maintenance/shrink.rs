@@ -147,11 +147,8 @@ impl ScopeStore {
 
     fn bodies(&self, first: Seq, last: Seq) -> Result<HashSet<Digest>> {
         let mut present = HashSet::new();
-        for line in self.state.journal.lines(first)? {
+        for line in self.state.journal.lines(first)?.until(last) {
             let line = line?;
-            if line.record.seq > last {
-                break;
-            }
             if line.body.is_some() {
                 present.insert(line.record.hash);
             }
@@ -162,11 +159,8 @@ impl ScopeStore {
     fn shrink_segment(&self, first: Seq, last: Seq, leaving: HashMap<Digest, bool>) -> Result<u64> {
         let mut writer = self.state.blocks.writer()?;
         let mut moved = 0;
-        for line in self.state.journal.lines(first)? {
+        for line in self.state.journal.lines(first)?.until(last) {
             let line = line?;
-            if line.record.seq > last {
-                break;
-            }
             let Some((_, body)) = line.body else { continue };
             // What an index says is not enough: this may be the last copy.
             if leaving.get(&line.record.hash) == Some(&false)

@@ -143,6 +143,30 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
 }
 
 #[test]
+fn a_changed_head_behind_the_views_does_not_keep_the_scope_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..6 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
+    edit_lines(dir.path().join(JOURNAL), |lines| {
+        lines[2] = lines[2].replacen("\"actor\":\"tester\"", "\"actor\":\"nobody\"", 1);
+    });
+    let engine = open(dir.path());
+    assert_eq!(engine.unavailable(), []);
+    assert_eq!(engine.get(&caller(), get("n1")).unwrap().text, word(1));
+    assert!(matches!(engine.get(&caller(), get("n2")), Err(EngineError::NotFound { .. })));
+    let recovered = engine.recover(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(recovered["local"].last_seen, Seq(6), "{recovered:?}");
+    for n in 0..6 {
+        assert_eq!(engine.get(&caller(), get(&format!("n{n}"))).unwrap().text, word(n));
+    }
+    assert!(verified(&engine).valid);
+}
+
+#[test]
 fn what_was_left_over_outside_the_scopes_is_removed_once_nobody_can_be_writing_it() {
     let dir = tempfile::tempdir().unwrap();
     stored(dir.path());
