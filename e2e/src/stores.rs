@@ -14,6 +14,11 @@ use crate::{Scratch, wait};
 /// Time that a store has to become ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// An image that is the same server under another name.
+pub fn other_image() -> String {
+    std::env::var("E2E_OTHER_IMAGE").unwrap_or_else(|_| "localhost/llm-memory:other".to_owned())
+}
+
 impl Scratch {
     /// Makes the store `name` with `spec`.
     pub async fn create(&self, name: &str, spec: Value) -> Result<MemoryStore> {
@@ -113,6 +118,14 @@ impl Scratch {
             Ok(uid.filter(|uid| uid != former).map(drop).ok_or("the former one"))
         })
         .await
+    }
+
+    /// The image that the pod of a store was made with.
+    pub async fn image_of_pod(&self, store: &str) -> Result<String> {
+        let pod = self.api::<Pod>().get(&format!("{store}-0")).await?;
+        let spec = pod.spec.context("a pod without spec")?;
+        let first = spec.containers.first().and_then(|container| container.image.clone());
+        first.context("a pod without image")
     }
 
     /// Identity of the pod of `store`.

@@ -21,8 +21,9 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
+use llm_memory_crds::memory_store::UpdatePhase;
 use llm_memory_e2e::rights::{OPERATOR, SYSTEM};
-use llm_memory_e2e::{Scratch, agents, rights, scratch, wait};
+use llm_memory_e2e::{Scratch, agents, rights, scratch, stores, wait};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -307,6 +308,71 @@ async fn a_second_operator_takes_over_from_one_that_is_gone() -> Result<()> {
         let back = set_operator("replicas=1").await;
         outcome?;
         back
+    })
+    .await
+}
+
+/// Kills the operator so that it can neither finish anything nor give its Lease back.
+async fn kill_operator(scratch: &Scratch) -> Result<()> {
+    let operators: Api<Pod> = Api::namespaced(scratch.client.clone(), SYSTEM);
+    let label = ListParams::default().labels("app.kubernetes.io/name=llm-memory-operator");
+    for operator in operators.list_metadata(&label).await? {
+        let name = operator.name_any();
+        operators.delete(&name, &DeleteParams::default().grace_period(0)).await.context(name)?;
+    }
+    Ok(())
+}
+
+/// Waits until the update to `image` is at `phase` or beyond.
+async fn update_at(scratch: &Scratch, image: &str, phase: UpdatePhase) -> Result<UpdatePhase> {
+    wait::until(&format!("{phase:?} of {image}"), MINUTE * 3, || async {
+        let store = scratch.api::<MemoryStore>().get("memory").await?;
+        let update = store.status.and_then(|status| status.update);
+        let there = update.as_ref().filter(|update| update.to == image);
+        let there = there.map(|update| update.phase).filter(|now| *now as u8 >= phase as u8);
+        Ok(there.ok_or(update))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_update_outlives_its_operators() -> Result<()> {
+    use UpdatePhase::{Complete, RolledBack, RollingBack, RollingOut, Verifying};
+    scratch("handover", |scratch| async move {
+        let spec = json!({"storage": {"size": "1Gi"}, "update": {"readyTimeoutSeconds": 40}});
+        scratch.create("memory", spec).await?;
+        scratch.ready("memory").await?;
+        let kept = scratch.remember("memory", "what no operator's death may cost").await?;
+        let updates = [
+            (stores::other_image(), Complete, [Verifying, RollingOut].as_slice()),
+            (agents::image(), RolledBack, &[Verifying, RollingOut, RollingBack]),
+        ];
+        for (image, end, steps) in updates {
+            scratch.change("memory", json!({"image": image})).await?;
+            for step in steps {
+                let seen = update_at(&scratch, &image, *step).await?;
+                kill_operator(&scratch).await?;
+                println!("{image}: killed at {seen:?}");
+            }
+            let seen = update_at(&scratch, &image, Complete).await?;
+            ensure!(seen == end, "the update to {image} ended as {seen:?}");
+            ensure!(scratch.image_of_pod("memory").await? == stores::other_image());
+            scratch.ready("memory").await?;
+            scratch.recalls("memory", &kept).await?;
+        }
+
+        // What has ended is not begun again.
+        let pod = scratch.pod_uid("memory").await?;
+        kill_operator(&scratch).await?;
+        scratch.change("memory", json!({"maintenance": {"verify": {"suspend": true}}})).await?;
+        wait::until("the change", MINUTE * 2, || async {
+            let cron = scratch.api::<CronJob>().get("memory-verify").await?;
+            Ok(if cron.spec.suspend == Some(true) { Ok(()) } else { Err(cron.spec.suspend) })
+        })
+        .await?;
+        let seen = update_at(&scratch, &agents::image(), Complete).await?;
+        ensure!(seen == RolledBack && scratch.pod_uid("memory").await? == pod, "{seen:?}");
+        Ok(())
     })
     .await
 }

@@ -11,21 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use llm_memory_crds::MemoryStore;
 use llm_memory_crds::memory_store::UpdatePhase;
-use llm_memory_e2e::{Scratch, agents, scratch, wait};
+use llm_memory_e2e::{Scratch, agents, scratch, stores, wait};
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// An image that is the same server under another name.
-fn other_image() -> String {
-    std::env::var("E2E_OTHER_IMAGE").unwrap_or_else(|_| "localhost/llm-memory:other".to_owned())
-}
-
-async fn image_of_pod(scratch: &Scratch) -> Result<String> {
-    let pod = scratch.api::<Pod>().get("memory-0").await?;
-    let spec = pod.spec.context("spec")?;
-    Ok(spec.containers.first().and_then(|container| container.image.clone()).unwrap_or_default())
-}
 
 async fn phase(scratch: &Scratch, wanted: UpdatePhase, limit: Duration) -> Result<MemoryStore> {
     wait::until(&format!("{wanted:?}"), limit, || async {
@@ -49,11 +38,11 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
         let before = scratch.ready("memory").await?;
         let former = before.status.and_then(|status| status.image).context("no image")?;
         let kept = scratch.remember("memory", "what no image may change").await?;
-        scratch.change("memory", json!({"image": other_image()})).await?;
+        scratch.change("memory", json!({"image": stores::other_image()})).await?;
         let done = phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
         let update = done.status.and_then(|status| status.update).context("no update")?;
         ensure!(update.verify_job.is_some(), "it was not verified before: {update:?}");
-        ensure!(image_of_pod(&scratch).await? == other_image());
+        ensure!(scratch.image_of_pod("memory").await? == stores::other_image());
         scratch.ready("memory").await?;
         scratch.recalls("memory", &kept).await?;
 
@@ -71,8 +60,8 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
             .await?;
             let store =
                 scratch.condition("memory", "Progressing", "False", "RolledBack", MINUTE).await?;
-            ensure!(store.status.is_some_and(|status| status.image == Some(other_image())));
-            ensure!(image_of_pod(&scratch).await? == other_image());
+            ensure!(store.status.is_some_and(|status| status.image == Some(stores::other_image())));
+            ensure!(scratch.image_of_pod("memory").await? == stores::other_image());
             scratch.ready("memory").await?;
             scratch.recalls("memory", &kept).await?;
         }
@@ -80,7 +69,7 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
         // A person chooses another image, and it rolls again.
         scratch.change("memory", json!({"image": former})).await?;
         phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
-        ensure!(image_of_pod(&scratch).await? == former);
+        ensure!(scratch.image_of_pod("memory").await? == former);
         scratch.ready("memory").await?;
         scratch.recalls("memory", &kept).await
     })
@@ -95,7 +84,7 @@ async fn manual_updates_wait_for_a_person() -> Result<()> {
             .await?;
         scratch.ready("memory").await?;
         let pod = scratch.pod_uid("memory").await?;
-        scratch.change("memory", json!({"image": other_image()})).await?;
+        scratch.change("memory", json!({"image": stores::other_image()})).await?;
         scratch.condition("memory", "Progressing", "False", "UpdatePending", MINUTE).await?;
         ensure!(scratch.pod_uid("memory").await? == pod);
         let wish = jiff::Timestamp::now().to_string();
@@ -107,7 +96,7 @@ async fn manual_updates_wait_for_a_person() -> Result<()> {
             .patch("memory", &kube::api::PatchParams::default(), &patch)
             .await?;
         phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
-        ensure!(image_of_pod(&scratch).await? == other_image());
+        ensure!(scratch.image_of_pod("memory").await? == stores::other_image());
         Ok(())
     })
     .await
