@@ -76,10 +76,11 @@ async fn every_rule_accepts_and_rejects_at_the_api_server() -> Result<()> {
                 example.message
             );
         }
-        let long = "a".repeat(41);
-        let refusal = send(&scratch, &long, &json!({}), None).await.err();
-        let text = refusal.map(|error| format!("{error:#}")).unwrap_or_default();
-        ensure!(text.contains("Choose a shorter name"), "{text}");
+        for name in [&"a".repeat(41), "2024-notes", "notes.2024"] {
+            let refusal = send(&scratch, name, &json!({}), None).await.err();
+            let text = refusal.map(|error| format!("{error:#}")).unwrap_or_default();
+            ensure!(text.contains("Choose another name"), "{name}: {text}");
+        }
         let zone = json!({"maintenance": {"daily": {"timeZone": "Mars/Olympus"}}});
         let refusal = send(&scratch, "zone", &zone, None).await.err();
         let text = refusal.map(|error| format!("{error:#}")).unwrap_or_default();

@@ -79,8 +79,8 @@ use serde::{Deserialize, Serialize};
         priority = 1
     ),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
-    validation = Rule::new("size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')")
-        .message("metadata.name must have at most 40 characters and no dot: names of Services, CronJobs and pods are made from it. Choose a shorter name"),
+    validation = Rule::new("size(self.metadata.name) <= 40 && !self.metadata.name.contains('.') && self.metadata.name.matches('^[a-z]')")
+        .message("metadata.name must begin with a letter, and have at most 40 characters and no dot: names of Services, CronJobs and pods are made from it. Choose another name"),
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
