@@ -98,7 +98,7 @@ pub struct Routine {
     /// Do not run.
     #[serde(default)]
     pub suspend: bool,
-    /// Seconds that a run which missed its time may still start. Left out: any.
+    /// Seconds for which a run that missed its time may still start. Left out: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 604_800))]
     pub starting_deadline_seconds: Option<i64>,

@@ -35,6 +35,10 @@ pub(super) fn cron_jobs(input: &Input<'_>) -> Vec<CronJob> {
         .collect()
 }
 
+/// A run that has missed its time by more is left out: when a store wakes, or the control plane
+/// comes back, the runs of months would all begin at once.
+const STARTING_DEADLINE_SECONDS: i64 = 3600;
+
 /// Labels by which the pods of all routines are selected.
 pub(super) fn pod_labels(input: &Input<'_>) -> BTreeMap<String, String> {
     input.store.names.labels(COMPONENT)
@@ -51,7 +55,9 @@ fn cron_job(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> CronJob 
             time_zone: Some(routine.time_zone.clone().unwrap_or_else(|| text("Etc/UTC"))),
             suspend: Some(routine.suspend || hibernated),
             concurrency_policy: Some(text("Forbid")),
-            starting_deadline_seconds: routine.starting_deadline_seconds,
+            starting_deadline_seconds: Some(
+                routine.starting_deadline_seconds.unwrap_or(STARTING_DEADLINE_SECONDS),
+            ),
             successful_jobs_history_limit: Some(routine.successful_jobs_history_limit),
             failed_jobs_history_limit: Some(routine.failed_jobs_history_limit),
             job_template: JobTemplateSpec {
