@@ -30,6 +30,11 @@ pub enum Command {
     },
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// How to run.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -55,6 +60,10 @@ pub struct Run {
         value_name = "NAME"
     )]
     pub service_account: String,
+    /// Labels that select the operator's pods: network policies of stores let these through.
+    /// Without any, everything in its namespace.
+    #[arg(long, env = "POD_LABELS", value_delimiter = ',', value_parser = label, value_name = "NAME=VALUE")]
+    pub pod_labels: Vec<(String, String)>,
     /// Name of this process in the Lease.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,

@@ -171,6 +171,7 @@ pub(crate) mod tests {
         let operator = OperatorIdentity {
             namespace: "system".to_owned(),
             service_account: "operator".to_owned(),
+            pod_labels: std::collections::BTreeMap::new(),
             api_server_ports: vec![443, 6443],
         };
         Identity::new(Client::new(service, "system"), &operator)

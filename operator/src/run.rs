@@ -190,6 +190,7 @@ async fn work(
         identity: OperatorIdentity {
             namespace: arguments.namespace,
             service_account: arguments.service_account,
+            pod_labels: arguments.pod_labels.into_iter().collect(),
             api_server_ports: arguments.api_server_ports,
         },
         cluster_domain: arguments.cluster_domain,

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 
 use super::validate::Store;
 
+pub use pod::TLS_VOLUME;
 pub use stateful_set::{EDITION, inputs};
 
 /// What an identity may do, in the server's terms.
@@ -41,6 +42,8 @@ pub struct OperatorIdentity {
     pub namespace: String,
     /// Its ServiceAccount.
     pub service_account: String,
+    /// Labels that select its pods; none when others in its namespace cannot be told from it.
+    pub pod_labels: BTreeMap<String, String>,
     /// Ports of the API server, as it listens behind its Service.
     pub api_server_ports: Vec<u16>,
 }

@@ -20,7 +20,13 @@ pub(super) fn network_policy(input: &Input<'_>) -> Option<NetworkPolicy> {
         return None;
     }
     // The operator asks for the handshake, and the store's own jobs for their runs.
-    let mut callers = vec![namespace(&input.operator.namespace)];
+    let labels = &input.operator.pod_labels;
+    let operator = NetworkPolicyPeer {
+        pod_selector: (!labels.is_empty())
+            .then(|| LabelSelector { match_labels: Some(labels.clone()), match_expressions: None }),
+        ..namespace(&input.operator.namespace)
+    };
+    let mut callers = vec![operator];
     match &network.ingress_from {
         Some(peers) => {
             callers.push(own_jobs(input));

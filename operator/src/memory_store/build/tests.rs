@@ -23,6 +23,8 @@ fn resources(spec: Value, apis: Apis, tls: Option<TlsFacts>) -> Resources {
     let operator = OperatorIdentity {
         namespace: "llm-memory-system".to_owned(),
         service_account: "llm-memory-operator".to_owned(),
+        pod_labels: [("app.kubernetes.io/name".to_owned(), "llm-memory-operator".to_owned())]
+            .into(),
         api_server_ports: vec![443, 6443],
     };
     let moment = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -231,6 +233,7 @@ fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
     let operator = OperatorIdentity {
         namespace: "system".to_owned(),
         service_account: "operator".to_owned(),
+        pod_labels: BTreeMap::new(),
         api_server_ports: vec![443, 6443],
     };
     let mut kept = PodTemplateSpec::default();

@@ -172,6 +172,7 @@ impl Rig {
                 identity: OperatorIdentity {
                     namespace: "system".to_owned(),
                     service_account: "operator".to_owned(),
+                    pod_labels: BTreeMap::new(),
                     api_server_ports: vec![443, 6443],
                 },
                 cluster_domain: "cluster.local".to_owned(),
