@@ -80,7 +80,9 @@ pub mod storage {
     pub const PENDING: &str = "ClaimPending";
     /// The claim is being enlarged.
     pub const RESIZING: &str = "Resizing";
-    /// The volume is gone; the data is not reachable.
+    /// The claim was deleted, and stays as long as a pod uses it.
+    pub const DELETING: &str = "ClaimDeleting";
+    /// Claim or volume are gone; the data is not reachable.
     pub const LOST: &str = "VolumeLost";
     /// The server refuses writes, or the last one failed; the message says why. Reads go on.
     pub const WRITES_FAIL: &str = "WritesFail";

@@ -104,6 +104,46 @@ async fn a_store_sleeps_wakes_grows_and_leaves_its_data_behind() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_deleted_is_told_and_no_empty_one_takes_its_place() -> Result<()> {
+    scratch("claim", |scratch| async move {
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await?;
+        let kept = scratch.remember("memory", "what must not be replaced by nothing").await?;
+        let pod = scratch.pod_uid("memory").await?;
+        let claims = scratch.api::<PersistentVolumeClaim>();
+        claims.delete("data-memory-0", &DeleteParams::default()).await?;
+        scratch.condition("memory", "StorageHealthy", "False", "ClaimDeleting", MINUTE).await?;
+        // Either would end the pod, and with it the claim.
+        let change = json!({"replicas": 0, "settings": {"limits.maxItemKb": "512"}});
+        scratch.change("memory", change).await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        ensure!(scratch.pod_uid("memory").await? == pod, "the pod was ended");
+        scratch.recalls("memory", &kept).await?;
+
+        scratch.change("memory", json!({"replicas": 1})).await?;
+        scratch.api::<Pod>().delete("memory-0", &DeleteParams::default()).await?;
+        scratch.condition("memory", "StorageHealthy", "False", "VolumeLost", MINUTE).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        ensure!(claims.get_opt("data-memory-0").await?.is_none(), "an empty claim was made");
+        let store = scratch.api::<MemoryStore>().get("memory").await?;
+        let conditions = store.status.map(|status| status.conditions).unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        ensure!(ready.is_some_and(|ready| ready.status == "False"), "{ready:?}");
+
+        // To begin anew is said by making it anew.
+        scratch.api::<MemoryStore>().delete("memory", &DeleteParams::background()).await?;
+        wait::until("no StatefulSet", MINUTE, || async {
+            let sets = scratch.api::<k8s_openapi::api::apps::v1::StatefulSet>();
+            Ok(sets.get_opt("memory").await?.map_or(Ok(()), |_| Err("there")))
+        })
+        .await?;
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
+        scratch.ready("memory").await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_volume_that_fills_up_is_told_and_grows_below_the_running_server() -> Result<()> {
     scratch("growth", |scratch| async move {
         scratch.create("memory", json!({"storage": {"size": "256Mi"}})).await?;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use llm_memory_e2e::agents::TOKEN;
 use llm_memory_e2e::{Scratch, scratch, wait};
 use serde_json::{Value, json};
 
 /// A changed Secret reaches a pod within a minute or so.
 const PROPAGATION: Duration = Duration::from_secs(180);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A new certificate for the store `memory`, and its key, as a Secret holds them.
 fn certificate(scratch: &Scratch) -> Result<Value> {
@@ -96,7 +97,23 @@ async fn a_certificate_is_served_and_exchanged_without_a_restart() -> Result<()>
         ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         scratch.ready("memory").await?;
         ensure!(scratch.incarnation("memory").await? == before, "the server was restarted");
-        Ok(())
+
+        // Without the Secret no pod could be made: the one that runs stays, and all that is no
+        // matter of pods goes on.
+        secrets.delete("web", &DeleteParams::default()).await?;
+        let tokens = json!({"mcp": {"auth": {"tokens": [{"name": "late"}]}}});
+        scratch.change("memory", tokens).await?;
+        scratch.condition("memory", "Accepted", "False", "ReferenceNotFound", MINUTE).await?;
+        wait::until("the token", MINUTE, || async {
+            let data = secrets.get("memory-tokens").await?.data.unwrap_or_default();
+            let names: Vec<String> = data.into_keys().collect();
+            Ok(if names.iter().any(|name| name == "late") { Ok(()) } else { Err(names) })
+        })
+        .await?;
+        scratch.ready("memory").await?;
+        ensure!(scratch.incarnation("memory").await? == before, "the server was restarted");
+        secrets.create(&PostParams::default(), &secret).await?;
+        scratch.condition("memory", "Accepted", "True", "Valid", MINUTE).await.map(drop)
     })
     .await
 }

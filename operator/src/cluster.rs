@@ -1,6 +1,6 @@
 //! What the operator knows of the cluster without asking: watched objects, and which optional APIs
-//! there are. Caches hold only what is looked at: no managed fields, no spec of pods, and of objects
-//! whose content does not matter for the status which version is there. Lists come in small pages,
+//! there are. Caches hold only what is looked at: no managed fields, of the spec of pods whether they
+//! speak TLS, and of objects whose content does not matter for the status which version is there. Lists come in small pages,
 //! because a page is in memory with all of that: a thousand stores fit into some tens of megabytes.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount,
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount, Volume,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -23,7 +23,8 @@ use kube::{Client, Resource, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
 use serde::de::DeserializeOwned;
 
-use crate::memory_store::build::{self, Apis};
+use crate::memory_store::build::{self, Apis, TLS_VOLUME};
+use crate::memory_store::pods;
 use crate::names::{EDITION, INSTANCE_LABEL, MANAGED_BY};
 
 /// Objects of a list that are read at once.
@@ -83,10 +84,7 @@ impl Cluster {
     ) -> (Arc<Self>, impl Stream<Item = Trigger> + Send + 'static) {
         let mut streams = Vec::new();
         let stateful_sets = reflect(watched.api(client), &mut streams, without_own_template);
-        let pods = reflect(watched.api(client), &mut streams, |pod: &mut Pod| {
-            no_managed_fields(pod);
-            pod.spec = None;
-        });
+        let pods = reflect(watched.api(client), &mut streams, almost_without_spec);
         let claims = reflect(watched.api(client), &mut streams, no_managed_fields);
         let config_maps = reflect(watched.api(client), &mut streams, version_only);
         let services = reflect(watched.api(client), &mut streams, version_only);
@@ -193,6 +191,16 @@ pub fn no_managed_fields<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
+/// Of the spec of a pod only the volume that [`pods::is_encrypted`] looks for.
+fn almost_without_spec(pod: &mut Pod) {
+    no_managed_fields(pod);
+    let encrypted = pods::is_encrypted(pod);
+    pod.spec = encrypted.then(|| PodSpec {
+        volumes: Some(vec![Volume { name: TLS_VOLUME.to_owned(), ..Volume::default() }]),
+        ..PodSpec::default()
+    });
+}
+
 /// Drops of a pod template, which is the larger part of a StatefulSet, all but the images. Only
 /// one that another edition of the operator made is needed: it may be kept as it is.
 fn without_own_template(set: &mut StatefulSet) {
@@ -295,6 +303,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_pod_is_kept_whether_it_speaks_tls() {
+        for (volumes, encrypted) in
+            [(json!([{"name": "data"}, {"name": "tls"}]), true), (json!([{"name": "data"}]), false)]
+        {
+            let mut pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "m-0", "managedFields": [{"manager": "kubelet"}]},
+                "spec": {"containers": [{"name": "server"}], "volumes": volumes},
+            }))
+            .unwrap();
+            almost_without_spec(&mut pod);
+            assert_eq!(pods::is_encrypted(&pod), encrypted);
+            assert!(pod.spec.is_none_or(|spec| spec.containers.is_empty()));
+        }
+    }
 
     #[test]
     fn templates_of_another_edition_are_kept_whole_and_own_ones_by_their_images() {

@@ -25,6 +25,10 @@ pub(super) struct Applied {
     pub(super) refused_claim: Option<String>,
     /// When a former token ends next.
     pub(super) next_token_end: Option<Timestamp>,
+    /// The StatefulSet was written, so that what is known of its pod is of before.
+    pub(super) new_template: bool,
+    /// What could not be applied and the server does not need.
+    pub(super) failure: Option<Error>,
 }
 
 /// Brings all objects of `store` to what they should be.
@@ -52,7 +56,8 @@ pub(super) async fn apply(
     };
     input.keep = kept_template(&input, found);
     let resources = build::build(&input);
-    let (refused_claim, changed) = apply_all(context, store, &resources, found).await?;
+    let Counted { refused_claim, changed, new_template, failure } =
+        apply_all(context, store, &resources, found).await?;
     if changed > 0 {
         tracing::info!(
             namespace = store.names.namespace,
@@ -65,7 +70,8 @@ pub(super) async fn apply(
         let note = format!("made tokens: {}", planned.made.join(", "));
         events::publish(context, object, EventType::Normal, "TokensMade", note, "MakeTokens").await;
     }
-    Ok(Applied { refused_claim, next_token_end: planned.and_then(|planned| planned.next_end) })
+    let next_token_end = planned.and_then(|planned| planned.next_end);
+    Ok(Applied { refused_claim, next_token_end, new_template, failure })
 }
 
 /// The template that runs, when an older operator made it from the same words.
@@ -78,15 +84,23 @@ fn kept_template(input: &Input<'_>, found: &Found) -> Option<KeptTemplate> {
     Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition })
 }
 
-/// Applies everything: the StatefulSet after what its pod needs, and after it what others make of
-/// the store, which must not hold up a server. Answers why the claim does not grow, when it does
-/// not, and how many objects were written.
+/// What applying all objects came to.
+struct Counted {
+    refused_claim: Option<String>,
+    /// Objects that were written.
+    changed: usize,
+    new_template: bool,
+    failure: Option<Error>,
+}
+
+/// Applies everything: the StatefulSet after what its pod needs, and after it what a server does
+/// without, whose failure holds up no other.
 async fn apply_all(
     context: &Context,
     store: &Store,
     resources: &Resources,
     found: &Found,
-) -> Result<(Option<String>, usize), Error> {
+) -> Result<Counted, Error> {
     // A new kind of object cannot be forgotten here: this does not compile without it.
     let Resources {
         service_accounts,
@@ -118,13 +132,6 @@ async fn apply_all(
     if let Some(policy) = network_policy {
         desired.push(Desired::of(policy)?);
     }
-    desired.push(Desired::of(disruption_budget)?);
-    if let Some(certificate) = certificate {
-        desired.extend(optional(certificate)?);
-    }
-    for cron_job in cron_jobs {
-        desired.push(Desired::of(cron_job)?);
-    }
     let mut changed = 0;
     let mut refused_claim = None;
     if let Some(claim) = claim {
@@ -132,16 +139,33 @@ async fn apply_all(
         refused_claim = refused;
         changed += usize::from(outcome != Outcome::Unchanged);
     }
-    desired.push(Desired::of(stateful_set)?);
-    for object in [service_monitor, prometheus_rule].into_iter().flatten() {
-        desired.extend(optional(object)?);
-    }
     for object in &desired {
         let outcome = context.applier.apply(object, &store.uid).await?;
         changed += usize::from(outcome != Outcome::Unchanged);
     }
-    changed += remove_unwanted(context, store, resources).await?;
-    Ok((refused_claim, changed))
+    let outcome = context.applier.apply(&Desired::of(stateful_set)?, &store.uid).await?;
+    let new_template = outcome != Outcome::Unchanged;
+    changed += usize::from(new_template);
+
+    let mut others = vec![Desired::of(disruption_budget)?];
+    for object in [certificate, service_monitor, prometheus_rule].into_iter().flatten() {
+        others.extend(optional(object)?);
+    }
+    for cron_job in cron_jobs {
+        others.push(Desired::of(cron_job)?);
+    }
+    let mut failure = None;
+    for object in &others {
+        match context.applier.apply(object, &store.uid).await {
+            Ok(outcome) => changed += usize::from(outcome != Outcome::Unchanged),
+            Err(error) => failure = failure.or(Some(Error::Apply(error))),
+        }
+    }
+    match remove_unwanted(context, store, resources).await {
+        Ok(removed) => changed += removed,
+        Err(error) => failure = failure.or(Some(error)),
+    }
+    Ok(Counted { refused_claim, changed, new_template, failure })
 }
 
 /// An object whose API not every cluster has.

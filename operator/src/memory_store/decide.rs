@@ -35,7 +35,7 @@ pub(super) fn ask(
         return (Answer { handshake: None, job: None, ..last }, None);
     };
     let auth = &store.spec.mcp.auth;
-    let scheme = if found.tls.is_some() { "https" } else { "http" };
+    let scheme = if pods::is_encrypted(pod) { "https" } else { "http" };
     let job = before
         .update
         .as_ref()
@@ -70,10 +70,17 @@ pub(super) fn decide(
         .or_else(|| before.image.clone())
         .unwrap_or_else(|| context.settings.server_image.clone());
     let unasked = is_unasked(store, found.pod.as_deref(), answer);
-    if store.spec.paused || unasked {
+    if store.spec.paused || unasked || found.missing.is_some() {
+        let mut update = before.update.clone();
+        if let Some(update) = &mut update
+            && (found.missing.is_some() && update.phase == UpdatePhase::RollingOut)
+        {
+            // Its pod may wait for what is missing.
+            update.since = None;
+        }
         return Plan {
             image: running.unwrap_or(wanted),
-            update: before.update.clone(),
+            update,
             verify: false,
             replace: Replace::Never,
             pending: unasked && is_pending(&before.conditions),
@@ -87,6 +94,7 @@ pub(super) fn decide(
         hibernated: store.spec.replicas == 0,
         restart_requested: restart_is_due(store, found.pod.as_deref(), before.update.as_ref(), now),
         pod: pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), answers),
+        pod_made: found.pod.as_deref().and_then(pods::made),
         down: found.pod.as_deref().is_some_and(|pod| pods::is_down(pod, now)),
         update: before.update.as_ref(),
         verification: verification(answer),
@@ -120,8 +128,7 @@ fn restart_is_due(
         matches!(update.phase, UpdatePhase::Refused | UpdatePhase::RolledBack)
             && update.since.as_ref().is_some_and(|since| since.0 >= conditions::whole_second(wish))
     });
-    let made = pod.and_then(|pod| pod.metadata.creation_timestamp.as_ref());
-    !spent && made.is_some_and(|made| made.0 < wish)
+    !spent && pod.and_then(pods::made).is_some_and(|made| made < wish)
 }
 
 fn verification(answer: &Answer) -> Verification {

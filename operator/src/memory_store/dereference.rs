@@ -50,6 +50,8 @@ pub struct Found {
     pub tls: Option<TlsFacts>,
     /// The authority (PEM) that clients of the store have to trust.
     pub authority: Option<Vec<u8>>,
+    /// What the pods need and is not there any more; the one that runs has it still.
+    pub missing: Option<String>,
 }
 
 /// Looks everything up.
@@ -75,6 +77,8 @@ pub async fn dereference(
             })?))
         }
     };
+    let stateful_set = cluster.stateful_sets.get(&ObjectRef::new(&names.main()).within(namespace));
+    let mut missing = Missing { before_the_first: stateful_set.is_none(), told: None };
     let auth = &store.spec.mcp.auth;
     let mut tokens = None;
     if auth.mode != AuthMode::None {
@@ -86,64 +90,86 @@ pub async fn dereference(
                     .and_then(|secret| secret.data)
                     .is_some_and(|data| data.contains_key(super::tokens::FILE));
                 if !has_file {
-                    return Err(DereferenceError::Missing {
+                    missing.note(DereferenceError::Missing {
                         field: "spec.mcp.auth.secretName",
                         reason: format!(
                             "there is no Secret {name} with the key {}: `llm-memory token create` \
                              writes such a file",
                             super::tokens::FILE
                         ),
-                    });
+                    })?;
                 }
             }
         }
     }
-    let (tls, authority) = certificate(&secrets, cluster, store).await?;
+    let (tls, authority) = certificate(&secrets, cluster, store, &mut missing).await?;
     Ok(Found {
-        stateful_set: cluster.stateful_sets.get(&ObjectRef::new(&names.main()).within(namespace)),
+        stateful_set,
         pod: cluster.pods.get(&ObjectRef::new(&names.pod()).within(namespace)),
         claim,
         tokens,
         tls,
         authority,
+        missing: missing.told,
     })
+}
+
+/// What is missing of a store.
+struct Missing {
+    /// Nothing runs yet: nothing is begun either.
+    before_the_first: bool,
+    told: Option<String>,
+}
+
+impl Missing {
+    /// An error before there is anything. Later the rest of the spec is acted on all the same: who
+    /// may call, whether there is to be a pod, what becomes of the volume.
+    fn note(&mut self, what: DereferenceError) -> Result<(), DereferenceError> {
+        if self.before_the_first {
+            return Err(what);
+        }
+        self.told.get_or_insert(what.to_string());
+        Ok(())
+    }
 }
 
 async fn certificate(
     secrets: &Api<Secret>,
     cluster: &Cluster,
     store: &Store,
+    missing: &mut Missing,
 ) -> Result<(Option<TlsFacts>, Option<Vec<u8>>), DereferenceError> {
     let Some(tls) = &store.spec.tls else { return Ok((None, None)) };
     let name = match (&tls.secret_name, &tls.cert_manager_issuer_ref) {
         (Some(name), _) => name.clone(),
         (None, _) if cluster.apis.certificate => store.names.certificate(),
         (None, _) => {
-            return Err(DereferenceError::Missing {
+            missing.note(DereferenceError::Missing {
                 field: "spec.tls.certManagerIssuerRef",
                 reason: "cert-manager is not installed in this cluster: install it, which the \
                          operator notices within a minute, or name a Secret in spec.tls.secretName"
                     .to_owned(),
-            });
+            })?;
+            store.names.certificate()
         }
     };
     let data = get(secrets, &name).await?.and_then(|secret| secret.data);
     let Some(data) = data else {
         // The pod waits for the Secret by itself, and so does the kubelet's event say.
-        if tls.secret_name.is_none() {
-            return Ok((Some(TlsFacts { secret_name: name, authority_key: "ca.crt" }), None));
+        if tls.secret_name.is_some() {
+            missing.note(DereferenceError::Missing {
+                field: "spec.tls.secretName",
+                reason: format!("there is no Secret {name}: create it with tls.crt and tls.key"),
+            })?;
         }
-        return Err(DereferenceError::Missing {
-            field: "spec.tls.secretName",
-            reason: format!("there is no Secret {name}: create it with tls.crt and tls.key"),
-        });
+        return Ok((Some(TlsFacts { secret_name: name, authority_key: "ca.crt" }), None));
     };
     for key in ["tls.crt", "tls.key"] {
         if !data.contains_key(key) {
-            return Err(DereferenceError::Missing {
+            missing.note(DereferenceError::Missing {
                 field: "spec.tls.secretName",
                 reason: format!("the Secret {name} has no key {key}"),
-            });
+            })?;
         }
     }
     // A certificate that nobody else signed is its own authority.

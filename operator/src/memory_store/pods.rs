@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use llm_memory_crds::conditions::ready;
 
+use super::build::TLS_VOLUME;
 use super::rollout::PodState;
 
 /// Why a pod does not serve.
@@ -46,6 +47,17 @@ pub fn is_down(pod: &Pod, now: Timestamp) -> bool {
         None => pod.metadata.creation_timestamp.as_ref(),
     };
     !is_going(pod) && since.is_some_and(|since| now.duration_since(since.0) >= DOWN_AFTER)
+}
+
+/// Whether the pod serves TLS: what it was made with, and not what the spec has asked for since.
+pub fn is_encrypted(pod: &Pod) -> bool {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    volumes.is_some_and(|volumes| volumes.iter().any(|volume| volume.name == TLS_VOLUME))
+}
+
+/// When the pod was made.
+pub fn made(pod: &Pod) -> Option<Timestamp> {
+    pod.metadata.creation_timestamp.as_ref().map(|made| made.0)
 }
 
 /// Why the pod is not ready; `None` when it is.

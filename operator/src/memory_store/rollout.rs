@@ -30,6 +30,8 @@ pub struct Situation<'a> {
     pub restart_requested: bool,
     /// The pod.
     pub pod: PodState,
+    /// When it was made.
+    pub pod_made: Option<Timestamp>,
     /// The pod has not been ready for so long that it will not verify anything soon.
     pub down: bool,
     /// The update that the status remembers.
@@ -187,7 +189,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
 fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> Plan {
     let since = update.since.as_ref().map_or(situation.now, |time| time.0);
     let allowed = SignedDuration::from_secs(i64::from(situation.spec.ready_timeout_seconds));
-    let late = situation.now.duration_since(since) >= allowed;
+    let late_since = |since| situation.now.duration_since(since) >= allowed;
+    let late = late_since(since);
     let waiting = |replace| Plan {
         image: running.to_owned(),
         update: Some(update.clone()),
@@ -233,13 +236,24 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
         },
         UpdatePhase::RollingOut => {
             let image = update.to.clone();
-            let serves = situation.pod == (PodState::Current { ready: true });
-            if running == update.to && (situation.hibernated || serves) {
+            if situation.hibernated || update.since.is_none() {
+                // It is tried when the store wakes, and has its time from then on.
+                let since = (!situation.hibernated).then_some(Time(situation.now));
+                let update = UpdateStatus { since, ..update.clone() };
+                return Plan { image, update: Some(update), ..waiting(Replace::Outdated) };
+            }
+            if running == update.to && situation.pod == (PodState::Current { ready: true }) {
                 let update = ended(situation, update, UpdatePhase::Complete, None);
                 return Plan { image, update: Some(update), ..waiting(Replace::Outdated) };
             }
-            // An image that the template does not name yet was not tried.
-            if late && running == update.to {
+            // An image was not tried while the template does not name it, or its pod was not made.
+            let made = situation.pod_made.map_or(since, |made| made.max(since));
+            let tried = match situation.pod {
+                PodState::Current { .. } => late_since(made),
+                PodState::Absent => late,
+                PodState::Outdated { .. } | PodState::Unknown { .. } => false,
+            };
+            if tried && running == update.to {
                 let message = format!(
                     "the pod with {} was not ready after {} s",
                     update.to, situation.spec.ready_timeout_seconds
@@ -303,6 +317,7 @@ mod tests {
             hibernated: false,
             restart_requested: false,
             pod: PodState::Current { ready: true },
+            pod_made: None,
             down: false,
             update,
             verification: Verification::None,
@@ -465,6 +480,74 @@ mod tests {
         assert_eq!(phase(&plan(&refused)), Some(UpdatePhase::RollingOut));
         let tried = Situation { running: Some("server:2"), ..late };
         assert_eq!(phase(&plan(&tried)), Some(UpdatePhase::RollingBack));
+    }
+
+    #[test]
+    fn an_image_has_its_time_from_when_its_pod_is_made() {
+        let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
+        let out = UpdateStatus {
+            phase: UpdatePhase::RollingOut,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            since: Some(Time(START.parse().unwrap())),
+            ..UpdateStatus::default()
+        };
+        let after = |pod, made: &str| {
+            plan(&Situation {
+                running: Some("server:2"),
+                pod,
+                pod_made: Some(made.parse().unwrap()),
+                now: "2026-01-01T00:10:00Z".parse().unwrap(),
+                ..situation(&spec, Some(&out))
+            })
+        };
+        let ready = false;
+        for pod in [PodState::Outdated { ready }, PodState::Unknown { ready }] {
+            let waiting = after(pod, "2025-12-01T00:00:00Z");
+            assert_eq!(phase(&waiting), Some(UpdatePhase::RollingOut), "{pod:?} is the former pod");
+            assert_eq!(waiting.image, "server:2");
+        }
+        let young = after(PodState::Current { ready }, "2026-01-01T00:09:30Z");
+        assert_eq!(phase(&young), Some(UpdatePhase::RollingOut));
+        let old = after(PodState::Current { ready }, "2026-01-01T00:09:00Z");
+        assert_eq!(phase(&old), Some(UpdatePhase::RollingBack));
+    }
+
+    #[test]
+    fn an_image_of_a_store_that_sleeps_is_tried_when_it_wakes() {
+        let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
+        let out = UpdateStatus {
+            phase: UpdatePhase::RollingOut,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            since: Some(Time(START.parse().unwrap())),
+            ..UpdateStatus::default()
+        };
+        let asleep = Situation {
+            running: Some("server:2"),
+            hibernated: true,
+            pod: PodState::Absent,
+            now: "2026-01-01T01:00:00Z".parse().unwrap(),
+            ..situation(&spec, Some(&out))
+        };
+        let sleeping = plan(&asleep).update.unwrap();
+        assert_eq!((sleeping.phase, &sleeping.since), (UpdatePhase::RollingOut, &None));
+        assert_eq!(
+            plan(&Situation { update: Some(&sleeping), ..asleep.clone() }).update.as_ref(),
+            Some(&sleeping),
+            "nothing is written while it sleeps"
+        );
+
+        let awake = Situation { hibernated: false, update: Some(&sleeping), ..asleep };
+        let woken = plan(&awake).update.unwrap();
+        assert_eq!((woken.phase, &woken.since), (UpdatePhase::RollingOut, &Some(Time(awake.now))));
+        let late = Situation {
+            pod: PodState::Current { ready: false },
+            now: "2026-01-01T01:01:00Z".parse().unwrap(),
+            update: Some(&woken),
+            ..awake
+        };
+        assert_eq!(phase(&plan(&late)), Some(UpdatePhase::RollingBack));
     }
 
     #[test]

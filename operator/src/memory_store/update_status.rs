@@ -37,6 +37,8 @@ pub struct Observed<'a> {
     pub requested: &'a str,
     /// Why the claim was not enlarged.
     pub refused_claim: Option<&'a str>,
+    /// What pods need and is not there any more.
+    pub missing: Option<&'a str>,
     /// What the server answered.
     pub answer: &'a Answer,
     /// The store is reached with TLS.
@@ -55,7 +57,7 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
     let ready = ready_condition(observed);
     let serves = ready.truth == Truth::True;
     let conditions = vec![
-        Now::new(ACCEPTED, true, accepted::VALID, "the spec is acted on"),
+        accepted_condition(observed.missing),
         ready,
         progressing_condition(observed, serves),
         storage_condition(observed),
@@ -148,6 +150,14 @@ pub fn replace(
     }
 }
 
+fn accepted_condition(missing: Option<&str>) -> Now {
+    let Some(missing) = missing else {
+        return Now::new(ACCEPTED, true, accepted::VALID, "the spec is acted on");
+    };
+    let message = format!("{missing}. The pod that runs is not replaced until then");
+    Now::new(ACCEPTED, false, accepted::REFERENCE_NOT_FOUND, message)
+}
+
 fn ready_condition(observed: &Observed<'_>) -> Now {
     match observed.pod {
         Some(pod) if observed.store.spec.replicas > 0 => {
@@ -219,6 +229,10 @@ fn progressing_condition(observed: &Observed<'_>, serves: bool) -> Now {
             UpdatePhase::Verifying => {
                 let message = format!("verifying the store before {to}");
                 return now(true, progressing::VERIFYING, message);
+            }
+            UpdatePhase::RollingOut if store.spec.replicas == 0 => {
+                let message = format!("{to} is tried when the store wakes");
+                return now(false, progressing::COMPLETE, message);
             }
             UpdatePhase::RollingOut => {
                 return now(true, progressing::ROLLING_OUT, format!("waiting for {to}"));

@@ -26,6 +26,8 @@ const DATA: &str = "/data";
 const CONFIG: &str = "/etc/llm-memory";
 const TOKENS: &str = "/etc/llm-memory-tokens";
 const TLS: &str = "/etc/llm-memory-tls";
+/// Volume of the certificate; pods that serve TLS have it.
+pub const TLS_VOLUME: &str = "tls";
 const ISSUER: &str = "/etc/llm-memory-issuer";
 /// Where clients of the API server expect their account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -266,14 +268,14 @@ fn volumes(input: &Input<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
     }
     if let Some(tls) = &input.tls {
         volumes.push(Volume {
-            name: text("tls"),
+            name: text(TLS_VOLUME),
             secret: Some(SecretVolumeSource {
                 secret_name: Some(tls.secret_name.clone()),
                 ..SecretVolumeSource::default()
             }),
             ..Volume::default()
         });
-        mounts.push(mount("tls", TLS, true));
+        mounts.push(mount(TLS_VOLUME, TLS, true));
     }
     if let Some(name) = auth.oidc.as_ref().and_then(|oidc| oidc.ca_config_map.clone()) {
         volumes.push(Volume {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -12,7 +12,9 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
-use llm_memory_crds::conditions::{ACCEPTED, PROGRESSING, READY, accepted, progressing, ready};
+use llm_memory_crds::conditions::{
+    ACCEPTED, PROGRESSING, READY, STORAGE_HEALTHY, accepted, progressing, ready, storage,
+};
 use llm_memory_crds::memory_store::UpdatePhase;
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
@@ -29,7 +31,7 @@ use super::validate::{Store, validate};
 use super::{events, pods};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::names::{FIELD_MANAGER, Names};
+use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, Names};
 use crate::probes::Answer;
 
 /// A store that nothing happens to is looked at this often, and a bit.
@@ -177,6 +179,10 @@ async fn run(
         }
     };
     let (answer, target) = ask(context, reference, &store, &found, &before);
+    if let Some(trouble) = claim_trouble(context, &store, &found, &before).await? {
+        hold_up(object, context, &before, trouble, now).await?;
+        return Ok(Action::requeue(MISSING));
+    }
     let mut plan = decide(context, &store, &found, &before, &answer, now);
     if plan.verify {
         begin_verification(context, &store, &mut plan, target.as_ref()).await;
@@ -193,30 +199,38 @@ async fn run(
     let mut refused_claim = None;
     let mut failure = None;
     let mut next_token_end = None;
+    // An image that was not tried yet has its time from when it is.
+    let mut untried = false;
     if !store.spec.paused {
         match in_time(apply(object, context, &store, &found, &plan, now)).await {
             Ok(applied) => {
                 refused_claim = applied.refused_claim;
                 next_token_end = applied.next_token_end;
+                failure = applied.failure;
+                if !applied.new_template {
+                    let replaced = replace_pod(object, context, &store, &found, &plan, &answer);
+                    match in_time(replaced).await {
+                        Ok(replaced) => untried = replaced,
+                        Err(error) => failure = Some(error),
+                    }
+                }
             }
             Err(Error::Apply(foreign @ ApplyError::Foreign { .. })) => {
                 let reason = accepted::NAME_CONFLICT;
                 refuse(object, context, &before, reason, &foreign.to_string(), now).await?;
                 return Ok(Action::requeue(MISSING));
             }
-            Err(error) => failure = Some(error),
-        }
-        if failure.is_none() {
-            let replaced = replace_pod(object, context, &store, &found, &plan, &answer);
-            failure = in_time(replaced).await.err();
+            Err(error) => {
+                failure = Some(error);
+                untried = true;
+            }
         }
     }
-    if failure.is_some()
+    if untried
         && let Some(update) = &mut plan.update
         && update.phase == UpdatePhase::RollingOut
     {
-        // The image was not tried yet; the time that its pod has begins when it is.
-        update.since = Some(Time(now));
+        update.since = update.since.as_ref().map(|_| Time(now));
     }
     let requested = claim_size(&store, &found);
     let mut status = update_status::status(&Observed {
@@ -227,8 +241,9 @@ async fn run(
         claim: found.claim.as_deref(),
         requested: &requested,
         refused_claim: refused_claim.as_deref(),
+        missing: found.missing.as_deref(),
         answer: &answer,
-        encrypted: found.tls.is_some(),
+        encrypted: found.pod.as_deref().map_or(found.tls.is_some(), pods::is_encrypted),
         selector: selector(&store),
         now,
     });
@@ -245,6 +260,7 @@ async fn run(
     }
     let written = written?;
     Ok(Action::requeue(match written {
+        Written::As(_) if found.missing.is_some() => MISSING,
         Written::As(_) => next_look(&store, &plan, next_token_end, now),
         Written::Stale => AGAIN,
     }))
@@ -282,7 +298,7 @@ fn next_look(
             UpdatePhase::Verifying | UpdatePhase::RollingOut | UpdatePhase::RollingBack
         )
     });
-    if stepping && !store.spec.paused {
+    if stepping && !store.spec.paused && store.spec.replicas > 0 {
         return STEP;
     }
     let idle = IDLE.mul_f64(rand::random_range(0.8..1.2));
@@ -301,6 +317,59 @@ fn selector(store: &Store) -> String {
     labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
+/// Why nothing may be done to a store that had a claim. Without it a pod that is made anew would
+/// begin with an empty volume, and nobody would notice that everything is gone.
+async fn claim_trouble(
+    context: &Context,
+    store: &Store,
+    found: &Found,
+    before: &MemoryStoreStatus,
+) -> Result<Option<Now>, Error> {
+    let now = |reason, message| Some(Now::new(STORAGE_HEALTHY, false, reason, message));
+    if let Some(claim) = &found.claim {
+        let name = claim.name_any();
+        return Ok(claim.metadata.deletion_timestamp.as_ref().and_then(|_| {
+            let message = format!(
+                "the claim {name} was deleted, and goes with its data when the pod ends: nothing is \
+                 changed that would end it. Copy the data to another store while this one serves"
+            );
+            now(storage::DELETING, message)
+        }));
+    }
+    let had_one = before.storage.as_ref().is_some_and(|storage| storage.actual.is_some());
+    if !had_one {
+        return Ok(None);
+    }
+    let name = store.names.claim();
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &store.names.namespace);
+    let looked = in_time(async {
+        let found = api.get_opt(&name).await;
+        found.map_err(|source| {
+            let source = Box::new(source);
+            DereferenceError::Api { what: format!("PersistentVolumeClaim {name}"), source }.into()
+        })
+    });
+    if looked.await?.is_some() {
+        // The cache has not seen it yet.
+        return Ok(None);
+    }
+    let message = format!(
+        "the claim {name} is gone, and no empty one takes its place. Where its volume is still \
+         there (reclaim policy Retain), make a claim of this name for it, with the labels {}; \
+         otherwise delete the MemoryStore and make it again",
+        labels_of_claims(store)
+    );
+    Ok(now(storage::LOST, message))
+}
+
+/// By these the operator knows a claim as the store's own.
+fn labels_of_claims(store: &Store) -> String {
+    let (name, value) = MANAGED_BY;
+    format!("{name}={value} and {INSTANCE_LABEL}={}", store.names.store)
+}
+
+/// Replaces the pod when that is due; whether it was.
 async fn replace_pod(
     object: &MemoryStore,
     context: &Context,
@@ -308,8 +377,8 @@ async fn replace_pod(
     found: &Found,
     plan: &Plan,
     answer: &Answer,
-) -> Result<(), Error> {
-    let Some(pod) = found.pod.as_deref() else { return Ok(()) };
+) -> Result<bool, Error> {
+    let Some(pod) = found.pod.as_deref() else { return Ok(false) };
     let answers = matches!(answer.handshake, Some(Ok(_)));
     let state = pods::state(Some(pod), found.stateful_set.as_deref(), answers);
     let due = match (plan.replace, state) {
@@ -319,7 +388,7 @@ async fn replace_pod(
         | (Replace::Always, PodState::Absent | PodState::Unknown { .. }) => false,
     };
     if !due {
-        return Ok(());
+        return Ok(false);
     }
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &store.names.namespace);
     let parameters = DeleteParams {
@@ -337,9 +406,9 @@ async fn replace_pod(
             let note = format!("pod {} is replaced: {why}", pod.name_any());
             events::publish(context, object, EventType::Normal, "PodReplaced", note, "ReplacePod")
                 .await;
-            Ok(())
+            Ok(true)
         }
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
         Err(error) => Err(Error::Replace(Box::new(error))),
     }
 }

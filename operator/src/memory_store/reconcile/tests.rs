@@ -369,3 +369,41 @@ async fn an_event_that_cannot_be_told_fails_nothing() {
     rig.reconcile().await.unwrap();
     rig.converges().await;
 }
+
+#[tokio::test]
+async fn what_a_server_does_without_holds_none_up() {
+    let rig = Rig::new();
+    let cron_job = "/apis/batch/v1/namespaces/team/cronjobs/notes-verify";
+    let said = "exceeded quota: cronjobs";
+    rig.api.script(Method::PATCH, cron_job, Script::Refuse(403, said));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "apply");
+    assert!(rig.api.has(SET), "the server");
+    assert!(rig.api.has("/apis/batch/v1/namespaces/team/cronjobs/notes-quarterly"), "the others");
+    let (status, reason, message) = rig.condition(PROGRESSING);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", progressing::APPLY_FAILED));
+    assert!(message.contains(said), "{message}");
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_gone_is_told_and_no_empty_one_takes_its_place() {
+    let rig = Rig::new();
+    rig.converges().await;
+    let claim = {
+        let mut objects = rig.api.objects.lock();
+        objects.get_mut(STORE).unwrap()["status"]["storage"]["actual"] = json!("1Gi");
+        objects.remove(CLAIM).unwrap()
+    };
+    rig.api.writes();
+    for _ in 0..2 {
+        assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+        let (status, reason, message) = rig.condition(STORAGE_HEALTHY);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", storage::LOST));
+        assert!(message.contains("data-notes-0 is gone"), "{message}");
+        assert!(!rig.api.has(CLAIM));
+    }
+    let told: Vec<_> = rig.api.writes().into_iter().filter(|(_, path)| path == STATUS).collect();
+    assert_eq!(told.len(), 1, "it is told once");
+    rig.api.objects.lock().insert(CLAIM.to_owned(), claim);
+    rig.converges().await;
+}
