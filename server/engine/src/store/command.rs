@@ -44,7 +44,7 @@ impl Visibility {
 
 /// Derives the next content of an item from the stored one.
 pub(crate) type Edit = Box<dyn FnOnce(&Content, Timestamp) -> Result<Edited> + Send>;
-/// Joins contents: the target (when it exists), the sources, the time.
+/// Joins contents: the target (when it is there and its life is not over), the sources, the time.
 pub(crate) type Join =
     Box<dyn FnOnce(Option<&Content>, &[&Content], Timestamp) -> Result<Edited> + Send>;
 /// Changes counters.
@@ -362,11 +362,14 @@ impl<'a, 't> Decider<'a, 't> {
         {
             return Err(self.not_found(target).into());
         }
-        let base = live.map(|live| self.content(target, live)).transpose()?;
+        // One whose life is over is gone for readers. As a base it would give its end of life to
+        // the result, and what the sources said would be gone with it.
+        let base = live.filter(|live| !live.expired_at(self.clock));
+        let before = base.map(|base| self.content(target, base)).transpose()?;
         let borrowed: Vec<&Content> = contents.iter().map(AsRef::as_ref).collect();
-        let edited = join(base.as_deref(), &borrowed, self.clock)?;
+        let edited = join(before.as_deref(), &borrowed, self.clock)?;
         let mut merged = edited.content;
-        let mut counters = live.map(ItemRecord::counters).unwrap_or_default();
+        let mut counters = base.map(ItemRecord::counters).unwrap_or_default();
         for (id, record) in sources.iter().zip(&records) {
             if id != target {
                 counters.absorb(&record.counters(), self.clock);
@@ -374,12 +377,12 @@ impl<'a, 't> Decider<'a, 't> {
         }
         merged.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
         merged.updated_at = self.clock;
-        if live.is_none() {
+        if base.is_none() {
             merged.created_at = self.clock;
             merged.provenance.created_by.clone_from(&who.subject);
         }
         merged.provenance.updated_by.clone_from(&who.subject);
-        let (version, created, expires_at) = (merged.version, live.is_none(), merged.expires_at);
+        let (version, created, expires_at) = (merged.version, base.is_none(), merged.expires_at);
         let names: Vec<&str> = sources.iter().map(ItemId::as_str).collect();
         let mut meta = counters_meta(counters);
         meta.insert("sources".to_owned(), Value::from(names));

@@ -42,6 +42,31 @@ fn pruning_spares_what_was_renewed_since_it_was_found_expired() {
 }
 
 #[test]
+fn merging_into_an_item_whose_life_is_over_makes_one_that_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let mut over = fixtures::note("notes", "stale", at(0));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    import(&engine, [over]);
+    engine.upsert(&caller(), note("a", "t", "first")).unwrap();
+    engine.upsert(&caller(), note("b", "t", "second")).unwrap();
+    let merge = json!({"sourceIds": ["a", "b"], "scope": "local", "targetId": "notes",
+        "deleteSource": true});
+    let merged = engine.merge(&caller(), serde_json::from_value(merge).unwrap()).unwrap();
+    assert_eq!((merged.created, merged.version), (true, Version(2)));
+    let check = |engine: &Engine| {
+        let read = engine.get(&caller(), get("notes")).unwrap();
+        assert!(read.text.contains("first") && read.text.contains("second"), "{}", read.text);
+        assert!(!read.text.contains("stale"), "{}", read.text);
+        assert_eq!(read.quality.expires_at, None);
+        assert_eq!(found(engine, "second"), ["notes"]);
+    };
+    check(&engine);
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    check(&engine);
+}
+
+#[test]
 fn erasure_leaves_no_words_in_the_catalog_however_it_was_derived() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
