@@ -57,6 +57,38 @@ fn syncing_keeps_the_counters_of_the_item_it_replaces() {
 }
 
 #[test]
+fn syncing_brings_nothing_back_that_was_deleted_or_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for id in ["deleted", "erased", "over", "changed"] {
+        engine.upsert(&caller(), local(id, "old")).unwrap();
+    }
+    let ids = json!({"ids": ["deleted", "erased", "changed"]});
+    engine.sync_merge(&caller(), serde_json::from_value(ids).unwrap()).unwrap();
+    tick();
+    for (id, erase) in [("deleted", false), ("erased", true), ("changed", false)] {
+        let request = json!({"id": id, "scope": "committed", "erase": erase});
+        engine.delete(&caller(), serde_json::from_value(request).unwrap()).unwrap();
+    }
+    let mut over = fixtures::note("over", "newer", Timestamp::now());
+    over.sensitivity = Sensitivity::Team;
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    engine.import(&caller(), Scope::Committed, [(over, Counters::default())]).unwrap();
+    // What was written here since the deletion is news.
+    tick();
+    engine.upsert(&caller(), local("changed", "new")).unwrap();
+    let result = sync(&engine, &caller(), false);
+    let mut skipped: Vec<_> = result.skipped.iter().map(|left| left.id.as_str()).collect();
+    skipped.sort_unstable();
+    assert_eq!(skipped, ["deleted", "erased", "over"], "{result:?}");
+    assert_eq!(read_committed(&engine, "changed").text, "new");
+    let forced = sync(&engine, &caller(), true);
+    assert_eq!(forced.skipped, []);
+    assert_eq!(read_committed(&engine, "erased").text, "old");
+    assert_eq!(read_committed(&engine, "over").text, "old");
+}
+
+#[test]
 fn changing_an_item_creates_no_scope() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
