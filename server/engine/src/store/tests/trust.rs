@@ -374,6 +374,41 @@ fn flip_blocks(disk: &FaultyDisk) {
     }
 }
 
+/// Does something once, when work reports for the first time.
+struct Meanwhile<F>(std::sync::Once, F);
+
+impl<F: Fn() + Send + Sync> crate::progress::Progress for Meanwhile<F> {
+    fn report(&self, _: u64, _: Option<u64>, _: &str) {
+        self.0.call_once(&self.1);
+    }
+}
+
+#[test]
+fn views_that_did_not_come_into_use_are_not_used_by_the_next_start() {
+    let disk = FaultyDisk::new();
+    let engine = versions(&disk);
+    engine.open_scopes().unwrap()[0].writer.run(|journal| Ok(journal.seal()?)).unwrap();
+    engine.close().unwrap();
+    let engine = on(&disk);
+    let meanwhile = Meanwhile(std::sync::Once::new(), || {
+        engine.upsert(&caller(), note("late", "t", "written meanwhile")).unwrap();
+        // So that neither this record can be read nor what was derived be removed.
+        disk.plan(Fault::new(Operation::Read, Failure::Io).on("journal.ndjson").lasting());
+        disk.plan(Fault::new(Operation::Remove, Failure::Io).on("views/2").lasting());
+    });
+    engine.rebuild(&caller(), all(), &meanwhile).unwrap_err();
+    disk.heal();
+    assert!(disk.exists(Path::new("/store/local/app/views/2")).unwrap());
+    // Moves the bodies that both views know of; one of them is told.
+    engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    engine.close().unwrap();
+    let engine = on(&disk);
+    assert_versions(&engine, "after the failed rebuild");
+    assert_eq!(engine.get(&caller(), get("late")).unwrap().text, "written meanwhile");
+    let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+    assert!(views["local"].ok, "{views:?}");
+}
+
 #[test]
 fn the_last_copy_of_a_body_stays_though_an_index_names_another() {
     let disk = FaultyDisk::new();
