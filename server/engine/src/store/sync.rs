@@ -153,7 +153,8 @@ impl Engine {
 
     /// Takes items over from another system into one scope, with their times and counters.
     /// Answers how many were written and what was skipped. An item that is stored just so is
-    /// neither; one that was changed here since is skipped.
+    /// neither; one that was changed here since is skipped. One that is replaced keeps the uses and
+    /// votes counted here.
     pub fn import(
         &self,
         caller: &Caller,
@@ -196,7 +197,7 @@ impl Engine {
             let command = Command::Import {
                 op: Op::Import,
                 content: Box::new(edited.content),
-                counters: Some(counters),
+                counters: (version == Version(0)).then_some(counters),
                 if_version: Some(version),
                 who: who(caller),
             };

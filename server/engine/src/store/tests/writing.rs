@@ -89,6 +89,30 @@ fn syncing_brings_nothing_back_that_was_deleted_or_is_over() {
 }
 
 #[test]
+fn importing_again_keeps_the_counters_of_the_item_it_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let import = |text: &str, moment| {
+        let counters = Counters { reuse_count: 5, ..Counters::default() };
+        let items = [(fixtures::note("x", text, moment), counters)];
+        assert_eq!(engine.import(&caller(), Scope::Local, items).unwrap(), (1, Vec::new()));
+    };
+    let count = || engine.get(&caller(), get("x")).unwrap().quality.counters.reuse_count;
+    import("old", at(0));
+    assert_eq!(count(), 5);
+    engine.record_use(&caller(), item("x")).unwrap();
+    import("new", at(1));
+    assert_eq!(engine.get(&caller(), get("x")).unwrap().text, "new");
+    assert_eq!(count(), 6);
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(count(), 6);
+    // One that was deleted here comes as if it were new.
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap()).unwrap();
+    import("newer", at(2));
+    assert_eq!(count(), 5);
+}
+
+#[test]
 fn changing_an_item_creates_no_scope() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
