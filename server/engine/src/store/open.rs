@@ -81,7 +81,12 @@ pub(crate) fn open(
         open_views(opening, &source, until, opening.cache_bytes, &mut recovered, progress)?;
     match contradiction {
         Some(found) => journal.contradict(found.expected, found.found),
-        None => generations::reconcile(&views, &source, &mut journal, options)?,
+        None => {
+            for kept in generations::reconcile(&views, &source, &mut journal, options) {
+                tracing::warn!(scope = %key, %kept);
+                kept.error.map_or(Ok(()), Err)?;
+            }
+        }
     }
     for note in &recovered {
         tracing::warn!(scope = %key, note, "recovered");
