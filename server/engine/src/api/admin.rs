@@ -355,7 +355,7 @@ pub struct ScopeStatus {
 pub struct SyncMergeRequest {
     /// Local items to copy into the committed scope; all when empty.
     pub ids: Vec<ItemId>,
-    /// Overwrite committed items that are newer.
+    /// Overwrite committed items that are newer, and bring back those that were deleted later.
     pub force: bool,
 }
 

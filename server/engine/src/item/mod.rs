@@ -217,6 +217,27 @@ pub struct Context {
     pub framework: Option<String>,
 }
 
+impl Context {
+    /// Every text in it.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let Self {
+            repo_id,
+            branch,
+            commit,
+            tool,
+            source,
+            file,
+            range: _,
+            function,
+            package,
+            framework,
+        } = self;
+        [repo_id, branch, commit, tool, source, file, function, package, framework]
+            .into_iter()
+            .filter_map(|text| text.as_deref())
+    }
+}
+
 /// What the write guard noticed in an item. Nothing is refused or taken out because of a flag;
 /// readers decide whether to trust a flagged item.
 #[derive(

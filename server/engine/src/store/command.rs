@@ -44,7 +44,7 @@ impl Visibility {
 
 /// Derives the next content of an item from the stored one.
 pub(crate) type Edit = Box<dyn FnOnce(&Content, Timestamp) -> Result<Edited> + Send>;
-/// Joins contents: the target (when it exists), the sources, the time.
+/// Joins contents: the target (when it is there and its life is not over), the sources, the time.
 pub(crate) type Join =
     Box<dyn FnOnce(Option<&Content>, &[&Content], Timestamp) -> Result<Edited> + Send>;
 /// Changes counters.
@@ -164,7 +164,12 @@ pub(crate) struct Decider<'a, 't> {
     events: Vec<ChangeEvent>,
     staged: usize,
     bytes: usize,
+    /// Time of the next record: now, or that of the last record where the clock was set back since.
+    /// "As of" is a position in the journal because it never runs backwards.
     clock: Timestamp,
+    /// Now, as readers have it, for everything that ends or fades with time: a clock that was wrong
+    /// once must not end lives until time has caught up.
+    now: Timestamp,
     /// Hash of the last head, staged ones included.
     tip: Digest,
 }
@@ -198,6 +203,7 @@ impl<'a, 't> Decider<'a, 't> {
             staged: 0,
             bytes: 0,
             clock: head.ts,
+            now: Timestamp::now(),
             tip: head.hash,
         }
     }
@@ -219,15 +225,15 @@ impl<'a, 't> Decider<'a, 't> {
     }
 
     pub(crate) fn decide(&mut self, command: Command) -> Result<Outcome, Rejection> {
-        // Record times never run backwards, so that "as of" is a position in the journal.
-        self.clock = self.clock.max(Timestamp::now());
+        self.now = Timestamp::now();
+        self.clock = self.clock.max(self.now);
         match command {
             Command::Upsert(upsert) => self.upsert(*upsert),
             Command::Edit { op, id, if_version, expired_too, who, edit } => {
                 let stored = self.visible(&id, &who.visibility, expired_too)?;
                 expect_version(&id, if_version, stored.version)?;
                 let content = self.content(&id, &stored)?;
-                let edited = edit(&content, self.clock)?;
+                let edited = edit(&content, self.now)?;
                 let done = if edited.changed {
                     self.put_next(op, edited.content, &stored, &who)?
                 } else {
@@ -239,7 +245,7 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Count { op, id, who, count } => {
                 let stored = self.visible(&id, &who.visibility, false)?;
                 let mut counters = stored.counters();
-                count(&mut counters, self.clock);
+                count(&mut counters, self.now);
                 let entry = Entry {
                     op,
                     id: &id,
@@ -254,7 +260,7 @@ impl<'a, 't> Decider<'a, 't> {
             Command::Delete { op, id, if_version, erase, who } => {
                 let stored = self.visible(&id, &who.visibility, true)?;
                 expect_version(&id, if_version, stored.version)?;
-                if op == Op::Prune && !stored.expired_at(self.clock) {
+                if op == Op::Prune && !stored.expired_at(self.now) {
                     // Renewed since somebody found it expired.
                     return Err(self.not_found(&id).into());
                 }
@@ -295,7 +301,7 @@ impl<'a, 't> Decider<'a, 't> {
                 Arc::new(live.skeleton(&content.id, self.state.key.scope))
             };
             let ceiling = self.state.config.load().sharing.sensitivity;
-            keep.carry_over(&mut content, &before, ceiling, self.clock)?;
+            keep.carry_over(&mut content, &before, ceiling, self.now)?;
         }
         if let Some(live) = live
             && self.same_as_stored(&content, live)?
@@ -362,24 +368,27 @@ impl<'a, 't> Decider<'a, 't> {
         {
             return Err(self.not_found(target).into());
         }
-        let base = live.map(|live| self.content(target, live)).transpose()?;
+        // One whose life is over is gone for readers. As a base it would give its end of life to
+        // the result, and what the sources said would be gone with it.
+        let base = live.filter(|live| !live.expired_at(self.now));
+        let before = base.map(|base| self.content(target, base)).transpose()?;
         let borrowed: Vec<&Content> = contents.iter().map(AsRef::as_ref).collect();
-        let edited = join(base.as_deref(), &borrowed, self.clock)?;
+        let edited = join(before.as_deref(), &borrowed, self.now)?;
         let mut merged = edited.content;
-        let mut counters = live.map(ItemRecord::counters).unwrap_or_default();
+        let mut counters = base.map(ItemRecord::counters).unwrap_or_default();
         for (id, record) in sources.iter().zip(&records) {
             if id != target {
-                counters.absorb(&record.counters(), self.clock);
+                counters.absorb(&record.counters(), self.now);
             }
         }
         merged.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
         merged.updated_at = self.clock;
-        if live.is_none() {
+        if base.is_none() {
             merged.created_at = self.clock;
             merged.provenance.created_by.clone_from(&who.subject);
         }
         merged.provenance.updated_by.clone_from(&who.subject);
-        let (version, created, expires_at) = (merged.version, live.is_none(), merged.expires_at);
+        let (version, created, expires_at) = (merged.version, base.is_none(), merged.expires_at);
         let names: Vec<&str> = sources.iter().map(ItemId::as_str).collect();
         let mut meta = counters_meta(counters);
         meta.insert("sources".to_owned(), Value::from(names));
@@ -542,7 +551,7 @@ impl<'a, 't> Decider<'a, 't> {
             .tables()
             .item(id)?
             .filter(|item| !item.deleted)
-            .filter(|item| expired_too || !item.expired_at(self.clock))
+            .filter(|item| expired_too || !item.expired_at(self.now))
             .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
             .ok_or_else(|| self.not_found(id))
     }

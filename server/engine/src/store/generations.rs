@@ -1,4 +1,6 @@
-//! Compactions that a crash interrupted: which generation of a segment is still needed.
+//! Compactions that were interrupted: which generation of a segment is still needed.
+
+use std::fmt;
 
 use redb::Durability;
 
@@ -6,39 +8,72 @@ use super::Options;
 use super::replay::Source;
 use super::scope::Views;
 use crate::catalog::{Blob, Tables, failure};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::ids::Seq;
 use crate::journal::Journal;
 
-/// Finishes compactions that a crash interrupted between putting a rewritten segment in place and
-/// noting in the catalog where its bodies went.
+/// Finishes compactions that a crash, or the disk, interrupted between putting a rewritten segment
+/// in place and removing the generation before. Answers why segments keep older generations, which
+/// may hold erased bodies, with the error where there is one.
 pub(super) fn reconcile(
     views: &Views,
     source: &Source<'_>,
     journal: &mut Journal,
     options: &Options,
-) -> Result<()> {
+) -> Vec<Kept> {
     let leftovers = source.journal.superseded();
+    let mut kept = Vec::new();
     if leftovers.is_empty() || options.safe_mode {
-        return Ok(());
+        return kept;
     }
     for segment in source.journal.segments() {
-        let mut older = leftovers.iter().filter(|(first, _)| *first == segment.first).peekable();
-        if older.peek().is_none() {
+        let of_segment = leftovers.iter().filter(|(first, _)| *first == segment.first);
+        let older: Vec<u32> = of_segment.map(|(_, generation)| *generation).collect();
+        if older.is_empty() {
             continue;
         }
-        if !relocate(views, source, segment.first, segment.last)? {
-            tracing::warn!(
-                segment = %segment.first,
-                "older generations are kept: they alone hold bodies that no block gives back"
-            );
-            continue;
-        }
-        for (first, generation) in older {
-            journal.retire_generation(*first, *generation)?;
+        let segment = (segment.first, segment.last);
+        match retire(views, source, journal, segment, &older) {
+            Ok(true) => {}
+            Ok(false) => kept.push(Kept { segment: segment.0, error: None }),
+            Err(error) => kept.push(Kept { segment: segment.0, error: Some(error) }),
         }
     }
-    Ok(())
+    kept
+}
+
+/// A segment whose older generations could not be removed.
+pub(super) struct Kept {
+    segment: Seq,
+    /// `None` when they alone hold bodies that no block gives back.
+    pub(super) error: Option<EngineError>,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment {}: older generations are kept: ", self.segment)?;
+        match &self.error {
+            Some(error) => error.fmt(f),
+            None => f.write_str("they alone hold bodies that no block gives back"),
+        }
+    }
+}
+
+/// Removes the `older` generations of a segment; `false` when they are still needed.
+fn retire(
+    views: &Views,
+    source: &Source<'_>,
+    journal: &mut Journal,
+    (first, last): (Seq, Seq),
+    older: &[u32],
+) -> Result<bool> {
+    if !relocate(views, source, first, last)? {
+        return Ok(false);
+    }
+    for generation in older {
+        journal.retire_generation(first, *generation)?;
+    }
+    Ok(true)
 }
 
 /// Notes in the catalog, durably, where the bodies of records `first..=last` lie now. Whether all

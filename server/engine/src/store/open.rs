@@ -81,7 +81,12 @@ pub(crate) fn open(
         open_views(opening, &source, until, opening.cache_bytes, &mut recovered, progress)?;
     match contradiction {
         Some(found) => journal.contradict(found.expected, found.found),
-        None => generations::reconcile(&views, &source, &mut journal, options)?,
+        None => {
+            for kept in generations::reconcile(&views, &source, &mut journal, options) {
+                tracing::warn!(scope = %key, %kept);
+                kept.error.map_or(Ok(()), Err)?;
+            }
+        }
     }
     for note in &recovered {
         tracing::warn!(scope = %key, note, "recovered");
@@ -170,6 +175,11 @@ fn open_views(
     }
     let next = generations.last().map_or(1, |(generation, _)| generation + 1);
     let (views, notes) = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
+    if let Err(error) = mark_complete(disk, &root, next, options) {
+        drop(views);
+        remove_failed(disk, &root, next);
+        return Err(error);
+    }
     recovered.extend(notes);
     if !options.safe_mode {
         remove_others(disk, &root, &generations, next);
@@ -178,7 +188,7 @@ fn open_views(
 }
 
 /// Derives a new generation of views from the journal and the blocks; says what could not be
-/// found there. Nothing is left of one that fails.
+/// found there. Nothing is left of one that fails. It counts only after [`mark_complete`].
 #[expect(clippy::too_many_arguments, reason = "one call site each in open and rebuild")]
 pub(crate) fn derive(
     disk: &Arc<dyn Disk>,
@@ -197,18 +207,35 @@ pub(crate) fn derive(
         let notes = replay_catalog(&views, source, until, progress)?;
         follow_text(&views, source, progress)?;
         views.catalog.make_durable()?;
-        // In safe mode the index is in memory alone, so that there is no complete generation.
+        // In safe mode the index is in memory alone.
         if !options.safe_mode {
             views.text.flush()?;
-            disk.durable_write(&dir.join(COMPLETE), b"")?;
         }
         Ok((views, notes))
     };
-    fill().inspect_err(|_| {
-        if let Err(error) = disk.remove_dir_all(&dir) {
-            tracing::warn!(%error, "views that could not be derived were not removed");
-        }
-    })
+    fill().inspect_err(|_| remove_failed(disk, root, generation))
+}
+
+/// Makes a derived generation the one that the next start uses.
+pub(crate) fn mark_complete(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    generation: u64,
+    options: &Options,
+) -> Result<()> {
+    // In safe mode the index is in memory alone, so that there is no complete generation.
+    if !options.safe_mode {
+        disk.durable_write(&root.join(generation.to_string()).join(COMPLETE), b"")?;
+    }
+    Ok(())
+}
+
+/// Removes a generation that did not come into use. Where that fails as well, the next start or
+/// `maintenance.cleanup` does it.
+pub(crate) fn remove_failed(disk: &Arc<dyn Disk>, root: &Path, generation: u64) {
+    if let Err(error) = disk.remove_dir_all(&root.join(generation.to_string())) {
+        tracing::warn!(%error, "views that could not be derived were not removed");
+    }
 }
 
 fn load(

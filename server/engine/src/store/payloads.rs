@@ -17,8 +17,9 @@ pub(crate) fn bytes_of(content: &Content) -> usize {
     let facets = &content.facets;
     let labels = facets.tags.iter().chain(&facets.files).chain(&facets.symbols).map(String::len);
     let links = content.links.iter().map(|link| link.to.as_str().len());
+    let context = content.context.texts().map(str::len);
     let texts = content.title.len() + content.text.len() + content.code.len();
-    texts + labels.chain(links).sum::<usize>()
+    texts + labels.chain(links).chain(context).sum::<usize>()
 }
 
 #[derive(Debug, Clone)]

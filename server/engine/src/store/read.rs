@@ -1,10 +1,11 @@
 //! Reading items: one, histories, graphs. Every read takes "as of".
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::command::Visibility;
 use super::cursor::Cursor;
+use super::payloads::bytes_of;
 use super::scope::{ScopeState, Views};
 use crate::api::{
     Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
@@ -22,6 +23,10 @@ use crate::item::{
 const DEFAULT_HISTORY: usize = 20;
 /// Most entries in a history.
 const MAX_HISTORY: usize = 200;
+/// Items changed since a moment that a search or a graph of that moment lays over the present, at
+/// most; and bytes of what they were then.
+const MAX_PAST_ITEMS: usize = 50_000;
+const MAX_PAST_BYTES: usize = 64 << 20;
 
 /// Time and journal record of an item's last write.
 pub(crate) type Position = (Timestamp, Seq);
@@ -223,31 +228,82 @@ impl<'a> Reader<'a> {
         Ok(self.state.stored(&self.view, &seen.skeleton.id, seen.hash)?.links.clone())
     }
 
-    /// Items that link to `id`, as of the reader's position.
-    fn links_in(&self, id: &ItemId) -> Result<Vec<(Relation, ItemId)>> {
-        let Some(at) = self.at else {
-            let found = self.view.links_in(id)?;
-            return Ok(found.into_iter().map(|(code, from)| (relation_of(code), from)).collect());
-        };
-        // Reverse links of the past are not kept: those of now, minus what was written since,
-        // plus what the items written since pointed at before.
-        let mut sources: BTreeSet<ItemId> =
-            self.view.links_in(id)?.into_iter().map(|(_, from)| from).collect();
-        for change in self.view.changes(at, Seq(u64::MAX))? {
-            sources.insert(change?.2);
-        }
-        let mut found = Vec::new();
-        for source in sources {
-            let Some(seen) = self.find(&source)? else { continue };
-            for link in self.links(&seen)? {
-                if link.to == *id {
-                    found.push((link.rel, source.clone()));
-                }
-            }
-        }
+    /// Items that link to `id`, as of the reader's position; `past` is [`Reader::past_links`].
+    fn links_in(&self, id: &ItemId, past: Option<&PastLinks>) -> Result<Vec<(Relation, ItemId)>> {
+        let now = self.view.links_in(id)?.into_iter().map(|(code, from)| (relation_of(code), from));
+        let Some(past) = past else { return Ok(now.collect()) };
+        let mut found: Vec<(Relation, ItemId)> =
+            now.filter(|(_, from)| !past.changed.contains(from)).collect();
+        found.extend(past.to.get(id).into_iter().flatten().cloned());
         found.sort();
         Ok(found)
     }
+
+    /// What a reader of the past needs to know who links to an item; `None` for the present.
+    fn past_links(&self) -> Result<Option<PastLinks>> {
+        let Some(at) = self.at else { return Ok(None) };
+        let (mut changed, mut to) = (HashSet::new(), HashMap::<_, Vec<_>>::new());
+        self.each_changed_since(at, "a graph", |id, seen| {
+            let bytes = seen.map_or(0, |seen| {
+                // Of the past the skeleton is the whole content.
+                for link in &seen.skeleton.links {
+                    to.entry(link.to.clone()).or_default().push((link.rel, id.clone()));
+                }
+                bytes_of(&seen.skeleton)
+            });
+            changed.insert(id);
+            bytes
+        })?;
+        Ok(Some(PastLinks { changed, to }))
+    }
+
+    /// Gives `each` every item that was written since record `at`, as it was then: `None` where it
+    /// was not there. `each` answers how many bytes it comes to. `purpose` is for the message.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] when there are more items or bytes than are looked at.
+    pub(crate) fn each_changed_since(
+        &self,
+        at: Seq,
+        purpose: &str,
+        mut each: impl FnMut(ItemId, Option<Seen>) -> usize,
+    ) -> Result<()> {
+        let too_much = || {
+            let reason = format!(
+                "too much of the scope {} has changed since for {purpose} of that moment (at most \
+                 {MAX_PAST_ITEMS} items or {} MiB): choose a later moment, or use memory.list, \
+                 memory.get and memory.history with asOf",
+                self.state.key.scope,
+                MAX_PAST_BYTES >> 20
+            );
+            EngineError::invalid("asOf", reason)
+        };
+        let mut changed = BTreeSet::new();
+        for change in self.view.changes(at, Seq(u64::MAX))? {
+            changed.insert(change?.2);
+            if changed.len() > MAX_PAST_ITEMS {
+                return Err(too_much());
+            }
+        }
+        let mut bytes = 0;
+        for id in changed {
+            let seen = self.past(&id, at)?;
+            bytes += each(id, seen);
+            if bytes > MAX_PAST_BYTES {
+                return Err(too_much());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Links into items as of a moment in the past. They are not kept: they are those of now, but for
+/// what was written since, and what the items written since pointed at before.
+struct PastLinks {
+    /// Items written since.
+    changed: HashSet<ItemId>,
+    /// What linked to an item then, of those.
+    to: HashMap<ItemId, Vec<(Relation, ItemId)>>,
 }
 
 /// `memory.get` in one scope.
@@ -364,6 +420,9 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
     let mut edges: BTreeMap<(ItemId, Relation, ItemId), bool> = BTreeMap::new();
     let mut queue = VecDeque::from([(start, 0_u32)]);
     let mut truncated = false;
+    let inward = request.direction != Direction::Out;
+    // Once for all nodes.
+    let past = if inward { reader.past_links()? } else { None };
     while let Some((seen, level)) = queue.pop_front() {
         if level >= depth {
             continue;
@@ -374,9 +433,9 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
             neighbours
                 .extend(reader.links(&seen)?.into_iter().map(|link| (link.rel, link.to, true)));
         }
-        if request.direction != Direction::Out {
-            neighbours
-                .extend(reader.links_in(here)?.into_iter().map(|(rel, from)| (rel, from, false)));
+        if inward {
+            let found = reader.links_in(here, past.as_ref())?;
+            neighbours.extend(found.into_iter().map(|(rel, from)| (rel, from, false)));
         }
         for (rel, other, outward) in neighbours {
             if !follow(rel) {

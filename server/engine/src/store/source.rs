@@ -1,21 +1,15 @@
 //! What search needs of a scope.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::query::ItemSource;
 use super::read::Reader;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::ids::{ItemId, Scope, Seq};
 use crate::item::{ConfidenceConfig, Content, Counters, Item};
 use crate::ranking::Parameters;
 use crate::text::{Change, IndexDoc, TextIndex};
-
-/// Items changed since a moment that a search of that moment lays over the present, at most; and
-/// bytes of what they were then.
-const MAX_PAST_ITEMS: usize = 50_000;
-const MAX_PAST_BYTES: usize = 64 << 20;
 
 /// `content` as the text index sees it.
 pub(crate) fn index_doc(content: &Content, seq: Seq) -> IndexDoc {
@@ -108,35 +102,18 @@ impl ItemSource for Reader<'_> {
 
     fn past(&self) -> Result<Option<Vec<Change>>> {
         let Some(at) = self.at else { return Ok(None) };
-        let mut changed = BTreeSet::new();
-        for change in self.view.changes(at, Seq(u64::MAX))? {
-            changed.insert(change?.2);
-        }
-        let mut past = Vec::with_capacity(changed.len());
-        let mut bytes = 0;
-        for id in changed {
-            past.push(match self.past(&id, at)? {
-                Some(seen) => {
-                    // Of the past the skeleton is the whole content.
-                    let doc = index_doc(&seen.skeleton, seen.seq);
-                    bytes += doc.bytes();
-                    Change::Put { seq: seen.seq, doc: Box::new(doc) }
-                }
-                None => Change::Remove { seq: at, id },
-            });
-            if past.len() > MAX_PAST_ITEMS || bytes > MAX_PAST_BYTES {
-                return Err(EngineError::invalid(
-                    "asOf",
-                    format!(
-                        "too much of the scope {} has changed since for a search of that moment \
-                         (at most {MAX_PAST_ITEMS} items or {} MiB): choose a later moment, or \
-                         use memory.list, memory.get and memory.history with asOf",
-                        self.state.key.scope,
-                        MAX_PAST_BYTES >> 20
-                    ),
-                ));
-            }
-        }
+        let mut past = Vec::new();
+        self.each_changed_since(at, "a search", |id, seen| {
+            let Some(seen) = seen else {
+                past.push(Change::Remove { seq: at, id });
+                return 0;
+            };
+            // Of the past the skeleton is the whole content.
+            let doc = index_doc(&seen.skeleton, seen.seq);
+            let bytes = doc.bytes();
+            past.push(Change::Put { seq: seen.seq, doc: Box::new(doc) });
+            bytes
+        })?;
         past.sort_by_key(Change::seq);
         Ok(Some(past))
     }

@@ -11,6 +11,7 @@ use super::routing::{visibility, who};
 use super::scope::ScopeStore;
 use super::write::Rules;
 use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus, WriteResult};
+use crate::catalog::ReadView;
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Timestamp, Version};
@@ -67,8 +68,8 @@ impl Engine {
     }
 
     /// `project.sync.merge`: copies local items into the committed scope, under the rules that
-    /// hold there now. An item that they refuse, or whose committed copy is newer (unless forced),
-    /// is skipped and named.
+    /// hold there now. An item that they refuse, or whose committed copy was written or deleted
+    /// later (unless forced), is skipped and named.
     pub fn sync_merge(
         &self,
         caller: &Caller,
@@ -152,7 +153,8 @@ impl Engine {
 
     /// Takes items over from another system into one scope, with their times and counters.
     /// Answers how many were written and what was skipped. An item that is stored just so is
-    /// neither; one that was changed here since is skipped.
+    /// neither; one that was changed here since is skipped. One that is replaced keeps the uses and
+    /// votes counted here.
     pub fn import(
         &self,
         caller: &Caller,
@@ -195,7 +197,7 @@ impl Engine {
             let command = Command::Import {
                 op: Op::Import,
                 content: Box::new(edited.content),
-                counters: Some(counters),
+                counters: (version == Version(0)).then_some(counters),
                 if_version: Some(version),
                 who: who(caller),
             };
@@ -233,12 +235,12 @@ impl Into<'_> {
             None => None,
         };
         let version = committed.version(id)?;
-        drop(committed);
         if !self.force
-            && stored.as_ref().is_some_and(|stored| stored.updated_at > content.updated_at)
+            && let Some(reason) = outdated(&committed.view, id, &content)?
         {
-            return Ok(Some("the committed item is newer: pass force to overwrite it".to_owned()));
+            return Ok(Some(reason));
         }
+        drop(committed);
         // What was stored before a pattern or a limit was set must meet it now that others read it.
         let editor = self.rules.at(Timestamp::now());
         let edited = match editor.copy(&content, stored.as_deref(), Scope::Committed) {
@@ -264,6 +266,23 @@ impl Into<'_> {
         }
         Ok(None)
     }
+}
+
+/// Why `content` must not take the place of the committed item: that was written or deleted later.
+/// What is not to be seen any more counts as well, or an old copy would undo a deletion.
+fn outdated(view: &ReadView, id: &ItemId, content: &Content) -> Result<Option<String>> {
+    let Some(record) = view.item(id)? else { return Ok(None) };
+    if !record.deleted {
+        let newer = record.updated_at > content.updated_at.as_millis();
+        return Ok(
+            newer.then(|| "the committed item is newer: pass force to overwrite it".to_owned())
+        );
+    }
+    // The record keeps the time of the last write; that of the deletion is with the versions.
+    let deletion = view.version_at(id, record.seq)?;
+    let later = deletion.is_some_and(|(_, version)| version.ts > content.updated_at.as_millis());
+    Ok(later
+        .then(|| "the committed item was deleted later: pass force to bring it back".to_owned()))
 }
 
 /// Whether an item was taken over; notes why it was refused.

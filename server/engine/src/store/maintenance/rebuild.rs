@@ -12,7 +12,7 @@ use crate::api::{CleanupResult, MaintenanceResult};
 use crate::error::Result;
 use crate::ids::{Digest, Scope, ScopeKey};
 use crate::progress::{NoProgress, Progress};
-use crate::store::open::{derive, generations, remove_others};
+use crate::store::open::{derive, generations, mark_complete, remove_failed, remove_others};
 use crate::store::replay::{Source, replay};
 use crate::store::scope::ScopeStore;
 use crate::store::status::folder_bytes;
@@ -41,12 +41,24 @@ impl ScopeStore {
         let views = Arc::new(views);
         let shared = Arc::clone(state);
         let fresh = Arc::clone(&views);
-        let old = self.writer.run(move |_| {
+        let below = root.clone();
+        let swapped = self.writer.run(move |_| {
             // What was written while the views were derived; the writer is waiting.
             replay(&shared, &fresh, &NoProgress)?;
+            // Not earlier: the next start takes the highest complete generation, also where this
+            // one did not come into use, and compactions since are noted in the other one alone.
+            mark_complete(&shared.disk, &below, next, &shared.options)?;
             shared.catalog_is_well();
             Ok(shared.views.swap(fresh))
-        })?;
+        });
+        let old = match swapped {
+            Ok(old) => old,
+            Err(error) => {
+                drop(views);
+                remove_failed(&state.disk, &root, next);
+                return Err(error);
+            }
+        };
         if let Err(error) = old.text.close() {
             tracing::warn!(%error, "the old text index could not be closed");
         }

@@ -13,6 +13,8 @@ use crate::ids::{Digest, Seq};
 use crate::journal::Op;
 use crate::progress::Progress;
 use crate::store::command::{Command, Who};
+use crate::store::generations::reconcile;
+use crate::store::replay::Source;
 use crate::store::scope::ScopeStore;
 
 /// An open segment is sealed for compaction once it holds this much that can go.
@@ -65,6 +67,14 @@ impl ScopeStore {
     /// Moves bodies from sealed segments into blocks.
     pub(super) fn shrink(&self, what: Leaving, progress: &dyn Progress) -> Result<Shrunk> {
         let mut done = Shrunk { before: self.stored_bytes(), ..Shrunk::default() };
+        // What an earlier run could not remove holds erased bodies, and nothing else looks for
+        // them there.
+        let state = Arc::clone(&self.state);
+        let kept = self.writer.run(move |journal| {
+            let source = Source { journal: &state.journal, blocks: &state.blocks };
+            Ok(reconcile(&state.views.load(), &source, journal, &state.options))
+        })?;
+        done.errors.extend(kept.iter().map(ToString::to_string));
         if let Some(open) = self.state.journal.segments().iter().find(|segment| !segment.sealed) {
             let found = self.candidates(open.first, open.last, what)?;
             let worth = what == Leaving::Everything

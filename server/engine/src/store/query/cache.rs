@@ -6,14 +6,16 @@
 //! without a write is time: a result lives for the configured time at most, and never longer
 //! than the first of its hits to expire.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::source::ItemSource;
-use crate::api::{HitBody, QueryRequest, QueryResult};
+use crate::api::{FacetCounts, Hit, HitBody, QueryRequest, QueryResult};
 use crate::ids::{Digest, Timestamp};
+use crate::item::{Facets, Item, Summary};
 use crate::lookups::{CacheUse, Lookups};
 
 /// Names a result.
@@ -87,24 +89,69 @@ impl QueryCache {
 
     pub(super) fn insert(&self, key: Key, result: Arc<QueryResult>, until: Timestamp) {
         let bytes = weigh(&result);
-        self.results.insert(key, Entry { result, until, bytes });
+        // One that would push most others out is cheaper to make again.
+        if bytes <= self.results.capacity() / LARGEST_SHARE {
+            self.results.insert(key, Entry { result, until, bytes });
+        }
     }
 }
 
+/// A result may take this part of the cache at most: one in so many.
+const LARGEST_SHARE: u64 = 8;
+/// Bytes that a string costs beside its own.
+const STRING: usize = 48;
+/// Bytes of what has one size in every item, or in every summary.
+const ITEM: usize = 1024;
+const SUMMARY: usize = 512;
+/// Bytes of one term's part of a score, or of one entry of a map.
+const TERM: usize = 128;
+const ENTRY: usize = 64;
+
 fn weigh(result: &QueryResult) -> u64 {
-    let hits: usize = result
-        .items
-        .iter()
-        .map(|hit| {
-            let body = match &hit.body {
-                HitBody::Full(item) => item.title.len() + item.text.len() + item.code.len() + 1024,
-                HitBody::Snippet { snippet, .. } => snippet.len() + 512,
-                HitBody::Summary(_) => 512,
-            };
-            let terms = hit.explanation.as_ref().map_or(0, |explanation| explanation.bm25.len());
-            body + terms * 128
-        })
-        .sum();
-    let facets = result.facets.as_ref().map_or(0, |facets| facets.tags.len() * 64);
-    (hits + facets + 512) as u64
+    let hits: usize = result.items.iter().map(weigh_hit).sum();
+    let facets: usize = result.facets.iter().map(weigh_facets).sum();
+    let cursor = result.next_cursor.as_ref().map_or(0, String::len);
+    let notice = result.notice.as_ref().map_or(0, String::len);
+    (hits + facets + result.query.len() + cursor + notice + SUMMARY) as u64
+}
+
+fn weigh_hit(hit: &Hit) -> usize {
+    let body = match &hit.body {
+        HitBody::Full(item) => weigh_item(item),
+        HitBody::Snippet { summary, snippet } => snippet.len() + weigh_summary(summary),
+        HitBody::Summary(summary) => weigh_summary(summary),
+    };
+    let explained = hit.explanation.as_ref().map_or(0, |explanation| {
+        let maps = explanation.boosts.keys().chain(explanation.parameters.keys());
+        let terms: usize = explanation.bm25.iter().map(|score| score.term.len() + TERM).sum();
+        terms + maps.map(|name| name.len() + ENTRY).sum::<usize>()
+    });
+    body + explained
+}
+
+fn weigh_item(item: &Item) -> usize {
+    let Facets { tags, files, symbols } = &item.facets;
+    let provenance = item.provenance.created_by.len() + item.provenance.updated_by.len();
+    let lists = strings(tags) + strings(files) + strings(symbols);
+    let context: usize = item.context.texts().map(|text| text.len() + STRING).sum();
+    let links: usize = item.links.iter().map(|link| link.to.as_str().len() + STRING).sum();
+    let security = size_of_val(&*item.security.secret_hash_refs) + item.security.flags.len();
+    let texts = item.id.as_str().len() + item.title.len() + item.text.len() + item.code.len();
+    let language = item.language.as_ref().map_or(0, String::len);
+    texts + language + lists + context + links + security + provenance + ITEM
+}
+
+fn weigh_summary(summary: &Summary) -> usize {
+    let lists = strings(&summary.tags) + strings(&summary.files) + strings(&summary.symbols);
+    summary.id.as_str().len() + summary.title.len() + lists + SUMMARY
+}
+
+fn weigh_facets(facets: &FacetCounts) -> usize {
+    let FacetCounts { types, tags, languages, scopes } = facets;
+    let names = [types, tags, languages, scopes].into_iter().flat_map(BTreeMap::keys);
+    names.map(|name| name.len() + ENTRY).sum()
+}
+
+fn strings(list: &[String]) -> usize {
+    list.iter().map(|entry| entry.len() + STRING).sum()
 }

@@ -256,6 +256,36 @@ fn the_next_search_shows_every_kind_of_write() {
 }
 
 #[test]
+fn the_cache_counts_all_that_can_be_long_and_takes_no_result_that_fills_it() {
+    const CAPACITY: u64 = 1 << 20;
+    let long = |n: usize| "x".repeat(n);
+    let mut longer: Vec<Item> = (0..7).map(|_| item("a", "deploy")).collect();
+    longer[0].facets.tags = vec![long(10_000)];
+    longer[1].facets.files = vec![long(100); 100];
+    longer[2].facets.symbols = vec![long(10_000)];
+    longer[3].context.source = Some(long(10_000));
+    longer[4].language = Some(long(10_000));
+    let to = ItemId::new(long(200)).unwrap();
+    longer[5].links = vec![crate::item::Link { rel: crate::item::Relation::Relates, to }; 50];
+    longer[6].provenance.updated_by = long(10_000);
+    let request = QueryRequest { detail: Detail::Full, ..ask("deploy") };
+    let weight = |item: Item| {
+        let mut memory = Memory::new(Scope::Local);
+        let cache = QueryCache::new(CAPACITY);
+        memory.put(item);
+        let hits = query(&[memory.now()], &eyes(), &request, Some(&cache)).unwrap().items;
+        assert_eq!(hits.len(), 1);
+        cache.usage().bytes
+    };
+    for (number, item) in longer.into_iter().enumerate() {
+        assert!(weight(item) > 10_000, "{number}");
+    }
+    let mut huge = item("a", "deploy");
+    huge.facets.tags = vec![long(1000); 200];
+    assert_eq!(weight(huge), 0);
+}
+
+#[test]
 fn another_callers_result_is_never_answered_from_the_cache() {
     let mut memory = Memory::new(Scope::Local);
     let mut secret = item("secret", "plan");

@@ -2,8 +2,9 @@
 
 use super::listing::{at, import};
 use super::*;
+use crate::api::WriteResult;
 use crate::item::fixtures;
-use crate::journal::Op;
+use crate::journal::{Draft, Journal, JournalOptions, Op};
 use crate::store::command::{Command, Visibility, Who};
 
 fn local(engine: &Engine) -> Arc<ScopeStore> {
@@ -14,6 +15,14 @@ fn local(engine: &Engine) -> Arc<ScopeStore> {
 fn erase(engine: &Engine, id: &str) {
     let request = serde_json::from_value(json!({"id": id, "erase": true})).unwrap();
     engine.delete(&caller(), request).unwrap();
+}
+
+/// What pruning does with an item that it has found expired.
+fn prune(engine: &Engine, id: &str) -> Result<WriteResult> {
+    let who = Who { subject: "pruner".to_owned(), visibility: Visibility::all() };
+    let id = ItemId::new(id).unwrap();
+    let command = Command::Delete { op: Op::Prune, id, if_version: None, erase: false, who };
+    local(engine).writer.write(command)
 }
 
 #[test]
@@ -30,15 +39,86 @@ fn pruning_spares_what_was_renewed_since_it_was_found_expired() {
     );
     let renew = json!({"id": "renewed", "ttlDays": 1});
     engine.renew(&caller(), serde_json::from_value(renew).unwrap()).unwrap();
-    let prune = |id: &str| {
-        let who = Who { subject: "pruner".to_owned(), visibility: Visibility::all() };
-        let id = ItemId::new(id).unwrap();
-        let command = Command::Delete { op: Op::Prune, id, if_version: None, erase: false, who };
-        local(&engine).writer.write(command)
-    };
-    assert!(matches!(prune("renewed"), Err(EngineError::NotFound { .. })));
+    assert!(matches!(prune(&engine, "renewed"), Err(EngineError::NotFound { .. })));
     assert!(engine.get(&caller(), get("renewed")).is_ok());
-    prune("over").unwrap();
+    prune(&engine, "over").unwrap();
+}
+
+/// Adds a record to the journal of a closed store, as if the clock had been `days` ahead.
+fn jump_ahead(root: &Path, days: f64) {
+    let options = JournalOptions::default();
+    let folder = root.join("local/app");
+    let (mut journal, _) = Journal::open(Arc::new(OsDisk), &folder, options).unwrap();
+    journal.stage(&Draft {
+        ts: Timestamp::now().plus_days(days),
+        op: Op::Config,
+        id: &ItemId::new("scope").unwrap(),
+        version: Version(0),
+        hash: crate::ids::Digest::ZERO,
+        actor: "tester",
+        meta: serde_json::Map::new(),
+        body: None,
+    });
+    journal.commit().unwrap();
+}
+
+#[test]
+fn a_clock_that_once_ran_ahead_ends_no_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let ids = ["edited", "used", "renewed", "target", "pruned", "written"];
+    for id in ids {
+        engine
+            .upsert(&caller(), UpsertRequest { ttl_days: Some(1.0), ..note(id, "t", id) })
+            .unwrap();
+    }
+    engine.close().unwrap();
+    jump_ahead(dir.path(), 300.0);
+    let engine = open(dir.path());
+    let tag = json!({"id": "edited", "add": ["x"]});
+    engine.tag(&caller(), serde_json::from_value(tag).unwrap()).unwrap();
+    engine.record_use(&caller(), item("used")).unwrap();
+    let renew = json!({"id": "renewed"});
+    engine.renew(&caller(), serde_json::from_value(renew).unwrap()).unwrap();
+    engine.upsert(&caller(), note("written", "t", "again")).unwrap();
+    let merge = json!({"sourceIds": ["edited"], "scope": "local", "targetId": "target"});
+    engine.merge(&caller(), serde_json::from_value(merge).unwrap()).unwrap();
+    let pruned = prune(&engine, "pruned");
+    assert!(matches!(pruned, Err(EngineError::NotFound { .. })), "{pruned:?}");
+    let tomorrow = Timestamp::now().plus_days(1.0);
+    let read = |engine: &Engine| ids.map(|id| engine.get(&caller(), get(id)).unwrap());
+    let items = read(&engine);
+    assert!(items.iter().all(|item| item.quality.expires_at.unwrap() <= tomorrow), "{items:?}");
+    assert!(items[1].quality.counters.last_used_at.unwrap() <= Timestamp::now());
+    assert_eq!(items[3].text, "target\nedited");
+    let hashes = items.map(|item| item.hash);
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(read(&engine).map(|item| item.hash), hashes);
+}
+
+#[test]
+fn merging_into_an_item_whose_life_is_over_makes_one_that_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let mut over = fixtures::note("notes", "stale", at(0));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    import(&engine, [over]);
+    engine.upsert(&caller(), note("a", "t", "first")).unwrap();
+    engine.upsert(&caller(), note("b", "t", "second")).unwrap();
+    let merge = json!({"sourceIds": ["a", "b"], "scope": "local", "targetId": "notes",
+        "deleteSource": true});
+    let merged = engine.merge(&caller(), serde_json::from_value(merge).unwrap()).unwrap();
+    assert_eq!((merged.created, merged.version), (true, Version(2)));
+    let check = |engine: &Engine| {
+        let read = engine.get(&caller(), get("notes")).unwrap();
+        assert!(read.text.contains("first") && read.text.contains("second"), "{}", read.text);
+        assert!(!read.text.contains("stale"), "{}", read.text);
+        assert_eq!(read.quality.expires_at, None);
+        assert_eq!(found(engine, "second"), ["notes"]);
+    };
+    check(&engine);
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    check(&engine);
 }
 
 #[test]

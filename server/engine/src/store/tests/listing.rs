@@ -91,3 +91,46 @@ fn who_may_not_see_an_item_now_does_not_see_what_it_was() {
     let request = QueryRequest { as_of: Some(then), ..query("harmless") };
     assert!(engine.query(&team, request).unwrap().items.is_empty());
 }
+
+#[test]
+fn a_graph_of_the_past_reads_what_has_changed_since_once() {
+    const NODES: usize = 8;
+    const OTHERS: u64 = 60;
+    let disk = llm_memory_disk::faulty::FaultyDisk::new();
+    let options = Options { reserve_bytes: 0, payload_cache_bytes: 0, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+    let link = |from: usize, to: usize, remove| {
+        let (from, to) = (format!("n{from}"), format!("n{to}"));
+        let request = json!({"from": from, "to": to, "rel": "depends", "remove": remove});
+        engine.link(&caller(), serde_json::from_value(request).unwrap()).unwrap();
+    };
+    for n in 0..NODES {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", "x")).unwrap();
+    }
+    for n in 2..NODES {
+        link(n, n - 1, false);
+    }
+    link(1, 0, false);
+    let others: Vec<String> = (0..OTHERS).map(|n| format!("other{n}")).collect();
+    for id in &others {
+        engine.upsert(&caller(), note(id, "t", "x")).unwrap();
+    }
+    let then = tick();
+    for id in &others {
+        engine.upsert(&caller(), note(id, "t", "y")).unwrap();
+    }
+    // One link that is not there any more, one that was not there yet, and one that has stayed.
+    link(1, 0, true);
+    link(5, 0, false);
+    let request = json!({"id": "n0", "direction": "in", "depth": 10, "asOf": then.to_string()});
+    let before = disk.counts().reads;
+    let graph = engine.graph(&caller(), serde_json::from_value(request).unwrap()).unwrap();
+    let reads = disk.counts().reads - before;
+    assert!(reads < 3 * OTHERS, "{reads} reads for {OTHERS} items");
+    let edges: Vec<(&str, &str)> =
+        graph.edges.iter().map(|edge| (edge.from.as_str(), edge.to.as_str())).collect();
+    let expected: Vec<(String, String)> =
+        (1..NODES).map(|n| (format!("n{n}"), format!("n{}", n - 1))).collect();
+    let expected: Vec<(&str, &str)> = expected.iter().map(|(a, b)| (&**a, &**b)).collect();
+    assert_eq!(edges, expected);
+}

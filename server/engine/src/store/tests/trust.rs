@@ -374,6 +374,86 @@ fn flip_blocks(disk: &FaultyDisk) {
     }
 }
 
+/// Does something once, when work reports for the first time.
+struct Meanwhile<F>(std::sync::Once, F);
+
+impl<F: Fn() + Send + Sync> crate::progress::Progress for Meanwhile<F> {
+    fn report(&self, _: u64, _: Option<u64>, _: &str) {
+        self.0.call_once(&self.1);
+    }
+}
+
+#[test]
+fn views_that_did_not_come_into_use_are_not_used_by_the_next_start() {
+    let disk = FaultyDisk::new();
+    let engine = versions(&disk);
+    engine.open_scopes().unwrap()[0].writer.run(|journal| Ok(journal.seal()?)).unwrap();
+    engine.close().unwrap();
+    let engine = on(&disk);
+    let meanwhile = Meanwhile(std::sync::Once::new(), || {
+        engine.upsert(&caller(), note("late", "t", "written meanwhile")).unwrap();
+        // So that neither this record can be read nor what was derived be removed.
+        disk.plan(Fault::new(Operation::Read, Failure::Io).on("journal.ndjson").lasting());
+        disk.plan(Fault::new(Operation::Remove, Failure::Io).on("views/2").lasting());
+    });
+    engine.rebuild(&caller(), all(), &meanwhile).unwrap_err();
+    disk.heal();
+    assert!(disk.exists(Path::new("/store/local/app/views/2")).unwrap());
+    // Moves the bodies that both views know of; one of them is told.
+    engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    engine.close().unwrap();
+    let engine = on(&disk);
+    assert_versions(&engine, "after the failed rebuild");
+    assert_eq!(engine.get(&caller(), get("late")).unwrap().text, "written meanwhile");
+    let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+    assert!(views["local"].ok, "{views:?}");
+}
+
+#[test]
+fn compaction_is_not_done_before_an_erased_text_is_gone_from_the_disk() {
+    let written = |disk: &FaultyDisk| {
+        let folder = Path::new("/store/local/app/journal");
+        let files = disk.list(folder).unwrap();
+        files.iter().any(|entry| {
+            let bytes = disk.read(&folder.join(&entry.name)).unwrap();
+            String::from_utf8_lossy(&bytes).contains("heron")
+        })
+    };
+    let mut unfinished = 0;
+    let removal = Fault::new(Operation::Remove, Failure::Io).on(".0.ndjson");
+    let catalog = Fault::new(Operation::Sync, Failure::Io).on("catalog.redb");
+    let faults = [removal.clone().lasting(), removal, catalog.clone(), catalog.clone().nth(2)];
+    for (number, fault) in
+        faults.into_iter().chain((3..8).map(|n| catalog.clone().nth(n))).enumerate()
+    {
+        let disk = FaultyDisk::new();
+        let engine = on(&disk);
+        engine.upsert(&caller(), note("secret", "t", "the heron nests")).unwrap();
+        engine.upsert(&caller(), note("kept", "t", "stays")).unwrap();
+        let erase = json!({"id": "secret", "erase": true});
+        engine.delete(&caller(), serde_json::from_value(erase).unwrap()).unwrap();
+        disk.plan(fault);
+        // Twice, so that what the first leaves behind is told by the second.
+        for run in 0..2 {
+            let told = match engine.compact(&caller(), all(), &NoProgress) {
+                Ok(compacted) => compacted["local"].details["errors"] != json!([]),
+                Err(_) => true,
+            };
+            assert!(told || !written(&disk), "fault {number}, run {run}");
+            unfinished += usize::from(written(&disk));
+        }
+        disk.heal();
+        // So that the writer opens a failed catalog again.
+        engine.upsert(&caller(), note("later", "t", "more")).unwrap();
+        let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+        assert_eq!(compacted["local"].details["errors"], json!([]), "fault {number}");
+        assert!(!written(&disk), "fault {number}");
+        assert_eq!(engine.get(&caller(), get("kept")).unwrap().text, "stays");
+        assert!(verified(&engine).valid);
+    }
+    assert!(unfinished > 2);
+}
+
 #[test]
 fn the_last_copy_of_a_body_stays_though_an_index_names_another() {
     let disk = FaultyDisk::new();

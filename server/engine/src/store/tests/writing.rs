@@ -57,6 +57,62 @@ fn syncing_keeps_the_counters_of_the_item_it_replaces() {
 }
 
 #[test]
+fn syncing_brings_nothing_back_that_was_deleted_or_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for id in ["deleted", "erased", "over", "changed"] {
+        engine.upsert(&caller(), local(id, "old")).unwrap();
+    }
+    let ids = json!({"ids": ["deleted", "erased", "changed"]});
+    engine.sync_merge(&caller(), serde_json::from_value(ids).unwrap()).unwrap();
+    tick();
+    for (id, erase) in [("deleted", false), ("erased", true), ("changed", false)] {
+        let request = json!({"id": id, "scope": "committed", "erase": erase});
+        engine.delete(&caller(), serde_json::from_value(request).unwrap()).unwrap();
+    }
+    let mut over = fixtures::note("over", "newer", Timestamp::now());
+    over.sensitivity = Sensitivity::Team;
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    engine.import(&caller(), Scope::Committed, [(over, Counters::default())]).unwrap();
+    // What was written here since the deletion is news.
+    tick();
+    engine.upsert(&caller(), local("changed", "new")).unwrap();
+    let result = sync(&engine, &caller(), false);
+    let mut skipped: Vec<_> = result.skipped.iter().map(|left| left.id.as_str()).collect();
+    skipped.sort_unstable();
+    assert_eq!(skipped, ["deleted", "erased", "over"], "{result:?}");
+    assert_eq!(read_committed(&engine, "changed").text, "new");
+    let forced = sync(&engine, &caller(), true);
+    assert_eq!(forced.skipped, []);
+    assert_eq!(read_committed(&engine, "erased").text, "old");
+    assert_eq!(read_committed(&engine, "over").text, "old");
+}
+
+#[test]
+fn importing_again_keeps_the_counters_of_the_item_it_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let import = |text: &str, moment| {
+        let counters = Counters { reuse_count: 5, ..Counters::default() };
+        let items = [(fixtures::note("x", text, moment), counters)];
+        assert_eq!(engine.import(&caller(), Scope::Local, items).unwrap(), (1, Vec::new()));
+    };
+    let count = || engine.get(&caller(), get("x")).unwrap().quality.counters.reuse_count;
+    import("old", at(0));
+    assert_eq!(count(), 5);
+    engine.record_use(&caller(), item("x")).unwrap();
+    import("new", at(1));
+    assert_eq!(engine.get(&caller(), get("x")).unwrap().text, "new");
+    assert_eq!(count(), 6);
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(count(), 6);
+    // One that was deleted here comes as if it were new.
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap()).unwrap();
+    import("newer", at(2));
+    assert_eq!(count(), 5);
+}
+
+#[test]
 fn changing_an_item_creates_no_scope() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
