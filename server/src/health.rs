@@ -19,11 +19,11 @@ use llm_memory_engine::ids::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::connections::Connections;
 use crate::metrics::{self, Metrics};
 use crate::status::{Board, Phase, Snapshot};
 
@@ -35,8 +35,10 @@ pub const MAX_ERROR_RATE: f64 = 0.05;
 const MIN_CALLS: u64 = 20;
 /// Age of the snapshot beyond which the store is taken to hang.
 const MAX_SNAPSHOT_AGE_SECONDS: f64 = 30.0;
-/// Connections of each listener served at one time; more wait.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections of each listener served at one time; one more closes an older one.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a connection may take to say what it wants.
+const HEAD: Duration = Duration::from_secs(1);
 /// How long a connection may take, from its acceptance to the end of the answer.
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How long answers may take to be read when the server ends.
@@ -84,28 +86,29 @@ pub fn spawn(
 }
 
 /// Serves one request a connection, a bounded number at a time and each within its time: what is
-/// open to everybody must not be held by anybody.
+/// open to everybody must not be held by anybody, and the kubelet ends a server whose probes wait.
 async fn serve(listener: TcpListener, routes: Router, cancel: CancellationToken) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::new(MAX_CONNECTIONS);
     let open = TaskTracker::new();
     loop {
-        let next = async {
-            // The place comes first: those who get none wait with the system, at no cost here.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = cancel.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                // Nobody keeps a place here: there is always one for a newcomer.
+                let Some(place) = connections.admit(peer.ip()) else { continue };
                 let answering = tokio::time::timeout(CONNECTION, answer(stream, routes.clone()));
                 open.spawn(async move {
-                    let _place = place;
-                    let _ = answering.await;
+                    tokio::select! {
+                        _ = answering => {}
+                        () = place.evicted() => {}
+                    }
                 });
+                // Those who came are heard before more come, however many there are.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 // Out of file descriptors, usually; accepting again at once would spin.
@@ -125,6 +128,7 @@ async fn answer(stream: TcpStream, routes: Router) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -270,6 +274,8 @@ pub fn reachable(bound: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use axum::http::Request;
     use http_body_util::BodyExt;
     use llm_memory_disk::Space;
@@ -299,6 +305,65 @@ mod tests {
             assert_eq!(get(&board, "/health").await.0, health);
             assert_eq!(get(&board, "/livez").await.0, 200);
         }
+    }
+
+    /// Starts the thread; the address of its health port.
+    fn spawned(cancel: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (health, metrics_listener) = (listen(), listen());
+        let address = health.local_addr().unwrap();
+        let board = fixtures::busy_board();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
+        let thread = spawn(health, metrics_listener, board, metrics, cancel.clone()).unwrap();
+        (address, thread)
+    }
+
+    fn probe(address: SocketAddr) -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect_timeout(&address, HEAD)?;
+        stream.set_read_timeout(Some(HEAD))?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    #[test]
+    fn a_probe_gets_through_while_hundreds_are_silent() {
+        let cancel = CancellationToken::new();
+        let (address, thread) = spawned(&cancel);
+        let flood = move || std::net::TcpStream::connect(address);
+        let mut silent: std::collections::VecDeque<_> = (0..300).map(|_| flood()).collect();
+        let reopening = {
+            let cancel = cancel.clone();
+            std::thread::spawn(move || {
+                while !cancel.is_cancelled() {
+                    silent.pop_front();
+                    silent.push_back(flood());
+                }
+            })
+        };
+        for _ in 0..20 {
+            let answer = probe(address).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cancel.cancel();
+        // Its last connection may come when nobody listens any more.
+        let _ = reopening.join();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_says_nothing_is_hung_up_on() {
+        let cancel = CancellationToken::new();
+        let (address, thread) = spawned(&cancel);
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(CONNECTION / 2)).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+        // Closed, with or without an answer; not left waiting.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        cancel.cancel();
+        thread.join().unwrap();
     }
 
     #[tokio::test]
