@@ -79,7 +79,6 @@ impl Open {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for listeners that learn who their clients are"))]
 impl Place {
     /// Keeps the place from now on, whoever else comes.
     pub(crate) fn keep(&self) {

@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::connections::{Connections, Place};
 use crate::mcp::auth::TransportKind;
 use crate::mcp::http::Http;
+use crate::mcp::lines::{self, Source};
 use crate::mcp::secure::{self, Prefixed};
-use crate::mcp::{McpService, Shared, lines};
+use crate::mcp::{McpService, Shared};
 use crate::tls::server::ServerTls;
 
 /// How long a connection may stay silent before its first byte.
@@ -58,7 +59,7 @@ pub async fn serve_listener(
     let streams = CancellationToken::new();
     let kill = CancellationToken::new();
     let http = Http::new(&shared, &streams);
-    let places = Arc::new(Semaphore::new(shared.options.max_connections.max(1)));
+    let connections = Connections::new(shared.options.max_connections);
     let open = Arc::new(Open::default());
     let tasks = TaskTracker::new();
     loop {
@@ -75,22 +76,26 @@ pub async fn serve_listener(
                 }
             },
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(place) = connections.admit(peer.ip()) else {
             tracing::warn!(%peer, "connection refused: too many are open");
             continue;
         };
+        let place = Arc::new(place);
         let connection = Connection {
             shared: Arc::clone(&shared),
             http: http.clone(),
             open: Arc::clone(&open),
             streams: streams.clone(),
             cancel: cancel.clone(),
+            place: Arc::clone(&place),
         };
         let kill = kill.clone();
         tasks.spawn(async move {
-            let _place = place;
             tokio::select! {
                 () = connection.serve(stream, peer) => {}
+                () = place.evicted() => {
+                    tracing::warn!(%peer, "connection of a stranger closed: too many are open");
+                }
                 () = kill.cancelled() => {}
             }
         });
@@ -154,6 +159,8 @@ struct Connection {
     open: Arc<Open>,
     streams: CancellationToken,
     cancel: CancellationToken,
+    /// Kept as soon as the client has shown who it is.
+    place: Arc<Place>,
 }
 
 impl Connection {
@@ -215,7 +222,7 @@ impl Connection {
         peer: SocketAddr,
     ) {
         let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
-        self.http.serve(stream, peer, &self.cancel).await;
+        self.http.serve(stream, peer, &self.place, &self.cancel).await;
     }
 
     async fn serve_lines(
@@ -224,7 +231,8 @@ impl Connection {
         peer: SocketAddr,
     ) {
         let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
-        lines::serve_tcp(&self.shared, halves, peer, &self.cancel, &self.streams).await;
+        let source = Source::Tcp { peer, place: Arc::clone(&self.place) };
+        lines::serve_tcp(&self.shared, halves, source, &self.cancel, &self.streams).await;
     }
 }
 
