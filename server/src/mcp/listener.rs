@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,12 @@ use crate::tls::server::ServerTls;
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After how long a silence a client is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long it is waited before it is asked again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is asked before it is taken to have vanished.
+const PROBES: u32 = 6;
 /// How long streams may take to end once every call has been answered.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -114,6 +121,15 @@ pub async fn serve_listener(
     Ok(())
 }
 
+/// Has replies go out at once, since they are small and somebody waits for each, and has clients
+/// noticed that vanish without a word, since silent ones may stay.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -165,6 +181,9 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%peer, %error, "connection could not be prepared");
+        }
         let mut first = [0_u8];
         let peeked = tokio::select! {
             peeked = tokio::time::timeout(FIRST_BYTE, stream.peek(&mut first)) => peeked,
@@ -172,8 +191,6 @@ impl Connection {
         };
         // Closed, failed, or silent: nothing was asked, so nothing is answered.
         let Ok(Ok(1)) = peeked else { return };
-        // Replies are small and somebody waits for each.
-        let _ = stream.set_nodelay(true);
         let spoken = spoken(first[0]);
         if let Some(tls) = self.shared.options.tls.clone() {
             return match spoken {
@@ -239,6 +256,19 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn clients_that_vanish_are_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _peer) = listener.accept().await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+    }
 
     #[test]
     fn the_first_byte_tells_http_from_json() {
