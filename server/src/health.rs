@@ -1,5 +1,8 @@
 //! `/health`, `/livez` and `/readyz`, and `/metrics` on its own port.
 //!
+//! Everybody who reaches the port is answered, so `/health` counts and names nothing of what the
+//! store holds; names and messages are on the status page, for those who show a token.
+//!
 //! Both are served by a thread of their own with a runtime of its own, from the last snapshot, so
 //! that they answer while every other thread is busy.
 
@@ -15,7 +18,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::api::ScopeStatus;
+use llm_memory_engine::ids::{Seq, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -31,6 +35,9 @@ use crate::status::{Board, Phase, Snapshot};
 pub const MAX_DISK_PERCENT: f64 = 85.0;
 /// Share of failed calls above which the server is degraded.
 pub const MAX_ERROR_RATE: f64 = 0.05;
+/// Records a view may be behind its journal: views are made durable in batches, and so many are
+/// replayed in moments at the next start.
+pub const VIEW_LAG: u64 = 10_000;
 /// Calls below which the share of failed ones says nothing.
 const MIN_CALLS: u64 = 20;
 /// Age of the snapshot beyond which the store is taken to hang.
@@ -208,7 +215,7 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
         "uptimeSeconds": (board.uptime_seconds() * 10.0).round() / 10.0,
         "safeMode": board.safe_mode(),
         "asOf": snapshot.at,
-        "scopes": snapshot.scopes,
+        "scopes": scopes(&snapshot.scopes),
         "encoder": { "available": false, "reason": "this store has no video archive" },
         "disk": disk,
         "process": {
@@ -219,26 +226,41 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
         },
         "caches": snapshot.caches,
         "calls": calls,
-        "verified": snapshot.verified,
         "lockedOut": snapshot.locked_out,
     });
     (status, body)
 }
 
+/// What the scopes are together.
+fn scopes(scopes: &[ScopeStatus]) -> Value {
+    let current = |scope: &&ScopeStatus| {
+        let behind = |mark: &Seq| scope.head_seq.0.saturating_sub(mark.0);
+        scope.watermarks.values().all(|mark| behind(mark) <= VIEW_LAG)
+    };
+    json!({
+        "open": scopes.len(),
+        "items": scopes.iter().map(|scope| scope.items).sum::<u64>(),
+        "withCurrentViews": scopes.iter().filter(current).count(),
+    })
+}
+
 /// Everything in the snapshot that a person should look at; `waiting` is for how many seconds
 /// there may have been none.
 fn reasons(snapshot: &Snapshot, now: Timestamp, waiting: f64) -> Vec<String> {
-    let mut reasons = snapshot.problems.clone();
+    let mut reasons = Vec::new();
+    let mut count = |number: usize, what: &str| {
+        if number > 0 {
+            reasons.push(format!("{what}: {number}, named by /api/v1/status on the MCP port"));
+        }
+    };
+    count(snapshot.problems.len(), "parts of the store that could not be looked at");
+    let read_only = |scope: &&ScopeStatus| scope.read_only.is_some();
+    count(snapshot.scopes.iter().filter(read_only).count(), "scopes that refuse writes");
+    let failed = |scope: &&ScopeStatus| !read_only(scope) && scope.write_failure.is_some();
+    count(snapshot.scopes.iter().filter(failed).count(), "scopes whose last write failed");
     let age = snapshot.at.map_or(waiting, |at| at.days_since(now).abs() * 86_400.0);
     if age > MAX_SNAPSHOT_AGE_SECONDS {
         reasons.push(format!("the store has not answered for {age:.0} s"));
-    }
-    for scope in &snapshot.scopes {
-        if let Some(reason) = &scope.read_only {
-            reasons.push(format!("scope {} refuses writes: {reason}", scope.scope));
-        } else if let Some(reason) = &scope.write_failure {
-            reasons.push(format!("the last write of scope {} failed: {reason}", scope.scope));
-        }
     }
     if let Some(disk) = snapshot.disk {
         let used = used_percent(disk.total, disk.available);
@@ -367,25 +389,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn health_names_scopes_watermarks_and_reasons() {
+    async fn health_gives_reasons_and_names_nothing_that_the_store_holds() {
         let board = fixtures::busy_board();
         let mut snapshot = fixtures::busy_snapshot();
         snapshot.at = Some(Timestamp::now());
         snapshot.scopes[0].read_only = Some("the disk failed".to_owned());
+        snapshot.scopes.push(ScopeStatus {
+            scope: "acme:local/merger".to_owned(),
+            watermarks: [("text".to_owned(), Seq(20))].into(),
+            head_seq: Seq(20 + VIEW_LAG + 1),
+            write_failure: Some("no space for merger".to_owned()),
+            read_only: None,
+            ..snapshot.scopes[0].clone()
+        });
+        snapshot.problems = vec!["the scope acme:local/merger cannot be opened: no".to_owned()];
+        snapshot.verified.insert("acme:local/merger".to_owned(), Timestamp::now());
         snapshot.disk = Some(Space { total: 1000, available: 100 });
         board.post(snapshot);
         let (status, body) = get(&board, "/health").await;
+        for name in ["web", "acme", "merger", "the disk failed"] {
+            assert!(!body.contains(name), "{name}: {body}");
+        }
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, 200);
         assert_eq!(body["status"], "degraded");
         assert_eq!(
             body["reasons"],
             json!([
-                "scope local/web refuses writes: the disk failed",
+                "parts of the store that could not be looked at: 1, named by /api/v1/status on the MCP port",
+                "scopes that refuse writes: 1, named by /api/v1/status on the MCP port",
+                "scopes whose last write failed: 1, named by /api/v1/status on the MCP port",
                 "the data volume is 90.0 % full: enlarge it, or prune and compact",
             ])
         );
-        assert_eq!(body["scopes"][0]["watermarks"]["text"], 20);
+        assert_eq!(body["scopes"], json!({"open": 2, "items": 20, "withCurrentViews": 1}));
         assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
     }
 
