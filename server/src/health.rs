@@ -1,5 +1,8 @@
 //! `/health`, `/livez` and `/readyz`, and `/metrics` on its own port.
 //!
+//! Everybody who reaches the port is answered, so `/health` counts and names nothing of what the
+//! store holds; names and messages are on the status page, for those who show a token.
+//!
 //! Both are served by a thread of their own with a runtime of its own, from the last snapshot, so
 //! that they answer while every other thread is busy.
 
@@ -15,15 +18,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::api::ScopeStatus;
+use llm_memory_engine::ids::{Seq, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::connections::Connections;
 use crate::metrics::{self, Metrics};
 use crate::status::{Board, Phase, Snapshot};
 
@@ -31,12 +35,17 @@ use crate::status::{Board, Phase, Snapshot};
 pub const MAX_DISK_PERCENT: f64 = 85.0;
 /// Share of failed calls above which the server is degraded.
 pub const MAX_ERROR_RATE: f64 = 0.05;
+/// Records a view may be behind its journal: views are made durable in batches, and so many are
+/// replayed in moments at the next start.
+pub const VIEW_LAG: u64 = 10_000;
 /// Calls below which the share of failed ones says nothing.
 const MIN_CALLS: u64 = 20;
 /// Age of the snapshot beyond which the store is taken to hang.
 const MAX_SNAPSHOT_AGE_SECONDS: f64 = 30.0;
-/// Connections of each listener served at one time; more wait.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections of each listener served at one time; one more closes an older one.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a connection may take to say what it wants.
+const HEAD: Duration = Duration::from_secs(1);
 /// How long a connection may take, from its acceptance to the end of the answer.
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How long answers may take to be read when the server ends.
@@ -84,28 +93,29 @@ pub fn spawn(
 }
 
 /// Serves one request a connection, a bounded number at a time and each within its time: what is
-/// open to everybody must not be held by anybody.
+/// open to everybody must not be held by anybody, and the kubelet ends a server whose probes wait.
 async fn serve(listener: TcpListener, routes: Router, cancel: CancellationToken) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::new(MAX_CONNECTIONS);
     let open = TaskTracker::new();
     loop {
-        let next = async {
-            // The place comes first: those who get none wait with the system, at no cost here.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = cancel.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                // Nobody keeps a place here: there is always one for a newcomer.
+                let Some(place) = connections.admit(peer.ip()) else { continue };
                 let answering = tokio::time::timeout(CONNECTION, answer(stream, routes.clone()));
                 open.spawn(async move {
-                    let _place = place;
-                    let _ = answering.await;
+                    tokio::select! {
+                        _ = answering => {}
+                        () = place.evicted() => {}
+                    }
                 });
+                // Those who came are heard before more come, however many there are.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 // Out of file descriptors, usually; accepting again at once would spin.
@@ -125,6 +135,7 @@ async fn answer(stream: TcpStream, routes: Router) {
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -204,7 +215,7 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
         "uptimeSeconds": (board.uptime_seconds() * 10.0).round() / 10.0,
         "safeMode": board.safe_mode(),
         "asOf": snapshot.at,
-        "scopes": snapshot.scopes,
+        "scopes": scopes(&snapshot.scopes),
         "encoder": { "available": false, "reason": "this store has no video archive" },
         "disk": disk,
         "process": {
@@ -215,26 +226,41 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
         },
         "caches": snapshot.caches,
         "calls": calls,
-        "verified": snapshot.verified,
         "lockedOut": snapshot.locked_out,
     });
     (status, body)
 }
 
+/// What the scopes are together.
+fn scopes(scopes: &[ScopeStatus]) -> Value {
+    let current = |scope: &&ScopeStatus| {
+        let behind = |mark: &Seq| scope.head_seq.0.saturating_sub(mark.0);
+        scope.watermarks.values().all(|mark| behind(mark) <= VIEW_LAG)
+    };
+    json!({
+        "open": scopes.len(),
+        "items": scopes.iter().map(|scope| scope.items).sum::<u64>(),
+        "withCurrentViews": scopes.iter().filter(current).count(),
+    })
+}
+
 /// Everything in the snapshot that a person should look at; `waiting` is for how many seconds
 /// there may have been none.
 fn reasons(snapshot: &Snapshot, now: Timestamp, waiting: f64) -> Vec<String> {
-    let mut reasons = snapshot.problems.clone();
+    let mut reasons = Vec::new();
+    let mut count = |number: usize, what: &str| {
+        if number > 0 {
+            reasons.push(format!("{what}: {number}, named by /api/v1/status on the MCP port"));
+        }
+    };
+    count(snapshot.problems.len(), "parts of the store that could not be looked at");
+    let read_only = |scope: &&ScopeStatus| scope.read_only.is_some();
+    count(snapshot.scopes.iter().filter(read_only).count(), "scopes that refuse writes");
+    let failed = |scope: &&ScopeStatus| !read_only(scope) && scope.write_failure.is_some();
+    count(snapshot.scopes.iter().filter(failed).count(), "scopes whose last write failed");
     let age = snapshot.at.map_or(waiting, |at| at.days_since(now).abs() * 86_400.0);
     if age > MAX_SNAPSHOT_AGE_SECONDS {
         reasons.push(format!("the store has not answered for {age:.0} s"));
-    }
-    for scope in &snapshot.scopes {
-        if let Some(reason) = &scope.read_only {
-            reasons.push(format!("scope {} refuses writes: {reason}", scope.scope));
-        } else if let Some(reason) = &scope.write_failure {
-            reasons.push(format!("the last write of scope {} failed: {reason}", scope.scope));
-        }
     }
     if let Some(disk) = snapshot.disk {
         let used = used_percent(disk.total, disk.available);
@@ -270,6 +296,8 @@ pub fn reachable(bound: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use axum::http::Request;
     use http_body_util::BodyExt;
     use llm_memory_disk::Space;
@@ -301,26 +329,100 @@ mod tests {
         }
     }
 
+    /// Starts the thread; the address of its health port.
+    fn spawned(cancel: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (health, metrics_listener) = (listen(), listen());
+        let address = health.local_addr().unwrap();
+        let board = fixtures::busy_board();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
+        let thread = spawn(health, metrics_listener, board, metrics, cancel.clone()).unwrap();
+        (address, thread)
+    }
+
+    fn probe(address: SocketAddr) -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect_timeout(&address, HEAD)?;
+        stream.set_read_timeout(Some(HEAD))?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    #[test]
+    fn a_probe_gets_through_while_hundreds_are_silent() {
+        let cancel = CancellationToken::new();
+        let (address, thread) = spawned(&cancel);
+        let flood = move || std::net::TcpStream::connect(address);
+        let mut silent: std::collections::VecDeque<_> = (0..300).map(|_| flood()).collect();
+        let reopening = {
+            let cancel = cancel.clone();
+            std::thread::spawn(move || {
+                while !cancel.is_cancelled() {
+                    silent.pop_front();
+                    silent.push_back(flood());
+                }
+            })
+        };
+        for _ in 0..20 {
+            let answer = probe(address).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cancel.cancel();
+        // Its last connection may come when nobody listens any more.
+        let _ = reopening.join();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_says_nothing_is_hung_up_on() {
+        let cancel = CancellationToken::new();
+        let (address, thread) = spawned(&cancel);
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(CONNECTION / 2)).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+        // Closed, with or without an answer; not left waiting.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        cancel.cancel();
+        thread.join().unwrap();
+    }
+
     #[tokio::test]
-    async fn health_names_scopes_watermarks_and_reasons() {
+    async fn health_gives_reasons_and_names_nothing_that_the_store_holds() {
         let board = fixtures::busy_board();
         let mut snapshot = fixtures::busy_snapshot();
         snapshot.at = Some(Timestamp::now());
         snapshot.scopes[0].read_only = Some("the disk failed".to_owned());
+        snapshot.scopes.push(ScopeStatus {
+            scope: "acme:local/merger".to_owned(),
+            watermarks: [("text".to_owned(), Seq(20))].into(),
+            head_seq: Seq(20 + VIEW_LAG + 1),
+            write_failure: Some("no space for merger".to_owned()),
+            read_only: None,
+            ..snapshot.scopes[0].clone()
+        });
+        snapshot.problems = vec!["the scope acme:local/merger cannot be opened: no".to_owned()];
+        snapshot.verified.insert("acme:local/merger".to_owned(), Timestamp::now());
         snapshot.disk = Some(Space { total: 1000, available: 100 });
         board.post(snapshot);
         let (status, body) = get(&board, "/health").await;
+        for name in ["web", "acme", "merger", "the disk failed"] {
+            assert!(!body.contains(name), "{name}: {body}");
+        }
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(status, 200);
         assert_eq!(body["status"], "degraded");
         assert_eq!(
             body["reasons"],
             json!([
-                "scope local/web refuses writes: the disk failed",
+                "parts of the store that could not be looked at: 1, named by /api/v1/status on the MCP port",
+                "scopes that refuse writes: 1, named by /api/v1/status on the MCP port",
+                "scopes whose last write failed: 1, named by /api/v1/status on the MCP port",
                 "the data volume is 90.0 % full: enlarge it, or prune and compact",
             ])
         );
-        assert_eq!(body["scopes"][0]["watermarks"]["text"], 20);
+        assert_eq!(body["scopes"], json!({"open": 2, "items": 20, "withCurrentViews": 1}));
         assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
     }
 

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 mod commands;
 pub mod config;
+mod connections;
 mod docs;
 pub mod doctor;
 pub mod env_vars;

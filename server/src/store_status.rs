@@ -1,6 +1,7 @@
 //! The status page: what an operator of many stores asks each of them. Made from the last snapshot
 //! and from what is noted as it happens, so that asking often costs nothing.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use llm_memory_disk::Disk;
@@ -16,6 +17,9 @@ use crate::jobs::JobQueue;
 use crate::maintained::{Last, Maintained};
 use crate::status::{Board, Phase};
 
+/// Folder of the scopes of tenants.
+const TENANTS: &str = "tenants";
+
 /// Makes the page.
 #[derive(Debug)]
 pub struct StatusPage {
@@ -24,20 +28,22 @@ pub struct StatusPage {
     jobs: Arc<JobQueue>,
     video: Video,
     disk: Arc<dyn Disk>,
+    root: PathBuf,
     /// Looked at once: devices and programs do not come and go under a running server.
     encoder: OnceLock<EncoderChoice>,
 }
 
 impl StatusPage {
-    /// The page of the store that `board` is about.
+    /// The page of the store in the data folder `root`, which `board` is about.
     pub const fn new(
         board: Arc<Board>,
         maintained: Arc<Maintained>,
         jobs: Arc<JobQueue>,
         video: Video,
         disk: Arc<dyn Disk>,
+        root: PathBuf,
     ) -> Self {
-        Self { board, maintained, jobs, video, disk, encoder: OnceLock::new() }
+        Self { board, maintained, jobs, video, disk, root, encoder: OnceLock::new() }
     }
 
     /// The document for `principal`; blocks. Scopes of other tenants and projects are left out.
@@ -46,7 +52,9 @@ impl StatusPage {
         let scopes: Vec<&ScopeStatus> =
             snapshot.scopes.iter().filter(|scope| is_seen(principal, &scope.scope)).collect();
         let total = |of: fn(&ScopeStatus) -> u64| -> u64 { scopes.iter().map(|s| of(s)).sum() };
-        let whole = principal.tenant.is_none() && principal.projects.is_none();
+        let whole = principal.tenant.is_none()
+            && principal.projects.is_none()
+            && (principal.every_tenant || !self.has_tenants());
         // What maintenance found is told of the whole store, to whoever may see all of it.
         let last = if whole { self.maintained.last() } else { Last::default() };
         let used = snapshot.used.filter(|_| whole);
@@ -86,6 +94,11 @@ impl StatusPage {
             "jobs": self.jobs.figures_for(principal),
             "problems": if whole { snapshot.problems.clone() } else { Vec::new() },
         })
+    }
+
+    /// Whether somebody has memories apart from the rest; where that cannot be told, they may.
+    fn has_tenants(&self) -> bool {
+        self.disk.exists(&self.root.join(TENANTS)).unwrap_or(true)
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use llm_memory_disk::Disk;
+use llm_memory_disk::{Disk, LockGuard};
 use llm_memory_engine::ids::{Digest, ProjectId, Scope, TenantId, Timestamp};
 use llm_memory_engine::item::Sensitivity;
 use serde_json::{Value, json};
@@ -16,6 +17,11 @@ use crate::access::{Principal, Role};
 use crate::answer::{Answer, Failure};
 use crate::audit::{Entry, Kind};
 use crate::cli::duration;
+
+/// How long a command waits for another one that changes the same file.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The command's place in the tree.
 pub fn command() -> Command {
@@ -102,6 +108,7 @@ fn create(
     now: Timestamp,
 ) -> Result<Answer, Failure> {
     let (mut entry, token) = from_arguments(matches, now)?;
+    let _alone = lock(disk, path)?;
     let mut entries = read(disk, path)?;
     if entries.iter().any(|known| known.name == entry.name) {
         return Err(Failure::usage(format!(
@@ -181,6 +188,7 @@ fn from_arguments(matches: &ArgMatches, now: Timestamp) -> Result<(TokenEntry, S
 }
 
 fn revoke(disk: &dyn Disk, path: &Path, name: &str) -> Result<Answer, Failure> {
+    let _alone = lock(disk, path)?;
     let mut entries = read(disk, path)?;
     let before = entries.len();
     entries.retain(|entry| entry.name != name);
@@ -236,12 +244,33 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<TokenEntry>, Failure> {
     }
 }
 
-fn write(disk: &dyn Disk, path: &Path, entries: &[TokenEntry]) -> Result<(), Failure> {
-    let mut bytes = serde_json::to_vec_pretty(entries).map_err(Failure::failed)?;
-    bytes.push(b'\n');
+/// Keeps other commands from changing the file at `path`, from reading it to replacing it: of two
+/// at one time the second would bring back what the first one revoked.
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, Failure> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         disk.create_dir_all(folder).map_err(Failure::failed)?;
     }
+    let begun = Instant::now();
+    loop {
+        // The token file itself is replaced, and a lock on it would go with it.
+        match disk.lock(&path.with_added_extension("lock")) {
+            Err(error) if error.is_locked() && begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(error) if error.is_locked() => {
+                return Err(Failure::failed(format!(
+                    "another command is changing {}: try again",
+                    path.display()
+                )));
+            }
+            locked => return locked.map_err(Failure::failed),
+        }
+    }
+}
+
+fn write(disk: &dyn Disk, path: &Path, entries: &[TokenEntry]) -> Result<(), Failure> {
+    let mut bytes = serde_json::to_vec_pretty(entries).map_err(Failure::failed)?;
+    bytes.push(b'\n');
     disk.durable_write_private(path, &bytes).map_err(Failure::failed)
 }
 
@@ -287,6 +316,27 @@ mod tests {
         token(&path, "revoke a").unwrap();
         assert!(token(&path, "revoke a").unwrap_err().message.contains("no token named"));
         assert_eq!(token(&path, "list").unwrap().document["tokens"], json!([]));
+    }
+
+    #[test]
+    fn commands_at_one_time_lose_no_change_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        token(&path, "create old").unwrap();
+        let other = OsDisk.lock(&folder.path().join("tokens.json.lock")).unwrap();
+        std::thread::scope(|scope| {
+            let revoking = scope.spawn(|| token(&path, "revoke old").unwrap());
+            std::thread::sleep(LOCK_POLL * 5);
+            assert!(!revoking.is_finished());
+            drop(other);
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || token(path, &format!("create new{number}")).unwrap());
+            }
+        });
+        let names: Vec<String> =
+            read(&OsDisk, &path).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert!(names.len() == 8 && !names.contains(&"old".to_owned()), "{names:?}");
     }
 
     #[test]

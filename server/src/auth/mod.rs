@@ -260,7 +260,8 @@ impl Authenticate for Authenticator {
     }
 }
 
-/// A fresh administrator's token for the process itself: the entry to accept and the token.
+/// A fresh token for the process itself, whose holder is the owner of its data folder: the entry to
+/// accept and the token.
 pub fn own_admin() -> (TokenEntry, String) {
     let (id, token) = token_file::generate();
     let entry = TokenEntry {
@@ -274,7 +275,7 @@ pub fn own_admin() -> (TokenEntry, String) {
         scopes: None,
         clearance: None,
         own_only: false,
-        every_tenant: false,
+        every_tenant: true,
         expires: None,
         created: Some(Timestamp::now()),
     };

@@ -148,3 +148,8 @@ fn only_tokens_that_somebody_could_be_asked_about_are_foreign() {
     assert!(with(&kubernetes, vec![entry]).foreign(jwt).is_none());
     assert!(with(&[], Vec::new()).foreign(jwt).is_none());
 }
+
+#[test]
+fn the_owner_of_the_folder_is_the_same_through_a_running_server_as_without_one() {
+    assert_eq!(own_admin().0.principal(), Principal::local_owner());
+}

@@ -66,7 +66,8 @@ impl Authority {
 
     /// Whether `principal` may see a job that works on `scopes` of `project` on this authority: of
     /// the same tenant, in no project and no scope that is not theirs to read, since results name
-    /// what lies there. Who sees only their own memories sees only their own jobs.
+    /// what lies there. A job over the scopes of every tenant is seen by those who may work there.
+    /// Who sees only their own memories sees only their own jobs.
     pub fn is_seen_by(
         &self,
         principal: &Principal,
@@ -78,6 +79,7 @@ impl Authority {
         let read = scopes.iter().filter(|scope| self.read.contains(scope));
         if !read.copied().all(|scope| principal.read.contains(scope))
             || (principal.own_only && !own)
+            || (self.every_tenant && !principal.every_tenant)
         {
             return false;
         }
@@ -142,6 +144,17 @@ mod tests {
         assert!(!seen(&owner, &web, None), "it works in every project");
         assert!(seen(&owner, &web, Some(&project("web"))));
         assert!(!seen(&owner, &web, Some(&project("app"))));
+    }
+
+    #[test]
+    fn jobs_over_every_tenant_are_seen_by_those_who_may_work_there() {
+        let whole = Principal::local_owner();
+        let part = Principal { every_tenant: false, ..whole.clone() };
+        let seen = |by: &Principal, who: &Principal| {
+            Authority::of(by).is_seen_by(who, Some(&project("web")), &SCOPES)
+        };
+        assert!(!seen(&whole, &part));
+        assert!(seen(&whole, &whole) && seen(&part, &whole) && seen(&part, &part));
     }
 
     #[test]

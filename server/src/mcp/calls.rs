@@ -47,8 +47,25 @@ impl Control {
     }
 }
 
-/// Runs `tool` for `origin`; `name` is what was asked for, for the record.
+/// Runs `tool` for `origin`; `name` is what was asked for, for the record. Whoever waits for it may
+/// go away: what has begun is on record all the same.
 pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    mut control: Control,
+    tool: &'static Tool,
+    name: &str,
+    arguments: Map<String, Value>,
+) -> Result<Value, Failure> {
+    // What has not begun does not begin for somebody who is gone.
+    control.cancelled = control.cancelled.child_token();
+    let _waiting = control.cancelled.clone().drop_guard();
+    let (shared, origin, name) = (Arc::clone(shared), origin.clone(), name.to_owned());
+    let work = async move { record(&shared, &origin, control, tool, &name, arguments).await };
+    tokio::spawn(work).await.map_err(|error| Failure::Lost(error.to_string()))?
+}
+
+async fn record(
     shared: &Arc<Shared>,
     origin: &Origin,
     control: Control,
@@ -162,5 +179,70 @@ async fn forward(peer: Peer<RoleServer>, token: ProgressToken, mut receiver: mps
         if peer.notify_progress(note).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use llm_memory_disk::OsDisk;
+    use llm_memory_engine::{Engine, Options};
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::Principal;
+    use crate::jobs::{JobQueue, Limits};
+    use crate::mcp::auth::{Open, TransportKind};
+    use crate::mcp::observe::Observe;
+    use crate::mcp::{Backstage, McpOptions, McpService};
+
+    /// Counts calls that went well.
+    struct Counter(Mutex<usize>);
+
+    impl Observe for Counter {
+        fn call_finished(&self, record: &CallRecord<'_>) {
+            *self.0.lock() += usize::from(record.error.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_on_record_though_its_caller_went_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(Arc::new(OsDisk), folder.path(), Options::default()).unwrap();
+        let limits = Limits { max_pending: 1 };
+        let jobs = JobQueue::open(Arc::new(OsDisk), folder.path(), limits, false).unwrap();
+        let counter = Arc::new(Counter(Mutex::new(0)));
+        let service = McpService::new(
+            Arc::new(engine),
+            Backstage::of(Arc::new(jobs)),
+            Arc::new(Open),
+            Arc::clone(&counter) as _,
+            McpOptions::default(),
+        );
+        let origin = Origin {
+            principal: Arc::new(Principal::local_owner()),
+            transport: TransportKind::Http,
+            peer: None,
+            project: None,
+            token: None,
+        };
+        let tool = tools::find("memory_list").unwrap();
+        let arguments = json!({"scope": "global"}).as_object().unwrap().clone();
+        {
+            let call = run(&service.shared, &origin, Control::none(), tool, tool.name, arguments);
+            let mut call = pin!(call);
+            let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            // It begins, and cannot end before this goes on.
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while *counter.0.lock() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .unwrap();
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use llm_memory_engine::ids::ProjectId;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::config::settings;
+use crate::connections::Place;
 use crate::mcp::Shared;
 use crate::mcp::api;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
@@ -52,9 +53,13 @@ struct Door {
     sessions: Arc<Sessions>,
 }
 
-/// Address of the client, attached to each request.
-#[derive(Debug, Clone, Copy)]
-struct PeerAddress(SocketAddr);
+/// The connection that a request came on, attached to each.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    peer: SocketAddr,
+    /// Requests may outlive their connection, and must not hold its place.
+    place: Weak<Place>,
+}
 
 impl Http {
     /// `streams` ends sessions and open event streams.
@@ -97,13 +102,18 @@ impl Http {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
+        place: &Arc<Place>,
         cancel: &CancellationToken,
     ) {
+        let place = Arc::clone(place);
+        let client = Connection { peer, place: Arc::downgrade(&place) };
         let router = self.router.clone();
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(PeerAddress(peer));
-            router.clone().oneshot(request)
+            request.extensions_mut().insert(client.clone());
+            let answer = router.clone().oneshot(request);
+            let place = Arc::clone(&place);
+            async move { answer.await.map(|response| part(response, &place)) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -124,11 +134,20 @@ impl Http {
     }
 }
 
+/// Has `response` be the last of its connection, unless whoever asks is let in: a stranger who asks
+/// again and again would hold a place for ever.
+fn part(mut response: Response, place: &Place) -> Response {
+    let refused = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if refused || !place.is_kept() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Authenticates a request and attaches its origin.
 async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let peer = peer(&request);
     let headers = request.headers();
-    let origin = match enter(&door.shared, headers, peer).await {
+    let origin = match enter(&door.shared, headers, connection(&request)).await {
         Entry::Allowed(origin) => origin,
         Entry::Denied(denied) => {
             return refuse(&door.shared, headers, request.uri().path(), &denied);
@@ -157,13 +176,18 @@ pub(crate) enum Entry {
     BadProject(String),
 }
 
-/// Address of the client of a request.
-pub(crate) fn peer(request: &Request) -> Option<SocketAddr> {
-    request.extensions().get::<PeerAddress>().map(|address| address.0)
+/// The connection of a request.
+pub(crate) fn connection(request: &Request) -> Option<&Connection> {
+    request.extensions().get()
 }
 
-/// Authenticates the request with these headers.
-pub(crate) async fn enter(shared: &Shared, headers: &HeaderMap, peer: Option<SocketAddr>) -> Entry {
+/// Authenticates the request with these headers; whoever is let in keeps the connection.
+pub(crate) async fn enter(
+    shared: &Shared,
+    headers: &HeaderMap,
+    connection: Option<&Connection>,
+) -> Entry {
+    let peer = connection.map(|connection| connection.peer);
     let token = header(headers, AUTHORIZATION.as_str());
     let token = token.and_then(bearer_token).map(Token::from);
     let credentials = Credentials {
@@ -178,6 +202,9 @@ pub(crate) async fn enter(shared: &Shared, headers: &HeaderMap, peer: Option<Soc
             return Entry::Denied(denied);
         }
     };
+    if let Some(place) = connection.and_then(|connection| connection.place.upgrade()) {
+        place.keep();
+    }
     let project = match project(headers) {
         Ok(project) => project,
         Err(reason) => return Entry::BadProject(format!("{PROJECT_HEADER} header: {reason}")),

@@ -9,22 +9,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::connections::{Connections, Place};
 use crate::mcp::auth::TransportKind;
 use crate::mcp::http::Http;
+use crate::mcp::lines::{self, Source};
 use crate::mcp::secure::{self, Prefixed};
-use crate::mcp::{McpService, Shared, lines};
+use crate::mcp::{McpService, Shared};
 use crate::tls::server::ServerTls;
 
 /// How long a connection may stay silent before its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After how long a silence a client is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long it is waited before it is asked again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is asked before it is taken to have vanished.
+const PROBES: u32 = 6;
 /// How long streams may take to end once every call has been answered.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -58,7 +66,7 @@ pub async fn serve_listener(
     let streams = CancellationToken::new();
     let kill = CancellationToken::new();
     let http = Http::new(&shared, &streams);
-    let places = Arc::new(Semaphore::new(shared.options.max_connections.max(1)));
+    let connections = Connections::new(shared.options.max_connections);
     let open = Arc::new(Open::default());
     let tasks = TaskTracker::new();
     loop {
@@ -75,22 +83,26 @@ pub async fn serve_listener(
                 }
             },
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(place) = connections.admit(peer.ip()) else {
             tracing::warn!(%peer, "connection refused: too many are open");
             continue;
         };
+        let place = Arc::new(place);
         let connection = Connection {
             shared: Arc::clone(&shared),
             http: http.clone(),
             open: Arc::clone(&open),
             streams: streams.clone(),
             cancel: cancel.clone(),
+            place: Arc::clone(&place),
         };
         let kill = kill.clone();
         tasks.spawn(async move {
-            let _place = place;
             tokio::select! {
                 () = connection.serve(stream, peer) => {}
+                () = place.evicted() => {
+                    tracing::warn!(%peer, "connection of a stranger closed: too many are open");
+                }
                 () = kill.cancelled() => {}
             }
         });
@@ -107,6 +119,15 @@ pub async fn serve_listener(
     kill.cancel();
     tasks.wait().await;
     Ok(())
+}
+
+/// Has replies go out at once, since they are small and somebody waits for each, and has clients
+/// noticed that vanish without a word, since silent ones may stay.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -154,10 +175,15 @@ struct Connection {
     open: Arc<Open>,
     streams: CancellationToken,
     cancel: CancellationToken,
+    /// Kept as soon as the client has shown who it is.
+    place: Arc<Place>,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%peer, %error, "connection could not be prepared");
+        }
         let mut first = [0_u8];
         let peeked = tokio::select! {
             peeked = tokio::time::timeout(FIRST_BYTE, stream.peek(&mut first)) => peeked,
@@ -165,8 +191,6 @@ impl Connection {
         };
         // Closed, failed, or silent: nothing was asked, so nothing is answered.
         let Ok(Ok(1)) = peeked else { return };
-        // Replies are small and somebody waits for each.
-        let _ = stream.set_nodelay(true);
         let spoken = spoken(first[0]);
         if let Some(tls) = self.shared.options.tls.clone() {
             return match spoken {
@@ -215,7 +239,7 @@ impl Connection {
         peer: SocketAddr,
     ) {
         let _counted = Counted::new(&self.shared, &self.open, TransportKind::Http);
-        self.http.serve(stream, peer, &self.cancel).await;
+        self.http.serve(stream, peer, &self.place, &self.cancel).await;
     }
 
     async fn serve_lines(
@@ -224,13 +248,27 @@ impl Connection {
         peer: SocketAddr,
     ) {
         let _counted = Counted::new(&self.shared, &self.open, TransportKind::Tcp);
-        lines::serve_tcp(&self.shared, halves, peer, &self.cancel, &self.streams).await;
+        let source = Source::Tcp { peer, place: Arc::clone(&self.place) };
+        lines::serve_tcp(&self.shared, halves, source, &self.cancel, &self.streams).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn clients_that_vanish_are_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _peer) = listener.accept().await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+    }
 
     #[test]
     fn the_first_byte_tells_http_from_json() {

@@ -25,7 +25,8 @@ pub struct McpOptions {
     pub max_body_bytes: usize,
     /// Longest line over TCP and stdio.
     pub max_line_bytes: usize,
-    /// Connections open at one time; more are refused.
+    /// Connections open at one time; one more closes the oldest of those who have not shown who they
+    /// are, and is refused where there is none.
     pub max_connections: usize,
     /// Sessions of the 2025-11-25 protocol open at one time; one more closes the one unused for
     /// longest, of whoever holds the most where that is over a quarter of all.

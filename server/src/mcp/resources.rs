@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use llm_memory_engine::EngineError;
 use llm_memory_engine::ids::{ItemId, ProjectId, Scope, ScopeSelector};
+use llm_memory_engine::item::Sensitivity;
 use rmcp::model::{
     CompleteRequestParams, CompleteResult, CompletionInfo, ReadResourceResult, Reference, Resource,
     ResourceContents, ResourceTemplate,
@@ -285,8 +286,12 @@ pub(crate) fn watch(
         None => origin.working_project(default_project),
     };
     let caller = origin.principal.caller(project).ok()?;
-    // Whoever sees only their own items must not learn when others write.
-    if caller.own_only {
+    // Whoever sees only their own items must not learn when others write; nor whoever may not read
+    // items at all, or not such as the one asked for may be.
+    if caller.own_only
+        || !origin.principal.has_any(&[Role::Agent])
+        || (id.is_some() && caller.clearance < Sensitivity::Private)
+    {
         return None;
     }
     let scopes: Vec<Scope> =
@@ -380,6 +385,22 @@ mod tests {
         let elsewhere =
             Principal { projects: Some([ProjectId::new("other").unwrap()].into()), ..reader };
         assert_eq!(watch("kb://project/info?project=home", &origin(elsewhere), None), None);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_not_watched() {
+        let owner = Principal::local_owner();
+        let watched = |uri: &str, principal: &Principal| {
+            watch(uri, &origin(principal.clone()), None).is_some()
+        };
+        let monitor = Principal { roles: [Role::Monitor, Role::Operator].into(), ..owner.clone() };
+        for uri in ["kb://item/1", "kb://project/info", "kb://context/pack"] {
+            assert!(watched(uri, &owner) && !watched(uri, &monitor), "{uri}");
+        }
+        let agent = Principal { roles: [Role::Agent].into(), ..owner };
+        let team = Principal { clearance: Sensitivity::Team, ..agent.clone() };
+        assert!(watched("kb://item/1", &agent) && !watched("kb://item/1", &team));
+        assert!(watched("kb://project/info", &team));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn backstage(
         Arc::clone(queue),
         config.video.clone(),
         Arc::clone(&instruments.disk),
+        config.data_dir.clone(),
     );
     Backstage { jobs: Arc::clone(queue), status: Some(Arc::new(status)) }
 }

@@ -5,12 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use llm_memory_tests::client::Wire;
 use llm_memory_tests::server::{TestServer, server_binary};
 use serde_json::{Value, json};
 
 use super::fake::Certificate;
 use super::kubernetes::Bench;
-use super::{Reply, plain, request};
+use super::{Reply, note, plain, request};
 
 fn api(to: SocketAddr, first: &str, token: &str, body: &str) -> (u16, Value) {
     let Reply { status, body, .. } = plain(to, &request(to, first, Some(token), body));
@@ -63,6 +64,49 @@ fn an_account_submits_jobs_with_the_role_for_it_and_they_survive_a_restart_as_it
     assert_eq!((&again["state"], &again["attempts"]), (&json!("succeeded"), &json!(1)), "{again}");
     let (status, known) = api(to, "POST /api/v1/jobs", &jobs, order);
     assert_eq!((status, &known["id"]), (200, &job["id"]), "the key is still theirs");
+}
+
+#[test]
+fn what_maintenance_of_every_tenant_found_is_told_to_those_alone_who_may_work_there() {
+    let account = |name: &str| json!({"namespace": "team", "name": name});
+    let mut bench = Bench::new(&json!([
+        {"serviceAccount": account("guest"), "roles": ["agent"], "tenant": "guests"},
+        {"serviceAccount": account("jobs"), "roles": ["operator"], "everyTenant": true},
+        {"serviceAccount": account("whole"), "roles": ["monitor"], "everyTenant": true},
+        {"serviceAccount": account("part"), "roles": ["monitor", "operator"]},
+    ]));
+    let token = |name: &str| bench.cluster.know(&format!("team:{name}"), "memory", 3600);
+    let (guest, jobs, whole, part) = (token("guest"), token("jobs"), token("whole"), token("part"));
+    let to = bench.server.addresses().unwrap().mcp;
+    let verified = || {
+        let (status, job) = api(to, "POST /api/v1/jobs", &jobs, r#"{"kind": "verify"}"#);
+        assert_eq!(status, 202, "{job}");
+        let look = format!("GET /api/v1/jobs/{}", job["id"].as_str().unwrap());
+        loop {
+            let (_, job) = api(to, &format!("{look}?waitSeconds=30"), &jobs, "");
+            if job["state"] == "succeeded" {
+                break look;
+            }
+        }
+    };
+    verified();
+    // A store without tenants hides nothing from those who may see all of it.
+    let (_, page) = api(to, "GET /api/v1/status", &part, "");
+    assert_eq!(page["lastVerification"]["verdict"], "sound", "{page}");
+
+    let mut client = bench.server.client(Wire::Http).unwrap().with_token(guest);
+    client.call("memory_upsert", &note("mine", "global", "Of a guest")).unwrap();
+    let look = verified();
+    for (token, sees) in [(&whole, true), (&part, false)] {
+        let (status, job) = api(to, &look, token, "");
+        assert_eq!(status, if sees { 200 } else { 404 }, "{job}");
+        assert_eq!(job.to_string().contains("guests:"), sees, "{job}");
+        let (status, page) = api(to, "GET /api/v1/status", token, "");
+        assert_eq!((status, !page["lastVerification"].is_null()), (200, sees), "{page}");
+    }
+    let cancel = look.replace("GET", "DELETE");
+    assert_eq!(api(to, &cancel, &part, "").0, 404);
+    bench.server.stop().unwrap();
 }
 
 /// A server in `data` with the certificate in `folder`, at `port`.

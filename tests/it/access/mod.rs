@@ -6,6 +6,7 @@ mod jobs;
 mod kubernetes;
 mod oidc;
 mod operator;
+mod strangers;
 mod tls;
 
 use std::io::{Read as _, Write as _};

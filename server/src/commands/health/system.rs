@@ -14,6 +14,7 @@ use crate::cli::connect::Target;
 use crate::cli::error::CliError;
 use crate::cli::printer::Printer;
 use crate::exit::Exit;
+use crate::health::VIEW_LAG;
 use crate::process;
 use crate::reports::monitor::{Seen, Thresholds};
 use crate::reports::score::{Part, SystemScore};
@@ -116,24 +117,14 @@ pub(super) fn no_cluster() -> &'static str {
     }
 }
 
-/// Records a view may be behind its journal: views are made durable in batches, and so many are
-/// replayed in moments at the next start.
-const VIEW_LAG: u64 = 10_000;
-
 /// How many scopes have every view near the journal's head.
 fn views(document: Option<&Value>) -> Part {
-    let scopes = document.and_then(|document| document.get("scopes")).and_then(Value::as_array);
-    let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) else {
+    let count = |key: &str| document?.get("scopes")?.get(key)?.as_u64();
+    let (Some(all), Some(current)) =
+        (count("open").filter(|open| *open > 0), count("withCurrentViews"))
+    else {
         return Part::no_data("views", "no scope is open");
     };
-    let current = scopes.iter().filter(|scope| {
-        let head = scope.get("headSeq").and_then(Value::as_u64).unwrap_or(0);
-        let marks = scope.get("watermarks").and_then(Value::as_object);
-        marks.is_some_and(|marks| {
-            marks.values().all(|mark| head.saturating_sub(mark.as_u64().unwrap_or(0)) <= VIEW_LAG)
-        })
-    });
-    let (current, all) = (current.count(), scopes.len());
     Part::share(
         "views",
         current as f64 / all as f64,
@@ -193,11 +184,10 @@ mod tests {
 
     #[test]
     fn a_view_far_behind_its_journal_costs() {
-        let document = json!({"scopes": [
-            {"headSeq": 20_000, "watermarks": {"catalog": 19_999, "text": 20_000}},
-            {"headSeq": 20_000, "watermarks": {"catalog": 20_000, "text": 4}}]});
+        let document = json!({"scopes": {"open": 2, "withCurrentViews": 1}});
         assert_eq!(views(Some(&document)).score, Some(50.0));
-        assert_eq!(views(None).score, None);
+        let none = json!({"scopes": {"open": 0, "withCurrentViews": 0}});
+        assert_eq!((views(Some(&none)).score, views(None).score), (None, None));
     }
 
     #[test]

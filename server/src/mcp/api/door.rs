@@ -14,7 +14,7 @@ use super::names::{self, Foreign};
 use crate::config::settings;
 use crate::mcp::Shared;
 use crate::mcp::auth::Denied;
-use crate::mcp::http::{Entry, enter, metadata_url, peer};
+use crate::mcp::http::{Entry, connection, enter, metadata_url};
 
 /// Authenticates a request and attaches its origin.
 pub(super) async fn let_in(
@@ -27,7 +27,7 @@ pub(super) async fn let_in(
     if let Err(foreign) = names::check(headers, &options.allowed_hosts, &options.allowed_origins) {
         return foreign_name(foreign).into_response();
     }
-    match enter(&shared, headers, peer(&request)).await {
+    match enter(&shared, headers, connection(&request)).await {
         Entry::Allowed(origin) => {
             request.extensions_mut().insert(*origin);
             next.run(request).await

@@ -26,8 +26,15 @@ pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(origin): Extension<Origin>,
 ) -> Result<Response, Refusal> {
+    // Whoever asks may go away; that they asked is on record all the same.
+    let answered = tokio::spawn(async move { record(&shared, &origin).await }).await;
+    let answer = answered.map_err(|error| Failure::Lost(error.to_string()))?;
+    Ok(Json(answer?).into_response())
+}
+
+async fn record(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, Failure> {
     let begun = Instant::now();
-    let answer = document(&shared, &origin).await;
+    let answer = document(shared, origin).await;
     if let Some(tool) = tools::find(TOOL) {
         shared.observer.call_finished(&CallRecord {
             tool,
@@ -43,7 +50,7 @@ pub(super) async fn page(
             peer: origin.peer,
         });
     }
-    Ok(Json(answer?).into_response())
+    answer
 }
 
 async fn document(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, Failure> {

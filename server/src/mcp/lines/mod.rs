@@ -16,7 +16,6 @@ mod frame;
 mod places;
 mod transport;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use frame::{Frame, FrameError, Splitter, parse};
@@ -36,11 +35,11 @@ pub(crate) async fn serve_tcp(
         impl AsyncRead + Send + Unpin + 'static,
         impl AsyncWrite + Send + Unpin + 'static,
     ),
-    peer: SocketAddr,
+    source: Source,
     cancel: &CancellationToken,
     streams: &CancellationToken,
 ) {
-    serve(shared, reader, writer, Source::Tcp { peer }, cancel.clone(), streams).await;
+    serve(shared, reader, writer, source, cancel.clone(), streams).await;
 }
 
 /// Serves messages from `reader` until it ends.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::frame::{Frame, FrameError, Splitter, TooLong, parse};
 use super::places::{Kind, Places};
 use crate::access::Principal;
+use crate::connections::Place;
 use crate::mcp::Shared;
 use crate::mcp::auth::{Credentials, Denied, TransportKind};
 use crate::mcp::origin::{Origin, Token};
@@ -44,6 +45,8 @@ pub(crate) enum Source {
     Tcp {
         /// Its address.
         peer: SocketAddr,
+        /// Its place, kept once it is let in.
+        place: Arc<Place>,
     },
     /// The process that started this one.
     Stdio {
@@ -221,7 +224,8 @@ where
     /// Finds out who calls, by the token shown or the one shown before. Asked for every message,
     /// so that a token that has expired or was revoked ends with the message before.
     async fn authenticate(&mut self, shown: Option<&str>) -> Result<(), Denied> {
-        let Source::Tcp { peer } = self.source else { return Ok(()) };
+        let Source::Tcp { peer, place } = &self.source else { return Ok(()) };
+        let peer = *peer;
         let before = || self.origin.as_ref().and_then(|origin| origin.token.clone());
         let token = shown.map(Token::from).or_else(before);
         let credentials = Credentials {
@@ -230,6 +234,7 @@ where
             transport: TransportKind::Tcp,
         };
         let principal = self.shared.authenticator.authenticate(credentials).await?;
+        place.keep();
         self.splitter.set_max(self.shared.options.max_line_bytes);
         self.origin = Some(Origin {
             principal: Arc::new(principal),
@@ -243,7 +248,7 @@ where
 
     /// Answers a caller who is not let in, and hangs up.
     async fn refuse(&mut self, denied: &Denied, id: Option<RequestId>) {
-        let Source::Tcp { peer } = self.source else { return };
+        let Source::Tcp { peer, .. } = self.source else { return };
         self.shared.observer.denied(denied, TransportKind::Tcp, Some(peer));
         // Somebody else may have failed from the same address, or whoever decides is away: who was
         // let in may wait for that.

@@ -10,6 +10,7 @@ use rmcp::model::{EmptyResult, ServerResult};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 
 use super::*;
+use crate::connections::Connections;
 use crate::jobs::{JobQueue, Limits};
 use crate::mcp::Backstage;
 use crate::mcp::auth::{Authenticate, Verdict};
@@ -62,7 +63,9 @@ async fn rig() -> Rig {
     );
     let (client, server) = tokio::io::duplex(1 << 20);
     let (reader, writer) = tokio::io::split(server);
-    let source = Source::Tcp { peer: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let place = Connections::new(1).admit(peer.ip()).unwrap();
+    let source = Source::Tcp { peer, place: Arc::new(place) };
     let ending = Ending { cancel: CancellationToken::new(), streams: CancellationToken::new() };
     let mut lines = Lines::new(service.shared, reader, writer, source, ending);
     lines.knock().await;
@@ -105,6 +108,22 @@ fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
 fn answer(id: i64) -> ServerJsonRpcMessage {
     let result = ServerResult::EmptyResult(EmptyResult {});
     ServerJsonRpcMessage::response(result, RequestId::Number(id))
+}
+
+#[tokio::test]
+async fn a_connection_keeps_its_place_once_a_good_token_was_shown() {
+    let kept = |rig: &Rig| match &rig.lines.source {
+        Source::Tcp { place, .. } => place.is_kept(),
+        Source::Stdio { .. } => false,
+    };
+    let mut stranger = rig().await;
+    stranger.write(r#"{"jsonrpc":"2.0","method":"auth","params":{"token":"bad"}}"#).await;
+    assert!(stranger.lines.receive().await.is_none());
+    assert!(!kept(&stranger));
+    let mut known = Rig::authenticated().await;
+    known.write(&list(1)).await;
+    assert!(known.lines.receive().await.is_some());
+    assert!(kept(&known));
 }
 
 #[tokio::test]
