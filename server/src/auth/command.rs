@@ -59,6 +59,15 @@ pub fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Sees only what it created"),
                 )
+                .arg(
+                    Arg::new("every-tenant")
+                        .long("every-tenant")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("tenant")
+                        .help(
+                            "Maintains the scopes of every tenant, and sees what was found there",
+                        ),
+                )
                 .arg(text(
                     "expires",
                     "WHEN",
@@ -177,7 +186,7 @@ fn from_arguments(matches: &ArgMatches, now: Timestamp) -> Result<(TokenEntry, S
             _ => None,
         },
         own_only: matches.get_flag("own-only"),
-        every_tenant: false,
+        every_tenant: matches.get_flag("every-tenant"),
         expires: text("expires")
             .map(|when| duration::until(when, now))
             .transpose()
@@ -316,6 +325,18 @@ mod tests {
         token(&path, "revoke a").unwrap();
         assert!(token(&path, "revoke a").unwrap_err().message.contains("no token named"));
         assert_eq!(token(&path, "list").unwrap().document["tokens"], json!([]));
+    }
+
+    #[test]
+    fn a_token_may_reach_every_tenant_or_belong_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        token(&path, "create whole --role operator --every-tenant").unwrap();
+        token(&path, "create part --role operator").unwrap();
+        let every: Vec<bool> =
+            read(&OsDisk, &path).unwrap().iter().map(|entry| entry.every_tenant).collect();
+        assert_eq!(every, [true, false]);
+        assert!(token(&path, "create both --tenant acme --every-tenant").is_err());
     }
 
     #[test]
