@@ -325,6 +325,16 @@ mod tests {
         }
     }
 
+    fn rolling_out() -> UpdateStatus {
+        UpdateStatus {
+            phase: UpdatePhase::RollingOut,
+            from: "server:1".to_owned(),
+            to: "server:2".to_owned(),
+            since: Some(Time(START.parse().unwrap())),
+            ..UpdateStatus::default()
+        }
+    }
+
     fn phase(plan: &Plan) -> Option<UpdatePhase> {
         plan.update.as_ref().map(|update| update.phase)
     }
@@ -355,13 +365,7 @@ mod tests {
     #[test]
     fn an_image_that_does_not_start_is_taken_back_and_not_tried_again() {
         let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
-        let rolling = UpdateStatus {
-            phase: UpdatePhase::RollingOut,
-            from: "server:1".to_owned(),
-            to: "server:2".to_owned(),
-            since: Some(Time(START.parse().unwrap())),
-            ..UpdateStatus::default()
-        };
+        let rolling = rolling_out();
         let broken = Situation {
             running: Some("server:2"),
             pod: PodState::Current { ready: false },
@@ -464,13 +468,7 @@ mod tests {
     #[test]
     fn an_image_that_was_never_tried_is_not_taken_back() {
         let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
-        let out = UpdateStatus {
-            phase: UpdatePhase::RollingOut,
-            from: "server:1".to_owned(),
-            to: "server:2".to_owned(),
-            since: Some(Time(START.parse().unwrap())),
-            ..UpdateStatus::default()
-        };
+        let out = rolling_out();
         let late = Situation {
             now: "2026-01-01T00:10:00Z".parse().unwrap(),
             pod: PodState::Current { ready: false },
@@ -485,13 +483,7 @@ mod tests {
     #[test]
     fn an_image_has_its_time_from_when_its_pod_is_made() {
         let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
-        let out = UpdateStatus {
-            phase: UpdatePhase::RollingOut,
-            from: "server:1".to_owned(),
-            to: "server:2".to_owned(),
-            since: Some(Time(START.parse().unwrap())),
-            ..UpdateStatus::default()
-        };
+        let out = rolling_out();
         let after = |pod, made: &str| {
             plan(&Situation {
                 running: Some("server:2"),
@@ -516,13 +508,7 @@ mod tests {
     #[test]
     fn an_image_of_a_store_that_sleeps_is_tried_when_it_wakes() {
         let spec = UpdateSpec { ready_timeout_seconds: 60, ..UpdateSpec::default() };
-        let out = UpdateStatus {
-            phase: UpdatePhase::RollingOut,
-            from: "server:1".to_owned(),
-            to: "server:2".to_owned(),
-            since: Some(Time(START.parse().unwrap())),
-            ..UpdateStatus::default()
-        };
+        let out = rolling_out();
         let asleep = Situation {
             running: Some("server:2"),
             hibernated: true,
