@@ -114,20 +114,24 @@ fn an_exchanged_last_record_is_noticed_though_it_chains() {
     assert!(report.corrupted_items.iter().any(|item| item.seq == Some(Seq(3))));
 }
 
-#[test]
-fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path());
+/// A store of six items whose views are as of before, with damage in what they have to follow.
+fn damaged_behind_the_views(dir: &Path, damage: impl FnOnce(&mut Vec<String>)) -> Engine {
+    let engine = open(dir);
     for n in 0..6 {
         engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
     }
     engine.close().unwrap();
-    // Views as of before, and damage in what they have to follow.
-    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
-    edit_lines(dir.path().join(JOURNAL), |lines| {
+    OsDisk.remove_dir_all(&dir.join("local/app/views")).unwrap();
+    edit_lines(dir.join(JOURNAL), damage);
+    open(dir)
+}
+
+#[test]
+fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = damaged_behind_the_views(dir.path(), |lines| {
         lines[3] = lines[3].replacen(&word(3), "forged", 1);
     });
-    let engine = open(dir.path());
     assert_eq!(engine.unavailable(), []);
     assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(2));
     assert!(matches!(
@@ -145,16 +149,9 @@ fn damage_behind_the_views_does_not_keep_the_scope_from_opening() {
 #[test]
 fn a_changed_head_behind_the_views_does_not_keep_the_scope_from_opening() {
     let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path());
-    for n in 0..6 {
-        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
-    }
-    engine.close().unwrap();
-    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
-    edit_lines(dir.path().join(JOURNAL), |lines| {
+    let engine = damaged_behind_the_views(dir.path(), |lines| {
         lines[2] = lines[2].replacen("\"actor\":\"tester\"", "\"actor\":\"nobody\"", 1);
     });
-    let engine = open(dir.path());
     assert_eq!(engine.unavailable(), []);
     assert_eq!(engine.get(&caller(), get("n1")).unwrap().text, word(1));
     assert!(matches!(engine.get(&caller(), get("n2")), Err(EngineError::NotFound { .. })));
