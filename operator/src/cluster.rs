@@ -1,7 +1,8 @@
 //! What the operator knows of the cluster without asking: watched objects, and which optional APIs
-//! there are. Caches hold only what is looked at: no managed fields, of the spec of pods whether they
-//! speak TLS, and of objects whose content does not matter for the status which version is there. Lists come in small pages,
-//! because a page is in memory with all of that: a thousand stores fit into some tens of megabytes.
+//! there are. Caches hold only what is looked at: no managed fields, of the spec of pods whether
+//! they speak TLS, and of objects whose content does not matter for the status which version is
+//! there. Lists come in small pages, because a page is in memory with all of that: a thousand
+//! stores fit into some tens of megabytes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
