@@ -14,7 +14,8 @@ use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A fake node with `gpus`, labelled so that only this test's stores look for it.
+/// A fake node with `gpus`, labelled so that only this test's stores look for it. It takes pods by
+/// the time this returns: until the node's controller has seen it ready, a taint keeps them away.
 async fn node(scratch: &Scratch, name: &str, gpus: &str, cpu: &str) -> Result<()> {
     let nodes: Api<Node> = Api::all(scratch.client.clone());
     let node: Node = serde_json::from_value(json!({
@@ -30,7 +31,13 @@ async fn node(scratch: &Scratch, name: &str, gpus: &str, cpu: &str) -> Result<()
         },
     }))?;
     nodes.create(&PostParams::default(), &node).await?;
-    Ok(())
+    wait::until("a node that takes pods", MINUTE, || async {
+        let taints = nodes.get(name).await?.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        let others: Vec<_> =
+            taints.into_iter().filter(|taint| taint.key != "nvidia.com/gpu").collect();
+        Ok(if others.is_empty() { Ok(()) } else { Err(others) })
+    })
+    .await
 }
 
 async fn remove(scratch: &Scratch, name: &str) -> Result<()> {
