@@ -341,8 +341,9 @@ mod tests {
     }
 
     fn probe(address: SocketAddr) -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect_timeout(&address, HEAD)?;
-        stream.set_read_timeout(Some(HEAD))?;
+        // Longer than it takes until a connection is tried again that met a full queue.
+        let mut stream = std::net::TcpStream::connect_timeout(&address, CONNECTION)?;
+        stream.set_read_timeout(Some(CONNECTION))?;
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
