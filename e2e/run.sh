@@ -21,6 +21,12 @@ source e2e/common.sh
 
 [ -n "${KUBECONFIG:-}" ] || [ "$(id -u)" = 0 ] ||
     { say "a cluster of its own needs root: sudo -E ./justw e2e, or set KUBECONFIG"; exit 1; }
+# One run at a time: two would share a cluster, and the first to end would end it for both.
+if [ -z "${KUBECONFIG:-}${E2E_LOCKED:-}" ]; then
+    lock=$(source e2e/cluster/common.sh && mkdir -p "$cache" && echo "$cache/e2e.lock")
+    flock --nonblock "$lock" true || say "another run is under way: this one waits for its end"
+    exec env E2E_LOCKED=1 flock --close "$lock" e2e/run.sh "$@"
+fi
 say "building programs and images"
 cargo build --workspace --all-targets --quiet
 build_images "$target/debug"
@@ -48,6 +54,8 @@ if [ -z "${KUBECONFIG:-}" ]; then
     # What an earlier run left would be read as what this one saw.
     rm -rf "$E2E_EVIDENCE"
     trap finish EXIT
+    # A run that was killed may have left it, with an operator of its own.
+    CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests} ./justw cluster down >&2
     own_cluster e2e-tests
     load_images
     for image in llm-memory llm-memory-operator; do

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::PostParams;
@@ -14,6 +14,8 @@ use crate::{Scratch, wait};
 pub const TOKEN: &str = "/var/run/secrets/memory/token";
 /// File with a token of the same account that is made for somebody else.
 pub const TOKEN_FOR_ANOTHER: &str = "/var/run/secrets/memory/another";
+/// Time that a new pod's network has.
+const NETWORK: Duration = Duration::from_secs(30);
 /// Time that a pod has to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -76,13 +78,22 @@ impl Scratch {
 
     /// Has the agent `name` visit a store, with these arguments of its program, and answers what
     /// it printed: `stored` and `found`, or the `status` and `message` of a refusal.
+    ///
+    /// What enforces network policies may not have heard of the agent's pod yet; until then it
+    /// reaches nobody, and tries again.
     pub async fn visit(&self, name: &str, arguments: &[&str]) -> Result<Value> {
         let mut command = vec!["python3", "/opt/agent/agent.py"];
         command.extend_from_slice(arguments);
-        let text = self.exec(name, "agent", &command).await?.text;
-        let answer = text.lines().find(|line| line.starts_with('{'));
-        let answer = answer.with_context(|| format!("{name} with {arguments:?}: {text}"))?;
-        Ok(serde_json::from_str(answer)?)
+        wait::until(&format!("{name} with {arguments:?}"), NETWORK, || async {
+            let text = self.exec(name, "agent", &command).await?.text;
+            match text.lines().find(|line| line.starts_with('{')) {
+                Some(answer) => Ok(Ok(Ok(serde_json::from_str::<Value>(answer)?))),
+                None if text.contains("All connection attempts failed") => Ok(Err(text)),
+                None => Ok(Ok(Err(text))),
+            }
+        })
+        .await?
+        .map_err(|text| anyhow!("{name} with {arguments:?}: {text}"))
     }
 
     /// Puts a file into the agent's pod.

@@ -43,6 +43,8 @@ async fn those_whom_an_issuer_vouches_for_do_what_the_store_lets_them() -> Resul
         let issuer = issuer(&scratch).await?;
         let spec = json!({
             "storage": {"size": "1Gi"},
+            // The issuer listens where a store's network policy lets nobody out by itself.
+            "network": {"egressTo": [{"ports": [{"port": 8443, "protocol": "TCP"}]}]},
             "mcp": {"auth": {"mode": "OIDC", "oidc": {
                 "issuer": issuer, "audience": AUDIENCE, "caConfigMap": "issuer-ca",
                 "subjects": [

@@ -35,7 +35,7 @@ async fn send(scratch: &Scratch, name: &str, spec: &Value, old: Option<&Value>) 
             let dry = PostParams { dry_run: true, ..PostParams::default() };
             api.create(&dry, &object(spec)?).await?;
         }
-        Some(old) => {
+        Some(old) => loop {
             let mut stored = match api.get_opt(name).await? {
                 Some(stored) => stored,
                 None => {
@@ -47,8 +47,15 @@ async fn send(scratch: &Scratch, name: &str, spec: &Value, old: Option<&Value>) 
             };
             stored.data["spec"] = spec.clone();
             let dry = PostParams { dry_run: true, ..PostParams::default() };
-            api.replace(name, &dry, &stored).await?;
-        }
+            match api.replace(name, &dry, &stored).await {
+                // The operator's status came in between.
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                done => {
+                    done?;
+                    break;
+                }
+            }
+        },
     }
     Ok(())
 }

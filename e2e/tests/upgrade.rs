@@ -29,12 +29,7 @@ async fn phase(scratch: &Scratch, wanted: UpdatePhase, limit: Duration) -> Resul
 #[tokio::test]
 async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
     scratch("upgrade", |scratch| async move {
-        scratch
-            .create(
-                "memory",
-                json!({"storage": {"size": "1Gi"}, "update": {"readyTimeoutSeconds": 25}}),
-            )
-            .await?;
+        scratch.create("memory", json!({"storage": {"size": "1Gi"}})).await?;
         let before = scratch.ready("memory").await?;
         let former = before.status.and_then(|status| status.image).context("no image")?;
         let kept = scratch.remember("memory", "what no image may change").await?;
@@ -47,6 +42,7 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
         scratch.recalls("memory", &kept).await?;
 
         // One that cannot be had, and one that can and is no server.
+        scratch.change("memory", json!({"update": {"readyTimeoutSeconds": 25}})).await?;
         for broken in ["localhost/llm-memory:does-not-exist", &agents::image()] {
             scratch.change("memory", json!({"image": broken})).await?;
             wait::until(&format!("{broken} taken back"), MINUTE * 3, || async {
@@ -67,7 +63,8 @@ async fn a_new_image_rolls_and_a_broken_one_is_taken_back() -> Result<()> {
         }
 
         // A person chooses another image, and it rolls again.
-        scratch.change("memory", json!({"image": former})).await?;
+        let patient = json!({"image": former, "update": {"readyTimeoutSeconds": 300}});
+        scratch.change("memory", patient).await?;
         phase(&scratch, UpdatePhase::Complete, MINUTE * 2).await?;
         ensure!(scratch.image_of_pod("memory").await? == former);
         scratch.ready("memory").await?;
