@@ -197,7 +197,7 @@ impl Rig {
     }
 
     async fn reconcile_as(&self, store: MemoryStore) -> Result<Action, Error> {
-        let object = Arc::new(DeserializeGuard(Ok(store)));
+        let object = Arc::new(Guarded(Ok(store)));
         let outcome = reconcile(Arc::clone(&object), Arc::clone(&self.context)).await;
         if let Err(error) = &outcome {
             error_policy(object, error, Arc::clone(&self.context));
@@ -318,7 +318,7 @@ async fn an_api_server_that_never_answers_holds_no_place_for_ever() {
 #[tokio::test]
 async fn an_object_that_cannot_be_read_is_counted_and_stops_nobody() {
     let rig = Rig::new();
-    let invalid: DeserializeGuard<MemoryStore> = serde_json::from_value(json!({
+    let invalid: Guarded = serde_json::from_value(json!({
         "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
         "metadata": {"name": "odd", "namespace": "team"}, "spec": {"replicas": "many"},
     }))
