@@ -362,6 +362,24 @@ async fn an_object_of_somebody_else_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_kept_claim_of_an_older_operator_is_told_to_belong_to_no_application() {
+    const PRUNE: &str = "argocd.argoproj.io/sync-options";
+    let rig = Rig::new();
+    rig.converges().await;
+    {
+        let mut objects = rig.api.objects.lock();
+        let metadata = objects.get_mut(CLAIM).unwrap()["metadata"].as_object_mut().unwrap();
+        assert!(!metadata.contains_key("ownerReferences"));
+        let annotations = metadata["annotations"].as_object_mut().unwrap();
+        assert!(annotations.remove(PRUNE).is_some());
+    }
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.api.writes(), [(Method::PATCH, CLAIM.to_owned())]);
+    assert_eq!(rig.api.objects.lock()[CLAIM]["metadata"]["annotations"][PRUNE], "Prune=false");
+    rig.converges().await;
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_told_fails_nothing() {
     let rig = Rig::new();
     let events = "/apis/events.k8s.io/v1/namespaces/team/events";
