@@ -86,7 +86,7 @@ for values in "$here"/values/*.yaml; do
     render other --values "$values" >"$work/$(basename "$values")"
     conforms "$work/$(basename "$values")"
 done
-"$python" "$here/policy.py" "$work"/{default,namespaced,available,bare}.yaml
+"$python" "$here/policy.py" "$work"/{default,namespaced,available,bare,words}.yaml
 "$python" "$here/dashboard.py" "$operator/files/dashboard.json" docs/metrics.md
 
 # refused WHAT ARGUMENT...: these values must not be taken.
