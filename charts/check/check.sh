@@ -86,7 +86,7 @@ for values in "$here"/values/*.yaml; do
     render other --values "$values" >"$work/$(basename "$values")"
     conforms "$work/$(basename "$values")"
 done
-"$python" "$here/policy.py" "$work"/{default,namespaced,available,bare}.yaml
+"$python" "$here/policy.py" "$work"/{default,namespaced,available,bare,words}.yaml
 "$python" "$here/dashboard.py" "$operator/files/dashboard.json" docs/metrics.md
 
 # refused WHAT ARGUMENT...: these values must not be taken.
@@ -116,15 +116,21 @@ rules=(operator/rules/alerts.yaml "$operator/files/operator-alerts.yaml")
 quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "failed: $*"; }; }
 quietly promtool check rules --lint=all --lint-fatal "${rules[@]}"
 quietly promtool test rules operator/rules/*_test.yaml "$operator"/files/*_test.yaml
-# As the chart renders them, placeholders replaced.
-"$python" - "$work/default.yaml" "$work/rendered-rules.yaml" <<'PYTHON'
+# As the chart renders them, placeholders replaced; "there is no target" is an alert where one is
+# asked for.
+for name in default words; do
+    "$python" - "$work/$name.yaml" "$work/$name-rules.yaml" <<'PYTHON'
 import sys, yaml
-rules = [d for d in yaml.safe_load_all(open(sys.argv[1])) if d and d["kind"] == "PrometheusRule"]
+manifests = [d for d in yaml.safe_load_all(open(sys.argv[1])) if d]
+rules = [d for d in manifests if d["kind"] == "PrometheusRule"]
 assert len(rules) == 1, rules
 text = yaml.safe_dump(rules[0]["spec"])
 assert "__" not in text, "a placeholder was left in the rendered rules"
+monitored = any(d["kind"] == "ServiceMonitor" for d in manifests)
+assert ("absent(" in text) == monitored, "absent() belongs to a ServiceMonitor"
 open(sys.argv[2], "w").write(text)
 PYTHON
-quietly promtool check rules --lint=all --lint-fatal "$work/rendered-rules.yaml"
+    quietly promtool check rules --lint=all --lint-fatal "$work/$name-rules.yaml"
+done
 
 say "charts, samples and rules are in order"

@@ -5,6 +5,7 @@ pub mod args;
 pub mod cluster;
 pub mod context;
 pub mod discovery;
+pub mod guard;
 pub mod hash;
 pub mod http;
 pub mod identity;

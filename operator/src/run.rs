@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt as _;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
@@ -22,6 +21,7 @@ use crate::apply::Applier;
 use crate::args::Run;
 use crate::cluster::{Cluster, Watched, concerned, in_pages, no_managed_fields};
 use crate::context::{Context, Failures, Refusals, Settings};
+use crate::guard::Guarded;
 use crate::identity::Identity;
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
@@ -256,7 +256,7 @@ async fn control(
     if !filled {
         return;
     }
-    let api: Api<DeserializeGuard<MemoryStore>> = watched.api(&context.client);
+    let api: Api<Guarded> = watched.api(&context.client);
     let (reader, writer) = reflector::store();
     let events =
         watcher(api, in_pages()).modify(no_managed_fields).default_backoff().reflect(writer);
@@ -279,11 +279,11 @@ async fn control(
         .await;
 }
 
-fn unguarded(store: &DeserializeGuard<MemoryStore>) -> ObjectRef<MemoryStore> {
+fn unguarded(store: &Guarded) -> ObjectRef<MemoryStore> {
     ObjectRef::new(&store.name_any()).within(&store.namespace().unwrap_or_default())
 }
 
-fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<DeserializeGuard<MemoryStore>> {
+fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<Guarded> {
     let namespace = store.namespace.as_deref().unwrap_or_default();
     ObjectRef::new(&store.name).within(namespace)
 }

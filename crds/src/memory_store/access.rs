@@ -32,11 +32,16 @@ pub struct McpSpec {
     /// Host names that the server answers to besides those of its Service; needed when an Ingress
     /// passes the original name on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 300)))]
+    #[x_kube(validation = Rule::new("self.all(host, host == '*' || host.matches('^[^/*?@, ]+$'))")
+        .message("mcp.allowedHosts must be names or addresses with or without a port, such as memory.example.org or 10.0.0.5:3000, or * for any"))]
     pub allowed_hosts: Vec<String>,
-    /// Origins from which browsers may call.
+    /// Origins from which browsers may call, such as `https://app.example.org`; `:*` at the end is
+    /// any port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 300)))]
+    #[x_kube(validation = Rule::new("self.all(origin, origin == 'null' || origin.matches('^[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\\\\[[0-9A-Fa-f:.]+\\\\])(:([0-9]{1,5}|[*])|/)?$'))")
+        .message("mcp.allowedOrigins must be scheme and host, such as https://app.example.org:8443, or http://localhost:* for any port"))]
     pub allowed_origins: Vec<String>,
     /// Who may call.
     #[serde(default)]
@@ -85,6 +90,8 @@ pub struct AuthSpec {
     /// own.
     #[serde(default = "audience")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]+$')")
+        .message("mcp.auth.audience must be a name without spaces, such as llm-memory"))]
     pub audience: String,
     /// ServiceAccounts that may call, and what they may do. An account that is not listed is
     /// refused.
@@ -189,7 +196,10 @@ pub struct Access {
     pub roles: Vec<Role>,
     /// Projects allowed. Left out: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(max = 64)))]
+    // `\w`, since the API server's budget for a rule counts the letters of its expression.
+    #[x_kube(validation = Rule::new("self.all(project, project.matches('^[\\\\w-][\\\\w.-]*$'))")
+        .message("projects must be names of 1 to 64 letters, digits and ._- that do not begin with a dot, such as web-shop"))]
     pub projects: Option<Vec<String>>,
     /// Scopes that may be read. Left out: all, or those of `write` when that is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +212,8 @@ pub struct Access {
     /// Tenant whose memories are seen. Tenants share nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*$')")
+        .message("tenant must be a name of 1 to 63 letters, digits and ._- that does not begin with a dot, such as acme"))]
     pub tenant: Option<String>,
 }
 
@@ -212,9 +224,14 @@ pub struct ServiceAccountMapping {
     /// Its namespace. Left out: that of the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("a serviceAccount's namespace must be the name of one: lower-case letters, digits and inner hyphens"))]
     pub namespace: Option<String>,
-    /// Its name; `*` is every account of the namespace.
+    /// Its name; `*` is every account of the namespace. The first that matches counts: an account
+    /// comes before the `*` of its namespace.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == '*' || self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("a serviceAccount's name must be the name of one (lower-case letters, digits, and inner hyphens and dots), or * for every account of the namespace"))]
     pub name: String,
     /// What it may do.
     #[serde(flatten)]
@@ -242,17 +259,21 @@ pub struct TokenSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OidcSpec {
-    /// Issuer, exactly as tokens name it.
+    /// Issuer, exactly as tokens name it; an `https` address, inside the cluster too.
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
-        .message("oidc.issuer must begin with https:// (or http:// for one inside the cluster)"))]
+    #[x_kube(validation = Rule::new("self.matches('^https://(\\\\[[0-9A-Fa-f:.]+\\\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[!#-;=?-Z_a-z~]*)?$')")
+        .message("oidc.issuer must be an https:// address, inside the cluster too: whoever can change the issuer's answers can let anybody in. oidc.caConfigMap names an authority of your own"))]
     pub issuer: String,
     /// Audience that tokens must be made for.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]+$')")
+        .message("oidc.audience must have no spaces: write it as the identity provider does"))]
     pub audience: String,
-    /// Where the keys are. Left out, the issuer's discovery document says.
+    /// Where the keys are, an `https` address. Left out, the issuer's discovery document says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^https://(\\\\[[0-9A-Fa-f:.]+\\\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[!#-;=?-Z_a-z~]*)?$')")
+        .message("oidc.jwksUrl must be an https:// address: whoever can change the keys can let anybody in"))]
     pub jwks_url: Option<String>,
     /// ConfigMap of this namespace with the authority (`ca.crt`) of the issuer's certificate.
     /// Left out, the public authorities.

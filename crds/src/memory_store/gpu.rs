@@ -32,6 +32,7 @@ pub struct GpuSpec {
     /// Labels of nodes with hardware: must hold when Required, count in favour when Preferred.
     /// Left out, Preferred looks for `<resourceName>.present=true`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::labels")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes with hardware. Left out, a taint named as the resource is tolerated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -145,7 +145,7 @@ pub struct MemoryStoreSpec {
     /// Other settings of the server by their key, such as `limits.maxItemKb`; the server's
     /// configuration page lists them. Those that follow from other fields are not accepted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "settings")]
     #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('listen.') && !key.startsWith('auth.') && !key.startsWith('tls.') && !key.startsWith('video.') && key != 'dataDir')")
         .message("settings must not contain dataDir, listen.*, auth.*, tls.* or video.*: they follow from spec.mcp, spec.tls and spec.video. Set them there"))]
     pub settings: BTreeMap<String, String>,
@@ -154,6 +154,7 @@ pub struct MemoryStoreSpec {
     pub resources: ResourceRequirements,
     /// Labels a node must carry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
     pub node_selector: BTreeMap<String, String>,
     /// Where the pod may and would rather run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,13 +169,14 @@ pub struct MemoryStoreSpec {
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// Priority class of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
     /// Security context of the pod. Left out, the one that the restricted Pod Security Standard
     /// asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
     /// Merged into the pod template last, as `kubectl patch` would: for what no other field says.
-    /// The server's container is named `server`.
+    /// The server's container is named `server`. A template of more than 4096 values is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub pod_template: Option<serde_json::Value>,
@@ -221,6 +223,17 @@ fn default_resources() -> ResourceRequirements {
         limits: list(&[("memory", "1Gi")]),
         ..ResourceRequirements::default()
     }
+}
+
+fn settings(_: &mut SchemaGenerator) -> Schema {
+    let text = json_schema!({ "type": "string", "maxLength": 4096 });
+    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": text })
+}
+
+/// Labels of a node, or of an object; Kubernetes bounds each value by itself.
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    let text = json_schema!({ "type": "string", "maxLength": 63 });
+    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": text })
 }
 
 fn any_object(_: &mut SchemaGenerator) -> Schema {

@@ -87,6 +87,7 @@ pub struct MonitoringSpec {
     pub prometheus_rule: bool,
     /// Labels for both, by which a Prometheus selects what it reads.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::labels")]
     pub labels: std::collections::BTreeMap<String, String>,
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSpec {
-    /// Automatic replaces the pod when this spec changes it; Manual waits for
-    /// `kubectl memory restart`. A newer operator replaces no pod by itself in either case.
+    /// Automatic replaces the pod when this spec changes it; Manual leaves it until
+    /// `kubectl memory restart`. The StatefulSet has the new template at once in either case, so
+    /// whatever else makes the pod anew, such as a drain or an eviction, brings the change too. A
+    /// newer operator replaces no pod by itself.
     #[serde(default)]
     pub strategy: UpdateStrategy,
     /// Verify the whole store before its image changes; damage stops the update.
@@ -46,6 +48,6 @@ pub enum UpdateStrategy {
     /// At once.
     #[default]
     Automatic,
-    /// When a person says so.
+    /// When a person says so, or when the pod is made anew for another reason.
     Manual,
 }

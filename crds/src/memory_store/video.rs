@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The video archive. Fields left out keep the server's defaults.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.encoder) || self.encoder != 'software' || !has(self.hwaccel) || self.hwaccel in ['auto', 'none']")
-    .message("video.hwaccel names hardware, but video.encoder is software: choose encoder auto or hardware, or hwaccel none"))]
+#[x_kube(
+    validation = Rule::new("!has(self.encoder) || self.encoder != 'software' || !has(self.hwaccel) || self.hwaccel in ['auto', 'none']")
+        .message("video.hwaccel names hardware, but video.encoder is software: choose encoder auto or hardware, or hwaccel none"),
+    validation = Rule::new("!has(self.crf) || !has(self.codec) || !(self.codec in ['h264', 'h265']) || self.crf <= 51")
+        .message("video.crf must be at most 51, the worst that h264 and h265 know: lower it, or choose codec av1"),
+)]
 pub struct VideoSpec {
     /// Which kind of encoder is taken. Left out: software when gpu.mode is Disabled, hardware
     /// when Required, auto when Preferred.
@@ -17,7 +21,7 @@ pub struct VideoSpec {
     /// Codec of the archive. Left out: H.265 or H.264 where hardware encodes it, else FFV1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<VideoCodec>,
-    /// Constant rate factor of the lossy codecs.
+    /// Constant rate factor of the lossy codecs; h264 and h265 know none over 51.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 63))]
     pub crf: Option<i32>,

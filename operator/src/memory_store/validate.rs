@@ -1,9 +1,13 @@
 //! Stage 1, no client: what the schema cannot say. Turns a stored object into a [`Store`], or says
 //! which field cannot be acted on.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt as _;
+use llm_memory_crds::memory_store::ServiceAccountMapping;
 use llm_memory_crds::{MemoryStore, MemoryStoreSpec};
+use serde::Deserialize as _;
 use thiserror::Error;
 
 use crate::names::{CONTAINER, INSTANCE_LABEL, MANAGED_BY, Names};
@@ -36,6 +40,18 @@ pub enum Invalid {
         name = crate::names::RESTART
     )]
     Restart(String),
+    /// A mapping that comes after one for everybody whom it is for.
+    #[error(
+        "spec.mcp.auth.serviceAccounts[{later}] never applies: serviceAccounts[{earlier}] is for \
+         every account of its namespace, and the first that matches counts. Put the account before \
+         the `*`, or remove one of them"
+    )]
+    Covered {
+        /// Place of the one that never applies.
+        later: usize,
+        /// Place of the one before it.
+        earlier: usize,
+    },
     /// A schedule that the regular expression lets through and a calendar does not.
     #[error("spec.maintenance.{routine}.schedule: {reason}")]
     Schedule {
@@ -71,6 +87,9 @@ pub fn validate(object: &MemoryStore) -> Result<Store, Invalid> {
         Some(value) => Some(pod_template(value)?),
         None => None,
     };
+    if let Some((earlier, later)) = covered(&object.spec.mcp.auth.service_accounts, &namespace) {
+        return Err(Invalid::Covered { later, earlier });
+    }
     for (kind, routine) in object.spec.maintenance.routines() {
         if let Some(schedule) = &routine.schedule {
             super::schedule::check(schedule)
@@ -91,8 +110,22 @@ pub fn validate(object: &MemoryStore) -> Result<Store, Invalid> {
     })
 }
 
+/// Places of the first mapping for every account of a namespace, and of one after it for an account
+/// of that namespace. One that is there twice does no harm; the first counts.
+fn covered(accounts: &[ServiceAccountMapping], own: &str) -> Option<(usize, usize)> {
+    let mut everybody = BTreeMap::new();
+    accounts.iter().enumerate().find_map(|(place, account)| {
+        let namespace = account.namespace.as_deref().unwrap_or(own);
+        if account.name == "*" {
+            everybody.entry(namespace).or_insert(place);
+            return None;
+        }
+        everybody.get(namespace).map(|earlier| (*earlier, place))
+    })
+}
+
 fn pod_template(value: &serde_json::Value) -> Result<PodTemplateSpec, Invalid> {
-    let template: PodTemplateSpec = serde_json::from_value(value.clone())
+    let template = PodTemplateSpec::deserialize(value)
         .map_err(|error| Invalid::PodTemplate(error.to_string()))?;
     // Fields that no pod template has are typing errors; they would be lost without a word.
     let known =
@@ -189,6 +222,24 @@ mod tests {
             wrong(json!({"spec": {"containers": [], "serviceAccountName": "x"}}))
                 .contains("spec.podTemplate.spec.serviceAccountName must not be set")
         );
+    }
+
+    #[test]
+    fn an_account_after_everybody_of_its_namespace_is_told_of() {
+        let accounts = |list: serde_json::Value| {
+            check(json!({"mcp": {"auth": {"serviceAccounts": list}}})).map(|_| ())
+        };
+        let error = accounts(json!([
+            {"name": "reader"},
+            {"namespace": "team", "name": "*"},
+            {"namespace": "other", "name": "planner"},
+            {"name": "planner", "roles": ["monitor"]},
+        ]))
+        .unwrap_err();
+        assert_eq!(error, Invalid::Covered { later: 3, earlier: 1 });
+        assert!(error.to_string().starts_with("spec.mcp.auth.serviceAccounts[3] never applies"));
+        accounts(json!([{"name": "planner"}, {"name": "planner"}, {"name": "*"}, {"name": "*"}]))
+            .unwrap();
     }
 
     #[test]

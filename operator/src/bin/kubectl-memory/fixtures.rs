@@ -45,6 +45,21 @@ impl Server {
         self.answer(path, code, status).await;
     }
 
+    /// Answers every request by path and query; never where there is no answer.
+    pub(crate) async fn serve(mut self, answer: impl Fn(&str, &str) -> Option<Value>) {
+        let mut unanswered = Vec::new();
+        while let Some((request, respond)) = self.0.next_request().await {
+            let uri = request.uri();
+            match answer(uri.path(), uri.query().unwrap_or_default()) {
+                Some(body) => {
+                    let body = Body::from(serde_json::to_vec(&body).unwrap());
+                    respond.send_response(Response::new(body));
+                }
+                None => unanswered.push(respond),
+            }
+        }
+    }
+
     /// Expects one request for `path`, and answers it.
     pub(crate) async fn answer(mut self, path: &str, code: u16, body: Value) {
         let (request, respond) = self.0.next_request().await.expect("a request");

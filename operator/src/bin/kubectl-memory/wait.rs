@@ -13,6 +13,8 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watch_object};
+use llm_memory_crds::MemoryStore;
+use llm_memory_crds::conditions::{ACCEPTED, accepted};
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
@@ -101,4 +103,29 @@ fn fatal(error: watcher::Error) -> Result<kube::Error, String> {
         kube::Error::Api(status) if [401, 403, 404].contains(&status.code) => Ok(inner),
         _ => Err(words),
     }
+}
+
+/// Why the operator does nothing for the spec of a store, when it has seen `generation` of it. What
+/// is missing, and may come, is no reason unless `whatever`.
+pub(crate) fn refused(
+    store: &MemoryStore,
+    name: &str,
+    generation: Option<i64>,
+    whatever: bool,
+) -> Option<Failure> {
+    let status = store.status.as_ref()?;
+    if status.observed_generation < generation {
+        return None;
+    }
+    let accepted = status.conditions.iter().find(|it| it.type_ == ACCEPTED)?;
+    let hopeless = [accepted::INVALID_SPEC, accepted::NAME_CONFLICT];
+    let refused =
+        accepted.status == "False" && (whatever || hopeless.contains(&accepted.reason.as_str()));
+    refused.then(|| Failure::Refused {
+        object: format!("memorystore {name}"),
+        reason: format!(
+            "the operator refuses the spec ({}): {}",
+            accepted.reason, accepted.message
+        ),
+    })
 }

@@ -97,7 +97,7 @@ fn identities(input: &Input<'_>) -> Vec<Value> {
     let mut identities: Vec<Value> = Vec::new();
     let mut seen: Vec<Value> = Vec::new();
     for (who, what) in rules {
-        // The server refuses a rule that can never match.
+        // The server refuses a rule that can never match; `validate`, one that a `*` comes before.
         if seen.contains(&who) {
             continue;
         }

@@ -108,6 +108,7 @@ fn job(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> JobSpec {
 
 fn pod_spec(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> PodSpec {
     let store = input.store;
+    let spec = &store.spec;
     let mut mounts = Vec::new();
     let volume = token_volume(input);
     if volume.is_some() {
@@ -124,7 +125,12 @@ fn pod_spec(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> PodSpec 
         enable_service_links: Some(false),
         restart_policy: Some(text("Never")),
         image_pull_secrets: pod::pull_secrets(store),
-        security_context: Some(pod::restricted_pod(None)),
+        // Where the server may run and as whom; not where there is hardware, which it does without.
+        priority_class_name: spec.priority_class_name.clone(),
+        security_context: Some(pod::restricted_pod(spec.security_context.clone())),
+        node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
+        affinity: spec.affinity.clone(),
+        tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         containers: vec![Container {
             name: text(COMPONENT),
             image: Some(text(input.image)),

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
@@ -31,6 +30,7 @@ use super::validate::{Store, validate};
 use super::{events, pods};
 use crate::apply::ApplyError;
 use crate::context::Context;
+use crate::guard::Guarded;
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, Names};
 use crate::probes::Answer;
 
@@ -87,20 +87,17 @@ impl Error {
 }
 
 /// Brings the cluster to what `object` asks for, a step further.
-pub async fn reconcile(
-    object: Arc<DeserializeGuard<MemoryStore>>,
-    context: Arc<Context>,
-) -> Result<Action, Error> {
+pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let object = match &object.0 {
         Ok(object) => object,
         Err(invalid) => {
-            // Written past the schema, by another version of it. Nothing can be said on the object
-            // itself; the others go on.
+            // Written past the schema, by another version of it, or too large. Nothing can be said
+            // on the object itself; the others go on.
             tracing::error!(
                 namespace = invalid.metadata.namespace,
                 name = invalid.metadata.name,
                 error = invalid.error,
-                "a MemoryStore cannot be read; apply the definitions of this version"
+                "a MemoryStore cannot be read; where its size is not the reason, apply the definitions of this version"
             );
             context.metrics.failed("malformed");
             return Ok(Action::await_change());
@@ -123,11 +120,7 @@ pub async fn reconcile(
 }
 
 /// When a failed reconciliation is tried again.
-pub fn error_policy(
-    object: Arc<DeserializeGuard<MemoryStore>>,
-    error: &Error,
-    context: Arc<Context>,
-) -> Action {
+pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error.label());
     let reference =
         ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default());

@@ -197,7 +197,7 @@ impl Rig {
     }
 
     async fn reconcile_as(&self, store: MemoryStore) -> Result<Action, Error> {
-        let object = Arc::new(DeserializeGuard(Ok(store)));
+        let object = Arc::new(Guarded(Ok(store)));
         let outcome = reconcile(Arc::clone(&object), Arc::clone(&self.context)).await;
         if let Err(error) = &outcome {
             error_policy(object, error, Arc::clone(&self.context));
@@ -318,7 +318,7 @@ async fn an_api_server_that_never_answers_holds_no_place_for_ever() {
 #[tokio::test]
 async fn an_object_that_cannot_be_read_is_counted_and_stops_nobody() {
     let rig = Rig::new();
-    let invalid: DeserializeGuard<MemoryStore> = serde_json::from_value(json!({
+    let invalid: Guarded = serde_json::from_value(json!({
         "apiVersion": "llm-memory.dev/v1alpha1", "kind": "MemoryStore",
         "metadata": {"name": "odd", "namespace": "team"}, "spec": {"replicas": "many"},
     }))
@@ -358,6 +358,24 @@ async fn an_object_of_somebody_else_is_left_alone() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", accepted::NAME_CONFLICT));
     assert!(message.contains("Service notes") && message.contains("rename or delete"), "{message}");
     rig.api.objects.lock().remove(SERVICE);
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn a_kept_claim_of_an_older_operator_is_told_to_belong_to_no_application() {
+    const PRUNE: &str = "argocd.argoproj.io/sync-options";
+    let rig = Rig::new();
+    rig.converges().await;
+    {
+        let mut objects = rig.api.objects.lock();
+        let metadata = objects.get_mut(CLAIM).unwrap()["metadata"].as_object_mut().unwrap();
+        assert!(!metadata.contains_key("ownerReferences"));
+        let annotations = metadata["annotations"].as_object_mut().unwrap();
+        assert!(annotations.remove(PRUNE).is_some());
+    }
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.api.writes(), [(Method::PATCH, CLAIM.to_owned())]);
+    assert_eq!(rig.api.objects.lock()[CLAIM]["metadata"]["annotations"][PRUNE], "Prune=false");
     rig.converges().await;
 }
 

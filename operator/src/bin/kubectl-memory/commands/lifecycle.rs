@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use llm_memory_crds::{MemoryStore, conditions};
+use llm_memory_crds::MemoryStore;
+use llm_memory_crds::conditions::{READY, ready};
 use serde_json::json;
 
 use crate::context::Context;
@@ -109,30 +110,18 @@ fn settled(
     if status.and_then(|it| it.observed_generation) < generation {
         return Seen::Pending("the operator has not seen the change yet".to_owned());
     }
-    let find = |type_: &str| {
-        status.and_then(|it| it.conditions.iter().find(|condition| condition.type_ == type_))
-    };
-    if let Some(refused) = find(conditions::ACCEPTED).filter(|it| it.status == "False") {
-        return Seen::Hopeless(Failure::Refused {
-            object: format!("memorystore {name}"),
-            reason: format!(
-                "the operator refuses the spec ({}): {}",
-                refused.reason, refused.message
-            ),
-        });
-    }
-    let Some(ready) = find(conditions::READY) else {
-        return Seen::Pending("no condition Ready yet".to_owned());
-    };
-    let there = if replicas == 0 {
-        ready.reason == conditions::ready::HIBERNATED
-    } else {
-        ready.status == "True"
-    };
+    let conditions = status.map(|it| it.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions.iter().find(|it| it.type_ == READY);
+    let there = ready.is_some_and(|ready| {
+        if replicas == 0 { ready.reason == ready::HIBERNATED } else { ready.status == "True" }
+    });
     if there {
-        Seen::Reached(())
-    } else {
-        Seen::Pending(format!("{}: {}", ready.reason, ready.message))
+        return Seen::Reached(());
+    }
+    match (wait::refused(store, name, generation, false), ready) {
+        (Some(refused), _) => Seen::Hopeless(refused),
+        (None, Some(ready)) => Seen::Pending(format!("{}: {}", ready.reason, ready.message)),
+        (None, None) => Seen::Pending("no condition Ready yet".to_owned()),
     }
 }
 
@@ -193,9 +182,20 @@ mod tests {
     async fn a_refused_spec_is_not_waited_for() {
         let mut store = fixtures::store();
         fixtures::condition(&mut store, "Accepted", "False", "InvalidSpec", "mcp.port is taken");
-        assert_eq!(
-            seen(&store, 3, 1),
-            "hopeless: memorystore mem: the operator refuses the spec (InvalidSpec): mcp.port is taken"
-        );
+        let words = "hopeless: memorystore mem: the operator refuses the spec (InvalidSpec): mcp.port is taken";
+        assert_eq!(seen(&store, 3, 0), words, "it serves still");
+        fixtures::condition(&mut store, "Ready", "False", "NotAccepted", "nothing runs");
+        assert_eq!(seen(&store, 3, 1), words);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_keeps_no_store_from_hibernating() {
+        let mut store = fixtures::store();
+        let missing = "Secret mine is missing";
+        fixtures::condition(&mut store, "Accepted", "False", "ReferenceNotFound", missing);
+        fixtures::condition(&mut store, "Ready", "False", "PodNotReady", "stopping");
+        assert_eq!(seen(&store, 3, 0), "pending: PodNotReady: stopping");
+        fixtures::condition(&mut store, "Ready", "False", "Hibernated", "spec.replicas is 0");
+        assert_eq!(seen(&store, 3, 0), "reached");
     }
 }

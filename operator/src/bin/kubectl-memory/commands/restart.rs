@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use llm_memory_crds::MemoryStore;
+use llm_memory_crds::conditions::PROGRESSING;
+use llm_memory_crds::memory_store::UpdatePhase;
 use serde_json::json;
 
 use crate::context::Context;
@@ -58,14 +61,32 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         .and_then(|pod| pod.metadata.uid);
     let requested = format!("{:.0}", Timestamp::now());
     let annotations = json!({ names::RESTART_REQUESTED: requested });
-    context.patch(name, &json!({ "metadata": { "annotations": annotations } })).await?;
+    let patch = json!({ "metadata": { "annotations": annotations } });
+    let generation = context.patch(name, &patch).await?.metadata.generation;
+    let wished = Wished { at: requested.parse().unwrap_or(Timestamp::MIN), generation };
     let result = if args.no_wait {
         "restart requested"
     } else {
         let remedy = format!("`kubectl memory status {name}` shows what holds it up.");
         let what = "the new pod to be ready";
         let wish = Wish { object, what, remedy: &remedy, timeout: args.timeout };
-        wait::until(context, wish, |pod| replaced(pod, before.as_deref())).await?;
+        let operator = Wish { object: context.store_object(name), what: "the operator", ..wish };
+        let given_up_on = async {
+            match wait::until(context, operator, |store| given_up(store, name, &wished)).await {
+                // Whoever may not watch stores waits for the pod alone.
+                Err(Failure::Forbidden { .. }) => std::future::pending().await,
+                ended => ended,
+            }
+        };
+        tokio::select! {
+            biased;
+            pod = wait::until(context, wish, |pod| replaced(pod, before.as_deref())) => pod?,
+            failure = given_up_on => return Err(failure?),
+        }
+        // A pod with the former image is ready too.
+        if let Seen::Reached(failure) = given_up(Some(&context.store(name).await?), name, &wished) {
+            return Err(failure);
+        }
         "restarted"
     };
     let data = json!({
@@ -74,6 +95,47 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     });
     context.printer.answer(&data, || format!("memorystore {name} {result}"))?;
     Ok(Exit::Done)
+}
+
+/// A wish for a restart.
+struct Wished {
+    /// When.
+    at: Timestamp,
+    /// Of which spec.
+    generation: Option<i64>,
+}
+
+/// Why no pod with what the spec asks for will come, as far as the store says.
+fn given_up(store: Option<&MemoryStore>, name: &str, wished: &Wished) -> Seen<Failure> {
+    let Some(store) = store else { return Seen::Pending("the store is gone".to_owned()) };
+    if let Some(failure) = wait::refused(store, name, wished.generation, true) {
+        return Seen::Reached(failure);
+    }
+    let Some(status) = &store.status else { return Seen::Pending("no status yet".to_owned()) };
+    let progress = status.conditions.iter().find(|it| it.type_ == PROGRESSING);
+    let seen = progress.map_or_else(
+        || "no condition Progressing yet".to_owned(),
+        |it| format!("{}: {}", it.reason, it.message),
+    );
+    let ended = status.update.as_ref().filter(|update| {
+        let began = update.since.as_ref().is_some_and(|since| since.0 >= wished.at);
+        let failed = match update.phase {
+            UpdatePhase::RollingBack | UpdatePhase::RolledBack | UpdatePhase::Refused => true,
+            UpdatePhase::Verifying | UpdatePhase::RollingOut | UpdatePhase::Complete => false,
+        };
+        began && failed
+    });
+    let Some(update) = ended else { return Seen::Pending(seen) };
+    let what = if update.phase == UpdatePhase::Refused { "not begun" } else { "taken back" };
+    Seen::Reached(Failure::Refused {
+        object: format!("memorystore {name}"),
+        reason: format!(
+            "the update from {} to {} was {what}: {}. `kubectl memory status {name}` shows more",
+            update.from,
+            update.to,
+            update.message.as_deref().unwrap_or(&seen),
+        ),
+    })
 }
 
 /// Whether another pod than the former one is ready.
@@ -109,5 +171,93 @@ mod tests {
         assert!(matches!(replaced(Some(&pod), Some("uid-of-the-pod")), Seen::Pending(_)));
         assert!(matches!(replaced(Some(&pod), Some("uid-of-the-former")), Seen::Reached(())));
         assert!(matches!(replaced(None, Some("uid-of-the-former")), Seen::Pending(_)));
+    }
+    fn store(update: &serde_json::Value) -> MemoryStore {
+        let mut store = serde_json::to_value(fixtures::store()).unwrap();
+        store["status"]["update"] = update.clone();
+        serde_json::from_value(store).unwrap()
+    }
+
+    fn update(phase: &str, since: &str) -> serde_json::Value {
+        json!({"phase": phase, "from": "m:1", "to": "m:2", "since": since, "message": "it crashed"})
+    }
+
+    #[test]
+    fn an_update_that_failed_since_the_wish_ends_it_and_an_older_one_does_not() {
+        let wished = Wished { at: fixtures::now(), generation: Some(3) };
+        let seen = |store: &MemoryStore| match given_up(Some(store), "mem", &wished) {
+            Seen::Reached(failure) => failure.to_string(),
+            Seen::Pending(words) => format!("pending: {words}"),
+            Seen::Hopeless(failure) => panic!("{failure}"),
+        };
+        let (before, after) = ("2026-03-01T11:59:59Z", "2026-03-01T12:00:00Z");
+        for (phase, words) in [
+            ("RollingBack", "the update from m:1 to m:2 was taken back: it crashed"),
+            ("RolledBack", "the update from m:1 to m:2 was taken back: it crashed"),
+            ("Refused", "the update from m:1 to m:2 was not begun: it crashed"),
+        ] {
+            let failure = seen(&store(&update(phase, after)));
+            assert!(failure.contains(words), "{failure}");
+            assert!(seen(&store(&update(phase, before))).starts_with("pending: "), "{phase}");
+        }
+        for phase in ["Verifying", "RollingOut", "Complete"] {
+            assert!(seen(&store(&update(phase, after))).starts_with("pending: "), "{phase}");
+        }
+        let mut refused = fixtures::store();
+        let missing = "Secret mine is missing";
+        fixtures::condition(&mut refused, "Accepted", "False", "ReferenceNotFound", missing);
+        assert!(seen(&refused).contains(missing));
+        refused.status.as_mut().unwrap().observed_generation = Some(2);
+        assert!(seen(&refused).starts_with("pending: "), "of an older spec");
+    }
+
+    /// What a restart comes to when the pod is `pod` afterwards, and the store has `update`.
+    async fn restarted(pod: &str, phase: &str) -> Result<Exit, Failure> {
+        let (context, server) = fixtures::cluster();
+        let since = format!("{:.0}", Timestamp::now() + Duration::from_secs(60));
+        let store = serde_json::to_value(store(&update(phase, &since))).unwrap();
+        let former = serde_json::to_value(fixtures::pod()).unwrap();
+        let mut later = former.clone();
+        later["metadata"]["uid"] = json!(pod);
+        let answers = server.serve(|path, query| {
+            let one = path.ends_with("/mem") || path.ends_with("/mem-0");
+            let of = |mut object: serde_json::Value| {
+                object["metadata"]["resourceVersion"] = json!("1");
+                object
+            };
+            let (alone, listed) =
+                if path.contains("/pods") { (&former, &later) } else { (&store, &store) };
+            match (one, query.contains("watch=true")) {
+                (true, _) => Some(alone.clone()),
+                (false, true) => None,
+                (false, false) => Some(json!({
+                    "metadata": {"resourceVersion": "1"}, "items": [of(listed.clone())],
+                })),
+            }
+        });
+        let args = Args {
+            name: "mem".to_owned(),
+            graceful: false,
+            no_wait: false,
+            timeout: Duration::from_secs(20),
+        };
+        tokio::select! {
+            result = run(&context, &args) => result,
+            () = answers => unreachable!("the client is there"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_with_the_former_image_is_no_restart() {
+        let failure = restarted("uid-of-another", "RolledBack").await.unwrap_err();
+        assert!(failure.to_string().contains("was taken back: it crashed"), "{failure}");
+        assert_eq!(failure.exit(), Exit::Failed);
+        assert_eq!(restarted("uid-of-another", "Complete").await.unwrap(), Exit::Done);
+    }
+
+    #[tokio::test]
+    async fn an_update_that_was_refused_is_not_waited_for() {
+        let failure = restarted("uid-of-the-pod", "Refused").await.unwrap_err();
+        assert!(failure.to_string().contains("was not begun: it crashed"), "{failure}");
     }
 }

@@ -3,6 +3,7 @@
 //! A token goes to standard output alone, so that it can be piped; words about it go to standard
 //! error.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +18,10 @@ use serde_json::json;
 use crate::context::Context;
 use crate::error::{Failure, Object};
 use crate::exit::Exit;
-use crate::{names, units};
+use crate::{names, units, wait};
+
+/// Key of the file that the server reads, beside the tokens themselves.
+const TOKENS_FILE: &str = "tokens.json";
 
 /// What to do with tokens.
 #[derive(Debug, clap::Subcommand)]
@@ -45,6 +49,12 @@ pub(crate) enum Command {
     Rotate {
         /// Name of the MemoryStore
         name: String,
+        /// Return once the change is written, without waiting for the new tokens
+        #[arg(long)]
+        no_wait: bool,
+        /// How long to wait for the new tokens
+        #[arg(long, value_parser = units::duration, default_value = "2m")]
+        timeout: Duration,
     },
 }
 
@@ -89,20 +99,95 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<Exit, Fa
             let value = fixed(context, &store, name, token).await?;
             context.printer.answer(&json!({ "name": token, "token": value }), || value.clone())?;
         }
-        Command::Rotate { name } => {
-            made_by_operator(&context.store(name).await?, name)?;
-            let at = format!("{:.0}", Timestamp::now());
-            let auth = json!({ "rotateAt": at });
-            let store =
-                context.patch(name, &json!({ "spec": { "mcp": { "auth": auth } } })).await?;
-            let overlap = store.spec.mcp.auth.rotate_overlap_minutes;
-            let data = json!({ "name": name, "rotateAt": at, "overlapMinutes": overlap });
-            context.printer.answer(&data, || {
-                format!("tokens of memorystore {name} are replaced; the former ones stay valid for {overlap} minutes")
-            })?;
+        Command::Rotate { name, no_wait, timeout } => {
+            let waited = (!no_wait).then_some(*timeout);
+            rotate(context, name, waited).await?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// How often a Secret is read that is waited for. It is not watched: whoever may read one Secret
+/// need not be allowed to list them.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Asks for new static tokens, and waits for them as long as `patience`.
+async fn rotate(context: &Context, name: &str, patience: Option<Duration>) -> Result<(), Failure> {
+    let store = context.store(name).await?;
+    made_by_operator(&store, name)?;
+    if store.spec.paused {
+        let reason = format!(
+            "it is paused, so the operator would not act. `kubectl memory resume {name}` first"
+        );
+        return Err(Failure::Refused { object: format!("memorystore {name}"), reason });
+    }
+    let before = match patience {
+        Some(_) => secret(context, name).await?,
+        None => None,
+    };
+    let at = format!("{:.0}", Timestamp::now());
+    let patch = json!({ "spec": { "mcp": { "auth": { "rotateAt": at } } } });
+    let store = context.patch(name, &patch).await?;
+    if let Some(patience) = patience {
+        let generation = store.metadata.generation;
+        let replaced = until_replaced(context, name, before.as_ref(), generation);
+        tokio::time::timeout(patience, replaced).await.unwrap_or_else(|_| {
+            Err(Failure::Timeout {
+                waited: units::spelled(patience),
+                what: format!("new tokens in secret {}", names::tokens(name)),
+                seen: "the former tokens".to_owned(),
+                remedy: format!("`kubectl memory status {name}` shows what holds it up."),
+            })
+        })?;
+    }
+    let overlap = store.spec.mcp.auth.rotate_overlap_minutes;
+    let (result, words) = match patience {
+        Some(_) => ("replaced", "are replaced"),
+        None => ("requested", "are to be replaced"),
+    };
+    let data = json!({ "name": name, "rotateAt": at, "overlapMinutes": overlap, "result": result });
+    context.printer.answer(&data, || {
+        format!(
+            "tokens of memorystore {name} {words}; the former ones stay valid for {overlap} minutes"
+        )
+    })
+}
+
+/// Waits until the operator has made other tokens than `before`.
+async fn until_replaced(
+    context: &Context,
+    name: &str,
+    before: Option<&Secret>,
+    generation: Option<i64>,
+) -> Result<(), Failure> {
+    context.printer.note("waiting for the operator to make new tokens");
+    loop {
+        if secret(context, name).await?.is_some_and(|now| are_others(before, &now)) {
+            return Ok(());
+        }
+        if let Some(refused) = wait::refused(&context.store(name).await?, name, generation, false) {
+            return Err(refused);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Whether no token of `before` is in `now`.
+fn are_others(before: Option<&Secret>, now: &Secret) -> bool {
+    let tokens = |secret: &Secret| {
+        let data = secret.data.clone().unwrap_or_default();
+        data.into_iter().filter(|(name, _)| name != TOKENS_FILE)
+    };
+    let now: BTreeMap<_, _> = tokens(now).collect();
+    before.into_iter().flat_map(tokens).all(|(name, token)| now.get(&name) != Some(&token))
+}
+
+/// The Secret with the tokens that the operator makes.
+async fn secret(context: &Context, name: &str) -> Result<Option<Secret>, Failure> {
+    let secret = names::tokens(name);
+    let object = context.object("secret", &secret, "");
+    let read = context.api::<Secret>().get_opt(&secret).await;
+    read.map_err(|error| object.failed("read", error))
 }
 
 /// A token of a ServiceAccount, made for the store's audience.
@@ -248,5 +333,61 @@ mod tests {
         store.spec.mcp.auth.secret_name = Some("mine".to_owned());
         let failure = fixed(&context, &store, "mem", "default").await.unwrap_err();
         assert!(failure.to_string().contains("your own Secret mine"), "{failure}");
+    }
+    fn of(tokens: &[(&str, &str)]) -> serde_json::Value {
+        let data = tokens.iter().map(|(name, token)| ((*name).to_owned(), json!(token)));
+        let data: serde_json::Map<String, serde_json::Value> = data.collect();
+        json!({"metadata": {"name": "mem-tokens"}, "data": data})
+    }
+
+    /// What a rotation comes to when the Secret is read as `secrets` one after the other, the last
+    /// of them for ever.
+    async fn rotated(
+        store: &MemoryStore,
+        secrets: &[serde_json::Value],
+        patience: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let (context, server) = fixtures::cluster();
+        let store = serde_json::to_value(store).unwrap();
+        let reads = std::cell::Cell::new(0);
+        let answers = server.serve(|path, _| {
+            if path.ends_with("/memorystores/mem") {
+                return Some(store.clone());
+            }
+            assert!(path.ends_with("/secrets/mem-tokens"), "{path}");
+            let read = reads.replace(reads.get() + 1);
+            secrets.get(read).or(secrets.last()).cloned()
+        });
+        tokio::select! {
+            result = rotate(&context, "mem", patience) => result,
+            () = answers => unreachable!("the client is there"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_replaced_when_the_secret_says_so() {
+        let (store, minute) = (fixtures::store(), Some(Duration::from_secs(60)));
+        let former = of(&[("default", "YQ=="), ("ci", "Yg=="), ("tokens.json", "W10=")]);
+        let half = of(&[("default", "Yw=="), ("ci", "Yg=="), ("tokens.json", "W10=")]);
+        let others = of(&[("default", "Yw=="), ("ci", "ZA=="), ("tokens.json", "W10=")]);
+        rotated(&store, &[former.clone(), former.clone(), half.clone(), others], minute)
+            .await
+            .unwrap();
+        let failure = rotated(&store, &[former.clone(), half], minute).await.unwrap_err();
+        insta::assert_snapshot!(failure, @"gave up after 1m waiting for new tokens in secret mem-tokens; last seen: the former tokens. `kubectl memory status mem` shows what holds it up.");
+        rotated(&store, &[former], None).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_not_acted_on_gets_no_new_tokens() {
+        let former = of(&[("default", "YQ==")]);
+        let minute = Some(Duration::from_secs(60));
+        let mut store = fixtures::store();
+        fixtures::condition(&mut store, "Accepted", "False", "InvalidSpec", "mcp.port is taken");
+        let failure = rotated(&store, std::slice::from_ref(&former), minute).await.unwrap_err();
+        assert!(failure.to_string().contains("mcp.port is taken"), "{failure}");
+        store.spec.paused = true;
+        let failure = rotated(&store, &[former], minute).await.unwrap_err();
+        assert!(failure.to_string().contains("it is paused"), "{failure}");
     }
 }

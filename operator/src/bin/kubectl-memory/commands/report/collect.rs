@@ -31,8 +31,9 @@ const KINDS: [(&str, &str, &str, &str); 14] = [
 
 /// APIs that a cluster may do without.
 const OPTIONAL: [&str; 2] = ["monitoring.coreos.com", "cert-manager.io"];
-/// Selects the pods of the operator, in whatever namespace they are.
-const OPERATOR: &str = "app.kubernetes.io/name=llm-memory-operator";
+/// Selects the pods of the operator, in whatever namespace they are and whatever their chart was
+/// told to name them.
+const OPERATOR: &str = "app.kubernetes.io/part-of=llm-memory,app.kubernetes.io/component=operator";
 /// No log takes more of a report than this, whatever its lines are like.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -160,6 +161,11 @@ async fn logs_of_operator(
     kit: &mut Kit,
 ) {
     match everywhere.list(which).await {
+        Ok(list) if list.items.is_empty() => {
+            let problem =
+                format!("no pod of the operator was found: none has the labels {OPERATOR}");
+            kit.problems.push(problem);
+        }
         Ok(list) => {
             for pod in list {
                 let namespace = pod.namespace().unwrap_or_default();
@@ -211,5 +217,44 @@ async fn logs_of(pods: &Api<Pod>, pod: &Pod, folder: &str, tail: u32, kit: &mut 
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures;
+
+    async fn operator_logs(pods: serde_json::Value) -> Kit {
+        let (context, server) = fixtures::cluster();
+        let answers = server.serve(|path, query| {
+            if path != "/api/v1/pods" {
+                return Some(json!("a line"));
+            }
+            // The labels of the chart that do not depend on its values.
+            let selector = "labelSelector=app.kubernetes.io%2Fpart-of%3Dllm-memory%2C\
+                app.kubernetes.io%2Fcomponent%3Doperator";
+            assert!(query.contains(selector), "{query}");
+            Some(json!({"metadata": {}, "items": pods}))
+        });
+        let mut kit = Kit::default();
+        let everywhere = Api::all(context.client.clone());
+        let which = ListParams::default().labels(OPERATOR);
+        tokio::select! {
+            () = logs_of_operator(&context, &everywhere, &which, 10, &mut kit) => kit,
+            () = answers => unreachable!("the client is there"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_operator_is_found_whatever_its_name_and_missed_when_it_is_not() {
+        let mut pod = fixtures::pod();
+        pod.metadata.name = Some("renamed-1".to_owned());
+        let kit = operator_logs(json!([pod])).await;
+        assert_eq!(kit.problems, Vec::<String>::new());
+        let kit = operator_logs(json!([])).await;
+        assert!(kit.problems.iter().any(|it| it.contains("no pod of the operator")));
     }
 }
