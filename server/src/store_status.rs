@@ -15,7 +15,7 @@ use crate::doctor::EncoderChoice;
 use crate::doctor::encoder_choice;
 use crate::jobs::JobQueue;
 use crate::maintained::{Last, Maintained};
-use crate::status::{Board, Phase};
+use crate::status::{Board, Phase, Snapshot};
 
 /// Folder of the scopes of tenants.
 const TENANTS: &str = "tenants";
@@ -92,13 +92,19 @@ impl StatusPage {
             "lastVerification": last.verification,
             "lastCompaction": last.compaction,
             "jobs": self.jobs.figures_for(principal),
-            "problems": if whole { snapshot.problems.clone() } else { Vec::new() },
+            "problems": if whole { self.problems(&snapshot) } else { Vec::new() },
         })
     }
 
     /// Whether somebody has memories apart from the rest; where that cannot be told, they may.
     fn has_tenants(&self) -> bool {
         self.disk.exists(&self.root.join(TENANTS)).unwrap_or(true)
+    fn problems(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut problems = snapshot.problems.clone();
+        problems.extend(self.board.file_problems());
+        problems
+    }
+
     }
 }
 

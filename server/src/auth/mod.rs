@@ -1,11 +1,14 @@
 //! Who is let in: static bearer tokens from a file, and callers whom somebody else vouches for;
 //! lockout after repeated failures, expiry.
 //!
-//! When things go wrong: a token file that does not parse leaves the tokens in force as they were
-//! and says so in the log; a file that disappears does the same. A server that has had tokens
-//! never falls back to being open while it runs, not even when the file becomes an empty list.
+//! When things go wrong: an entry of a file that cannot be used admits nobody, and the others
+//! count. A token file that is no list leaves the tokens in force as they were; a file that
+//! disappears does the same. All of it is in the log and on the status page. A server that has had
+//! tokens never falls back to being open while it runs, not even when the file becomes an empty
+//! list.
 
 pub mod command;
+pub mod entries;
 pub mod lockout;
 pub mod outside;
 pub mod token_file;
@@ -23,7 +26,7 @@ use crate::mcp::auth::{Authenticate, Credentials, Denied, ProtectedResource, Ver
 use lockout::{Culprit, Lockout};
 use outside::identity::Refusal;
 use outside::{Outside, Unverified};
-use token_file::TokenEntry;
+use token_file::{TokenEntry, TokenFile};
 
 /// Tokens in force.
 #[derive(Debug, Clone, Default)]
@@ -81,9 +84,11 @@ impl Authenticator {
         self.outside.as_ref()
     }
 
-    /// Puts other tokens in force.
-    pub fn replace(&self, entries: Vec<TokenEntry>) {
-        let open = self.tokens.load().open && entries.is_empty();
+    /// Puts the tokens of another file in force.
+    pub fn replace(&self, file: impl Into<TokenFile>) {
+        let file = file.into();
+        let open = self.tokens.load().open && file.is_empty();
+        let entries = file.entries;
         self.tokens.store(Arc::new(Tokens { entries, open }));
     }
 

@@ -189,7 +189,7 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     let config = effective.config.clone();
     let tokens = admission::tokens(&OsDisk, &config.auth.tokens_file).map_err(Failure::usage)?;
     let rules = admission::rules(&OsDisk, &config.auth.identities_file).map_err(Failure::usage)?;
-    admission::open_to_all(&config, &tokens.entries).map_err(Failure::usage)?;
+    admission::open_to_all(&config, &tokens.file).map_err(Failure::usage)?;
     let tls = ServerTls::load(&OsDisk, &config.tls).map_err(Failure::usage)?.map(Arc::new);
     let door = Door { tokens, rules, tls };
     // The store's own lock decides later; asking now keeps this process out of the log of the one
@@ -227,14 +227,18 @@ fn serve(
     let Door { tokens, rules, tls } = door;
     let reviewed = Arc::clone(&instruments.metrics);
     let on_review = Box::new(move |result: ReviewResult| reviewed.token_reviewed(result.as_str()));
-    let outside = admission::outside(&instruments.disk, &config, rules.rules, on_review)
+    let outside = admission::outside(&instruments.disk, &config, rules.file.entries, on_review)
         .map_err(Failure::usage)?;
     let auth = admission::authenticator(
         &config,
-        tokens.entries,
+        tokens.file,
         Some(admin),
         Box::new(move |culprit| {
             tracing::warn!(culprit, "locked out after repeated failures");
+    admission::tell(&instruments.board, door::TOKENS, &tokens.file.faults);
+    if config.auth.asks_outside() {
+        admission::tell(&instruments.board, door::IDENTITIES, &rules.file.faults);
+    }
             let mut entry = Entry::new(Kind::Lockout, "locked_out");
             entry.detail = Some(format!("{culprit} for {minutes} minutes"));
             on_lockout_audit.record(&entry);

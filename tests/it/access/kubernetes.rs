@@ -321,18 +321,21 @@ fn an_account_without_a_rule_any_more_is_out_of_its_open_connection() {
     assert!(ask(&hello).get("result").is_some());
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     assert!(ask(&list).get("result").is_some());
-    // A file with a mistake changes nothing; the next one does.
+    // A file that is no list changes nothing; one with a mistake in another rule does.
     let file = bench.api.folder().join("identities.json");
-    std::fs::write(&file, r#"[{"serviceAcount": {}, "roles": []}]"#).unwrap();
-    let said = "identities not changed";
-    let begun = std::time::Instant::now();
-    while !bench.server.log().contains(said) {
-        assert!(begun.elapsed().as_secs() < 60, "{}", bench.server.log());
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    assert!(bench.server.log().contains("did you mean serviceAccount?"), "{}", bench.server.log());
+    let write = |text: &str, said: &str| {
+        std::fs::write(&file, text).unwrap();
+        let begun = std::time::Instant::now();
+        while !bench.server.log().contains(said) {
+            assert!(begun.elapsed().as_secs() < 60, "{}", bench.server.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    write(r#"[{"serviceAccount""#, "identities not changed");
     assert!(ask(&list).get("result").is_some());
-    std::fs::write(&file, "[]").unwrap();
+    let mistaken = json!([{"serviceAcount": {"namespace": "agents", "name": "critic"},
+                           "roles": ["agent"]}]);
+    write(&mistaken.to_string(), "did you mean serviceAccount?");
     let refused = loop {
         let answer = ask(&list);
         if answer.get("result").is_none() {
