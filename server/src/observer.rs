@@ -1,6 +1,7 @@
 //! What becomes of every finished call: a line in the audit log, counts in the metrics, an event
 //! in the log. Nothing here waits for a disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
+use crate::telemetry::one_line;
 use crate::verified::Verified;
 
 /// Label of everything that is read as a resource.
@@ -122,7 +124,7 @@ impl Recorder {
                     tool = operation,
                     subject,
                     code,
-                    field = record.field.map(short),
+                    field = record.field.map(short).as_deref(),
                     error = message,
                     "Tool execution failed: {name}"
                 );
@@ -156,7 +158,7 @@ impl Observe for Recorder {
             failed,
             operation == SEARCH,
         );
-        self.log(record, operation, name);
+        self.log(record, operation, &name);
         let mut entry = Entry::new(Kind::Call, record.error.unwrap_or("ok"))
             .about(record.asked)
             .took(record.duration)
@@ -164,7 +166,7 @@ impl Observe for Recorder {
         if let Some(result) = record.result {
             entry = entry.with_result(result);
         }
-        entry.tool = Some(name.to_owned());
+        entry.tool = Some(name.into_owned());
         entry.subject = Some(record.principal.subject.clone());
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
@@ -225,10 +227,10 @@ fn operation(record: &CallRecord<'_>) -> &'static str {
     }
 }
 
-/// A name without what may stand in a URI's query, and not longer than names are.
-fn short(name: &str) -> &str {
+/// A name without what may stand in a URI's query, and not longer than names are, in one line.
+fn short(name: &str) -> Cow<'_, str> {
     let name = name.split('?').next().unwrap_or_default();
-    name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default()
+    one_line(name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default())
 }
 
 fn item_count(result: &Value) -> Option<usize> {
