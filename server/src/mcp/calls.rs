@@ -102,6 +102,8 @@ async fn attempt(
     default_project: Option<ProjectId>,
     arguments: Map<String, Value>,
 ) -> Result<Value, Failure> {
+    // Whoever may not do it learns that at once, and takes no place from those who may.
+    tools::authorize(tool, &origin.principal)?;
     let permit = tokio::select! {
         entered = shared.gate.enter() => entered.map_err(Failure::Busy)?,
         () = control.cancelled.cancelled() => return Err(Failure::Cancelled),
