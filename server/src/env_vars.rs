@@ -100,6 +100,8 @@ env_vars! {
     /// Private key (PEM) of the certificate. Read again when it changes.
     TLS_KEY_FILE = "LLM_MEMORY_TLS_KEY_FILE";
     /// Failed authentications after which an address, or a token name, is locked out.
+    /// From there a good token still lets its holder in: one of this server at once, one of somebody
+    /// else as soon as they may be asked about it, which is once a second for tokens not known yet.
     LOCKOUT_FAILURES = "LLM_MEMORY_LOCKOUT_FAILURES";
     /// Minutes that a lockout lasts.
     LOCKOUT_MINUTES = "LLM_MEMORY_LOCKOUT_MINUTES";

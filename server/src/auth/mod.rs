@@ -195,7 +195,8 @@ impl Authenticator {
     }
 
     /// Answers for a token that somebody else made. One that is good lets its holder in even from
-    /// an address that is locked out, as a token of our own does.
+    /// an address that is locked out, as a token of our own does; one that is not known yet as soon
+    /// as somebody may be asked about it, which is seldom from there.
     async fn check_foreign(
         &self,
         outside: &Outside,
@@ -206,7 +207,8 @@ impl Authenticator {
         let (tick, now) = (Instant::now(), Timestamp::now());
         let address = peer.map(|peer| Culprit::of_address(peer.ip()));
         let locked = self.locked(address.as_ref(), tick);
-        let verified = outside.identify(token, claims, locked.is_some(), tick, now).await;
+        let culprit = address.as_ref().filter(|_| locked.is_some());
+        let verified = outside.identify(token, claims, culprit, tick, now).await;
         match (verified, locked) {
             (Ok(verified), _) => outside.principal(&verified).ok_or_else(|| Denied::Unmapped {
                 reason: outside.unmapped(&verified),
@@ -215,15 +217,15 @@ impl Authenticator {
             (Err(Refusal::Unavailable(reason)), _) => {
                 Err(Denied::Unavailable { reason, retry_after: TRY_AGAIN })
             }
-            (Err(_), Some(retry_after)) => Err(Denied::LockedOut { retry_after }),
+            // Nobody was asked about it; it may be good.
+            (Err(Refusal::LockedOut), _) => Err(Denied::LockedOut { retry_after: TRY_AGAIN }),
+            (Err(Refusal::Invalid(_)), Some(retry_after)) => Err(Denied::LockedOut { retry_after }),
             (Err(Refusal::Invalid(reason)), None) => {
                 if let Some(address) = address {
                     self.failed(address, tick);
                 }
                 Err(Denied::Invalid { reason, who: None })
             }
-            // Only who was locked out when it was asked is answered so.
-            (Err(Refusal::LockedOut), None) => Err(Denied::LockedOut { retry_after: TRY_AGAIN }),
         }
     }
 }

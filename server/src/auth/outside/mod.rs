@@ -24,6 +24,7 @@ use llm_memory_engine::ids::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Principal;
+use crate::auth::lockout::Culprit;
 use crate::config::Auth;
 pub use http::ClientError;
 use identities::Entry;
@@ -139,7 +140,7 @@ impl Outside {
         &self,
         token: &str,
         claims: &Unverified,
-        locked_out: bool,
+        locked_out: Option<&Culprit>,
         tick: Instant,
         now: Timestamp,
     ) -> Result<Verified, Refusal> {
