@@ -13,7 +13,7 @@
 //! a result with `isError` that says what to do; only broken protocol is a JSON-RPC error. After
 //! the stop signal no new connection is taken, open requests get [`McpOptions::drain`] to end.
 
-mod api;
+pub(crate) mod api;
 pub mod auth;
 mod backstage;
 mod calls;

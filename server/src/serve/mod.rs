@@ -165,6 +165,16 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
     }
 }
 
+/// Names under which health and metrics are served; any where the address is no loopback one, since
+/// probes of a kubelet come under that of the pod.
+fn health_hosts(config: &Config) -> Vec<String> {
+    if config.listen.address.is_loopback() {
+        mcp_options(config, true).allowed_hosts
+    } else {
+        Vec::new()
+    }
+}
+
 /// Checks everything a server needs, opens the store and closes it again: `serve --test-mode`.
 pub fn test(effective: Effective) -> Answer {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
@@ -225,6 +235,10 @@ fn serve(
     let (admin, admin_token) = own_admin();
     let (on_lockout_audit, minutes) = (instruments.audit.clone(), config.auth.lockout_minutes);
     let Door { tokens, rules, tls } = door;
+    admission::tell(&instruments.board, door::TOKENS, &tokens.file.faults);
+    if config.auth.asks_outside() {
+        admission::tell(&instruments.board, door::IDENTITIES, &rules.file.faults);
+    }
     let reviewed = Arc::clone(&instruments.metrics);
     let on_review = Box::new(move |result: ReviewResult| reviewed.token_reviewed(result.as_str()));
     let outside = admission::outside(&instruments.disk, &config, rules.file.entries, on_review)
@@ -235,10 +249,6 @@ fn serve(
         Some(admin),
         Box::new(move |culprit| {
             tracing::warn!(culprit, "locked out after repeated failures");
-    admission::tell(&instruments.board, door::TOKENS, &tokens.file.faults);
-    if config.auth.asks_outside() {
-        admission::tell(&instruments.board, door::IDENTITIES, &rules.file.faults);
-    }
             let mut entry = Entry::new(Kind::Lockout, "locked_out");
             entry.detail = Some(format!("{culprit} for {minutes} minutes"));
             on_lockout_audit.record(&entry);
@@ -261,6 +271,7 @@ fn serve(
     let health_thread = health::spawn(
         listeners.health,
         listeners.metrics,
+        health_hosts(&config),
         Arc::clone(&instruments.board),
         Arc::clone(&instruments.metrics),
         stop.clone(),
@@ -314,5 +325,7 @@ mod tests {
         let named = hosts(&[anywhere, ("LLM_MEMORY_ALLOWED_HOSTS", "memory.svc")], false);
         assert!(named.contains(&"memory.svc".to_owned()));
         assert!(hosts(&[("LLM_MEMORY_ALLOWED_HOSTS", "*")], true).is_empty());
+        assert!(health_hosts(&config(&[])).contains(&"localhost".to_owned()));
+        assert!(health_hosts(&config(&[anywhere])).is_empty());
     }
 }
