@@ -122,9 +122,11 @@ env_vars! {
     SEGMENT_MB = "LLM_MEMORY_SEGMENT_MB";
     /// Ed25519 private key (PKCS#8 PEM) that signs checkpoints. Without it they are not signed.
     SIGNING_KEY_FILE = "LLM_MEMORY_SIGNING_KEY_FILE";
-    /// Tool calls that run at the same time.
+    /// Tool calls that run at the same time. For those who are operator or monitor and no agent, one
+    /// to four places are kept beside them.
     MAX_CONCURRENT_CALLS = "LLM_MEMORY_MAX_CONCURRENT_CALLS";
-    /// Tool calls that may wait for their turn before the answer is `busy`.
+    /// Tool calls that may wait for their turn before the answer is `busy`. One caller, other than an
+    /// administrator, has at most half of the calls that run and wait.
     CALL_QUEUE = "LLM_MEMORY_CALL_QUEUE";
     /// Scopes that may be open at the same time (global, and local and committed of each project);
     /// a call for one more is refused.
