@@ -100,6 +100,8 @@ env_vars! {
     /// Private key (PEM) of the certificate. Read again when it changes.
     TLS_KEY_FILE = "LLM_MEMORY_TLS_KEY_FILE";
     /// Failed authentications after which an address, or a token name, is locked out.
+    /// From there a good token still lets its holder in: one of this server at once, one of somebody
+    /// else as soon as they may be asked about it, which is once a second for tokens not known yet.
     LOCKOUT_FAILURES = "LLM_MEMORY_LOCKOUT_FAILURES";
     /// Minutes that a lockout lasts.
     LOCKOUT_MINUTES = "LLM_MEMORY_LOCKOUT_MINUTES";
@@ -120,9 +122,11 @@ env_vars! {
     SEGMENT_MB = "LLM_MEMORY_SEGMENT_MB";
     /// Ed25519 private key (PKCS#8 PEM) that signs checkpoints. Without it they are not signed.
     SIGNING_KEY_FILE = "LLM_MEMORY_SIGNING_KEY_FILE";
-    /// Tool calls that run at the same time.
+    /// Tool calls that run at the same time. For those who are operator or monitor and no agent, one
+    /// to four places are kept beside them.
     MAX_CONCURRENT_CALLS = "LLM_MEMORY_MAX_CONCURRENT_CALLS";
-    /// Tool calls that may wait for their turn before the answer is `busy`.
+    /// Tool calls that may wait for their turn before the answer is `busy`. One caller, other than an
+    /// administrator, has at most half of the calls that run and wait.
     CALL_QUEUE = "LLM_MEMORY_CALL_QUEUE";
     /// Scopes that may be open at the same time (global, and local and committed of each project);
     /// a call for one more is refused.
@@ -132,6 +136,7 @@ env_vars! {
     /// Longest item (title, text and code together), KiB.
     MAX_ITEM_KB = "LLM_MEMORY_MAX_ITEM_KB";
     /// Longest request, KiB.
+    /// Sixteen messages of over 64 KiB are held at one time; more wait, and are then answered busy.
     MAX_REQUEST_KB = "LLM_MEMORY_MAX_REQUEST_KB";
     /// Connections that may be open at the same time.
     MAX_CONNECTIONS = "LLM_MEMORY_MAX_CONNECTIONS";

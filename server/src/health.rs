@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::connections::Connections;
+use crate::mcp::api::names;
 use crate::metrics::{self, Metrics};
 use crate::status::{Board, Phase, Snapshot};
 
@@ -71,10 +73,12 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Starts the thread that serves both listeners until `cancel`.
+/// Starts the thread that serves both listeners until `cancel`, to requests for one of `hosts`; an
+/// empty list is any.
 pub fn spawn(
     health: TcpListener,
     metrics_listener: TcpListener,
+    hosts: Vec<String>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
@@ -85,8 +89,12 @@ pub fn spawn(
     let shared = Shared { board, metrics };
     std::thread::Builder::new().name("health".to_owned()).spawn(move || {
         runtime.block_on(async {
-            let health = serve(health, health_routes(shared.clone()), cancel.clone());
-            let metrics = serve(metrics_listener, metrics_routes(shared), cancel);
+            let hosts = Arc::new(hosts);
+            let held = |routes: Router| {
+                routes.layer(middleware::from_fn_with_state(Arc::clone(&hosts), known_host))
+            };
+            let health = serve(health, held(health_routes(shared.clone())), cancel.clone());
+            let metrics = serve(metrics_listener, held(metrics_routes(shared)), cancel);
             tokio::join!(health, metrics);
         });
     })
@@ -142,6 +150,21 @@ async fn answer(stream: TcpStream, routes: Router) {
     if let Err(error) = served {
         tracing::debug!(%error, "health or metrics connection ended");
     }
+}
+
+/// Refuses requests under a name that is not served here: pages that resolve their own name to this
+/// machine send it. Probes that name nobody are no pages.
+async fn known_host(
+    State(hosts): State<Arc<Vec<String>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if hosts.is_empty() || host.is_none_or(|host| names::is_listed(host, &hosts)) {
+        return next.run(request).await;
+    }
+    let text = "the Host header names nobody that is served here; listen.allowedHosts adds names\n";
+    (StatusCode::FORBIDDEN, text).into_response()
 }
 
 fn health_routes(shared: Shared) -> Router {
@@ -298,7 +321,6 @@ pub fn reachable(bound: SocketAddr) -> SocketAddr {
 mod tests {
     use std::io::{Read as _, Write as _};
 
-    use axum::http::Request;
     use http_body_util::BodyExt;
     use llm_memory_disk::Space;
 
@@ -309,7 +331,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(Arc::clone(board)));
         let shared = Shared { board: Arc::clone(board), metrics };
         let routes = health_routes(shared.clone()).merge(metrics_routes(shared));
-        let request = Request::get(path).body(Body::empty()).unwrap();
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -336,15 +358,21 @@ mod tests {
         let address = health.local_addr().unwrap();
         let board = fixtures::busy_board();
         let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
-        let thread = spawn(health, metrics_listener, board, metrics, cancel.clone()).unwrap();
+        let hosts = vec!["x".to_owned()];
+        let thread =
+            spawn(health, metrics_listener, hosts, board, metrics, cancel.clone()).unwrap();
         (address, thread)
     }
 
     fn probe(address: SocketAddr) -> std::io::Result<String> {
+        say(address, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    }
+
+    fn say(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
         // Longer than it takes until a connection is tried again that met a full queue.
         let mut stream = std::net::TcpStream::connect_timeout(&address, CONNECTION)?;
         stream.set_read_timeout(Some(CONNECTION))?;
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        stream.write_all(request)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -373,6 +401,24 @@ mod tests {
         cancel.cancel();
         // Its last connection may come when nobody listens any more.
         let _ = reopening.join();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_page_that_resolves_its_own_name_to_this_machine_is_refused() {
+        let cancel = CancellationToken::new();
+        let (address, thread) = spawned(&cancel);
+        let status = |request: &str| {
+            let answer = say(address, request.as_bytes()).unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        for path in ["/health", "/livez", "/readyz"] {
+            let answer = status(&format!("GET {path} HTTP/1.1\r\nHost: evil.example:9\r\n\r\n"));
+            assert_eq!(answer, "403", "{path}");
+        }
+        assert_eq!(status("GET /livez HTTP/1.1\r\nHost: X:9\r\n\r\n"), "200");
+        assert_eq!(status("GET /livez HTTP/1.0\r\n\r\n"), "200");
+        cancel.cancel();
         thread.join().unwrap();
     }
 

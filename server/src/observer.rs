@@ -1,6 +1,7 @@
 //! What becomes of every finished call: a line in the audit log, counts in the metrics, an event
 //! in the log. Nothing here waits for a disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
 use crate::metrics::Metrics;
+use crate::telemetry::one_line;
 use crate::verified::Verified;
 
 /// Label of everything that is read as a resource.
@@ -122,7 +124,7 @@ impl Recorder {
                     tool = operation,
                     subject,
                     code,
-                    field = record.field.map(short),
+                    field = record.field.map(short).as_deref(),
                     error = message,
                     "Tool execution failed: {name}"
                 );
@@ -156,7 +158,7 @@ impl Observe for Recorder {
             failed,
             operation == SEARCH,
         );
-        self.log(record, operation, name);
+        self.log(record, operation, &name);
         let mut entry = Entry::new(Kind::Call, record.error.unwrap_or("ok"))
             .about(record.asked)
             .took(record.duration)
@@ -164,13 +166,12 @@ impl Observe for Recorder {
         if let Some(result) = record.result {
             entry = entry.with_result(result);
         }
-        entry.tool = Some(name.to_owned());
+        entry.tool = Some(name.into_owned());
         entry.subject = Some(record.principal.subject.clone());
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
         self.audit.record(&entry);
-        // What was refused before it began is no verification.
-        if record.result.is_some() || failed {
+        if record.result.is_some() || record.error.is_some_and(has_begun) {
             let tenant = record.principal.tenant.as_ref();
             let now = Timestamp::now();
             self.maintained.note(operation, record.asked, tenant, record.result, now);
@@ -225,10 +226,10 @@ fn operation(record: &CallRecord<'_>) -> &'static str {
     }
 }
 
-/// A name without what may stand in a URI's query, and not longer than names are.
-fn short(name: &str) -> &str {
+/// A name without what may stand in a URI's query, and not longer than names are, in one line.
+fn short(name: &str) -> Cow<'_, str> {
     let name = name.split('?').next().unwrap_or_default();
-    name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default()
+    one_line(name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default())
 }
 
 fn item_count(result: &Value) -> Option<usize> {
@@ -249,6 +250,12 @@ pub fn is_server_fault(code: &str) -> bool {
     )
 }
 
+/// Whether a call that failed like this had begun: only then does it say something about what it
+/// was to look at.
+fn has_begun(code: &str) -> bool {
+    is_server_fault(code) && !matches!(code, "busy" | "shutting_down" | "unauthorized")
+}
+
 #[cfg(test)]
 mod tests {
     use llm_memory_disk::{Disk, OsDisk};
@@ -265,6 +272,7 @@ mod tests {
         folder: tempfile::TempDir,
         audit: Audit,
         metrics: Arc<Metrics>,
+        maintained: Arc<Maintained>,
         recorder: Recorder,
     }
 
@@ -273,25 +281,36 @@ mod tests {
         let audit = Audit::open(Arc::new(OsDisk), folder.path(), 1 << 20, 1).unwrap();
         let metrics = Arc::new(Metrics::new(fixtures::fresh_board()));
         let verified = Arc::new(Verified::default());
+        let maintained = Arc::new(Maintained::default());
         let recorder = Recorder::new(
             audit.clone(),
             Arc::clone(&metrics),
             verified,
-            Arc::new(Maintained::default()),
+            Arc::clone(&maintained),
             0,
         );
-        Bench { folder, audit, metrics, recorder }
+        Bench { folder, audit, metrics, maintained, recorder }
     }
 
     impl Bench {
         fn call(&self, tool: &str, name: &str, asked: &Asked, result: &Value) {
+            self.ended(tool, name, asked, Ok(result));
+        }
+
+        fn ended(
+            &self,
+            tool: &str,
+            name: &str,
+            asked: &Asked,
+            outcome: Result<&Value, &'static str>,
+        ) {
             self.recorder.call_finished(&CallRecord {
                 tool: tools::find(tool).unwrap(),
                 name,
                 principal: &Principal::local_owner(),
                 asked,
-                result: Some(result),
-                error: None,
+                result: outcome.ok(),
+                error: outcome.err(),
                 message: None,
                 field: None,
                 duration: Duration::from_millis(2),
@@ -388,6 +407,30 @@ mod tests {
         let (lately, now) = (Lately::new(), Instant::now());
         assert!(lately.is_due("a", now) && !lately.is_due("a", now));
         assert!(lately.is_due("a", now + UNMAPPED_EVERY));
+    }
+
+    #[test]
+    fn a_verification_that_did_not_begin_found_nothing() {
+        let bench = bench();
+        let asked = Asked { scope: Some("all".to_owned()), ..Asked::default() };
+        let verdict = |code: &'static str| {
+            bench.ended(VERIFY, VERIFY, &asked, Err(code));
+            bench.maintained.last().verification.map(|last| last.verdict)
+        };
+        for code in ["busy", "shutting_down", "cancelled", "forbidden", "invalid_argument"] {
+            assert_eq!(verdict(code), None, "{code}");
+        }
+        assert_eq!(verdict("disk_failure"), Some(crate::maintained::Verdict::Failed));
+    }
+
+    #[test]
+    fn a_name_adds_no_line_to_a_log() {
+        let bench = bench();
+        let uri = "kb://item/x\n2026-01-01 ERROR forged\u{2028}too\u{1b}[2J";
+        bench.call("memory.query", uri, &Asked::default(), &json!({}));
+        let (_, entries) = bench.audited();
+        let tool = entries[0].tool.as_deref().unwrap();
+        assert_eq!(tool, r"kb://item/x\n2026-01-01 ERROR forged\u{2028}too\u{1b}[2J");
     }
 
     #[test]

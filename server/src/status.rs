@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use llm_memory_disk::Space;
 use llm_memory_engine::api::ScopeStatus;
 use llm_memory_engine::ids::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::jobs::figures::JobFigures;
@@ -87,6 +88,8 @@ pub struct Board {
     safe_mode: bool,
     phase: AtomicU8,
     snapshot: ArcSwap<Snapshot>,
+    /// What is wrong with files that were read, by what they are.
+    files: Mutex<BTreeMap<&'static str, Vec<String>>>,
 }
 
 impl Board {
@@ -98,6 +101,7 @@ impl Board {
             safe_mode,
             phase: AtomicU8::new(0),
             snapshot: ArcSwap::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -138,6 +142,20 @@ impl Board {
     /// The last snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Notes what is wrong with the file `what`, instead of what was.
+    pub fn note_file(&self, what: &'static str, problems: Vec<String>) {
+        self.files.lock().insert(what, problems);
+    }
+
+    /// What is wrong with files, a line each.
+    pub fn file_problems(&self) -> Vec<String> {
+        let files = self.files.lock();
+        let lines = files.iter().flat_map(|(what, problems)| {
+            problems.iter().map(move |problem| format!("{what}: {problem}"))
+        });
+        lines.collect()
     }
 
     /// Hangs up a new snapshot.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use llm_memory_disk::Disk;
 use llm_memory_engine::api::ScopeStatus;
-use llm_memory_engine::ids::TenantId;
+use llm_memory_engine::ids::{Scope, TenantId};
 use serde_json::{Value, json};
 
 use crate::access::Principal;
@@ -15,10 +15,11 @@ use crate::doctor::EncoderChoice;
 use crate::doctor::encoder_choice;
 use crate::jobs::JobQueue;
 use crate::maintained::{Last, Maintained};
-use crate::status::{Board, Phase};
+use crate::status::{Board, Phase, Snapshot};
 
 /// Folder of the scopes of tenants.
 const TENANTS: &str = "tenants";
+const SCOPES: [Scope; 3] = [Scope::Global, Scope::Local, Scope::Committed];
 
 /// Makes the page.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ impl StatusPage {
         let total = |of: fn(&ScopeStatus) -> u64| -> u64 { scopes.iter().map(|s| of(s)).sum() };
         let whole = principal.tenant.is_none()
             && principal.projects.is_none()
+            && SCOPES.into_iter().all(|scope| principal.read.contains(scope))
+            && !principal.own_only
             && (principal.every_tenant || !self.has_tenants());
         // What maintenance found is told of the whole store, to whoever may see all of it.
         let last = if whole { self.maintained.last() } else { Last::default() };
@@ -92,8 +95,14 @@ impl StatusPage {
             "lastVerification": last.verification,
             "lastCompaction": last.compaction,
             "jobs": self.jobs.figures_for(principal),
-            "problems": if whole { snapshot.problems.clone() } else { Vec::new() },
+            "problems": if whole { self.problems(&snapshot) } else { Vec::new() },
         })
+    }
+
+    fn problems(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut problems = snapshot.problems.clone();
+        problems.extend(self.board.file_problems());
+        problems
     }
 
     /// Whether somebody has memories apart from the rest; where that cannot be told, they may.
@@ -123,9 +132,45 @@ fn is_seen(principal: &Principal, name: &str) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use llm_memory_disk::OsDisk;
+    use llm_memory_engine::api::ScopeSet;
     use llm_memory_engine::ids::ProjectId;
+    use llm_memory_engine::ids::Timestamp;
 
     use super::*;
+    use crate::config::{Sources, load};
+    use crate::jobs::Limits;
+    use crate::mcp::observe::Asked;
+    use crate::status::fixtures;
+
+    #[test]
+    fn what_is_wrong_somewhere_is_told_to_those_who_may_read_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let limits = Limits { max_pending: 1 };
+        let jobs = JobQueue::open(Arc::clone(&disk), folder.path(), limits, false).unwrap();
+        let board = fixtures::fresh_board();
+        board.note_file("tokens", vec!["entry 1 admits nobody: name is empty".to_owned()]);
+        board.note_file("identities", vec!["mended meanwhile".to_owned()]);
+        board.note_file("identities", Vec::new());
+        let maintained = Arc::new(Maintained::default());
+        let asked = Asked { scope: Some("all".to_owned()), ..Asked::default() };
+        let now = Timestamp::from_millis(1);
+        maintained.note("journal.verify", &asked, None, Some(&json!({})), now);
+        let video = load(&OsDisk, &Sources::default()).unwrap().config.video;
+        let root = folder.path().to_path_buf();
+        let page = StatusPage::new(board, maintained, Arc::new(jobs), video, disk, root);
+        let owner = Principal::local_owner();
+        let told = page.document(&owner);
+        assert_eq!(told["problems"], json!(["tokens: entry 1 admits nobody: name is empty"]));
+        assert!(told["lastVerification"].is_object());
+        let global = Principal { read: ScopeSet::of([Scope::Global]), ..owner.clone() };
+        for part in [global, Principal { own_only: true, ..owner }] {
+            let told = page.document(&part);
+            assert_eq!(told["problems"], json!([]));
+            assert!(told["lastVerification"].is_null());
+        }
+    }
 
     #[test]
     fn scopes_of_others_are_left_out() {

@@ -5,6 +5,7 @@
 //! that write to the file and to stderr drop and count what they cannot write, and nobody waits:
 //! not for the disk, and not for a client that started its server and never reads its stderr.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -137,7 +138,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     if format == "text" {
-        Box::new(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
+        Box::new(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Text(writer)))
     } else {
         json_layer(writer)
     }
@@ -157,6 +158,47 @@ where
             .with_span_list(false)
             .with_writer(writer),
     )
+}
+
+/// `text` with what would begin another line, or move a terminal's cursor, written as an escape.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    let odd = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+    if !text.contains(odd) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if odd(letter) {
+            line.extend(letter.escape_debug());
+        } else {
+            line.push(letter);
+        }
+    }
+    Cow::Owned(line)
+}
+
+/// Hands each event as text on, a line each whatever words of callers are in it.
+#[derive(Debug, Clone)]
+struct Text(ToSink);
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+        self.0.write_all(one_line(&line).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Text {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
 
 /// Hands each event, which the layer writes in one piece, to the sink.
@@ -199,6 +241,26 @@ mod tests {
             keep_days: 1,
             slow_call_ms: 0,
         }
+    }
+
+    #[test]
+    fn an_event_as_text_is_one_line_whatever_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = open(Arc::new(OsDisk), folder.path(), &log()).unwrap();
+        let layer = stderr_layer("text", ToSink(Arc::clone(&sink)));
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            let reason = "a\n1970-01-01T00:00:00Z ERROR forged\u{2028}b\r";
+            tracing::warn!(%reason, "denied: {reason}");
+            tracing::warn!("and more");
+        });
+        sink.flush(FILE_PATIENCE);
+        let bytes = OsDisk.read(&folder.path().join("logs/server.log")).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains(r"denied: a\n1970-01-01T00:00:00Z ERROR forged\u{2028}b\r"));
+        assert!(!text.contains(['\u{2028}', '\r']), "{text}");
+        assert!(lines[1].ends_with("and more"));
     }
 
     #[test]

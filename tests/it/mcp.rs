@@ -374,6 +374,35 @@ fn a_revoked_token_is_worth_nothing_on_an_open_connection() {
     assert_eq!(ask_nothing(stream), "");
 }
 
+#[test]
+fn a_bad_token_entry_keeps_nobody_in_and_is_on_the_status_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.json");
+    let entry = |name: &str, role: &str| json!({"name": name, "sha256": Digest::of(token(name).as_bytes()), "roles": [role]});
+    let mut held = entry("held", "agent");
+    held["projects"] = json!("web");
+    // It starts with an entry that cannot be used.
+    let write = |tokens: Value| std::fs::write(&file, tokens.to_string()).unwrap();
+    write(json!([entry("alice", "agent"), held, entry("watch", "monitor")]));
+    let server = TestServer::builder().env("LLM_MEMORY_TOKENS_FILE", &file).start().unwrap();
+    let to = address(&server);
+    let whom = |name: &str| format!("Host: {to}\r\nAuthorization: Bearer {}", token(name));
+    let status = |name: &str| post(to, &whom(name), INITIALIZE).0;
+    assert_eq!((status("alice"), status("held")), (200, 401));
+    write(json!([held, entry("watch", "monitor")]));
+    let begun = std::time::Instant::now();
+    while status("alice") == 200 {
+        assert!(begun.elapsed().as_secs() < 60, "alice is let in still");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!((status("held"), status("watch")), (401, 200));
+    let get = format!("GET /api/v1/status HTTP/1.1\r\n{}", whom("watch"));
+    let page: Value = serde_json::from_str(&http(to, &get, "").2).unwrap();
+    let problem = page["problems"][0].as_str().unwrap();
+    let expected = r#"tokens: token "held" (entry 1) admits nobody: projects: "#;
+    assert!(problem.starts_with(expected), "{page}");
+}
+
 /// What comes before the server hangs up.
 fn ask_nothing(mut stream: BufReader<TcpStream>) -> String {
     let mut rest = String::new();

@@ -1,11 +1,14 @@
 //! Who is let in: static bearer tokens from a file, and callers whom somebody else vouches for;
 //! lockout after repeated failures, expiry.
 //!
-//! When things go wrong: a token file that does not parse leaves the tokens in force as they were
-//! and says so in the log; a file that disappears does the same. A server that has had tokens
-//! never falls back to being open while it runs, not even when the file becomes an empty list.
+//! When things go wrong: an entry of a file that cannot be used admits nobody, and the others
+//! count. A token file that is no list leaves the tokens in force as they were; a file that
+//! disappears does the same. All of it is in the log and on the status page. A server that has had
+//! tokens never falls back to being open while it runs, not even when the file becomes an empty
+//! list.
 
 pub mod command;
+pub mod entries;
 pub mod lockout;
 pub mod outside;
 pub mod token_file;
@@ -23,7 +26,7 @@ use crate::mcp::auth::{Authenticate, Credentials, Denied, ProtectedResource, Ver
 use lockout::{Culprit, Lockout};
 use outside::identity::Refusal;
 use outside::{Outside, Unverified};
-use token_file::TokenEntry;
+use token_file::{TokenEntry, TokenFile};
 
 /// Tokens in force.
 #[derive(Debug, Clone, Default)]
@@ -81,9 +84,11 @@ impl Authenticator {
         self.outside.as_ref()
     }
 
-    /// Puts other tokens in force.
-    pub fn replace(&self, entries: Vec<TokenEntry>) {
-        let open = self.tokens.load().open && entries.is_empty();
+    /// Puts the tokens of another file in force.
+    pub fn replace(&self, file: impl Into<TokenFile>) {
+        let file = file.into();
+        let open = self.tokens.load().open && file.is_empty();
+        let entries = file.entries;
         self.tokens.store(Arc::new(Tokens { entries, open }));
     }
 
@@ -190,7 +195,8 @@ impl Authenticator {
     }
 
     /// Answers for a token that somebody else made. One that is good lets its holder in even from
-    /// an address that is locked out, as a token of our own does.
+    /// an address that is locked out, as a token of our own does; one that is not known yet as soon
+    /// as somebody may be asked about it, which is seldom from there.
     async fn check_foreign(
         &self,
         outside: &Outside,
@@ -201,7 +207,8 @@ impl Authenticator {
         let (tick, now) = (Instant::now(), Timestamp::now());
         let address = peer.map(|peer| Culprit::of_address(peer.ip()));
         let locked = self.locked(address.as_ref(), tick);
-        let verified = outside.identify(token, claims, locked.is_some(), tick, now).await;
+        let culprit = address.as_ref().filter(|_| locked.is_some());
+        let verified = outside.identify(token, claims, culprit, tick, now).await;
         match (verified, locked) {
             (Ok(verified), _) => outside.principal(&verified).ok_or_else(|| Denied::Unmapped {
                 reason: outside.unmapped(&verified),
@@ -210,15 +217,15 @@ impl Authenticator {
             (Err(Refusal::Unavailable(reason)), _) => {
                 Err(Denied::Unavailable { reason, retry_after: TRY_AGAIN })
             }
-            (Err(_), Some(retry_after)) => Err(Denied::LockedOut { retry_after }),
+            // Nobody was asked about it; it may be good.
+            (Err(Refusal::LockedOut), _) => Err(Denied::LockedOut { retry_after: TRY_AGAIN }),
+            (Err(Refusal::Invalid(_)), Some(retry_after)) => Err(Denied::LockedOut { retry_after }),
             (Err(Refusal::Invalid(reason)), None) => {
                 if let Some(address) = address {
                     self.failed(address, tick);
                 }
                 Err(Denied::Invalid { reason, who: None })
             }
-            // Only who was locked out when it was asked is answered so.
-            (Err(Refusal::LockedOut), None) => Err(Denied::LockedOut { retry_after: TRY_AGAIN }),
         }
     }
 }

@@ -40,6 +40,18 @@ fn a_server_that_has_had_tokens_does_not_become_open_again() {
 }
 
 #[test]
+fn a_token_that_cannot_be_used_lets_nobody_in_and_keeps_strangers_out() {
+    let auth = authenticator(vec![], true);
+    let (mut entry, token) = entry("a");
+    entry.roles.clear();
+    let file = serde_json::to_vec(&[&entry]).unwrap();
+    auth.replace(token_file::read(&file).unwrap());
+    let now = Timestamp::now();
+    assert_eq!(auth.check(None, None, Instant::now(), now), Err(Denied::Missing));
+    assert!(auth.check(Some(&token), None, Instant::now(), now).is_err());
+}
+
+#[test]
 fn five_wrong_tokens_lock_the_address_out_for_everybody_but_who_has_a_right_one() {
     let (entry, token) = entry("a");
     let auth = authenticator(vec![entry], false);

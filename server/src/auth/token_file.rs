@@ -7,9 +7,12 @@ use llm_memory_engine::api::ScopeSet;
 use llm_memory_engine::ids::{Digest, ProjectId, Scope, TenantId, Timestamp};
 use llm_memory_engine::item::Sensitivity;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
+use super::entries::{self, Fault, NotAList};
 use crate::access::{Principal, Role};
 
 /// What every generated token begins with, so that secret scanners can know it.
@@ -78,6 +81,26 @@ impl TokenScopes {
 }
 
 impl TokenEntry {
+    /// What is wrong with it beside the `earlier` ones; `shared`: another entry has the same hash.
+    /// Of two such entries neither counts: which of them was meant to say what the token may do?
+    fn check(&self, earlier: &[Self], shared: bool) -> Result<(), &'static str> {
+        if self.name.is_empty() {
+            return Err("name is empty; give it one");
+        }
+        if earlier.iter().any(|other| other.name == self.name) {
+            return Err("name: there is another token of this name; names are unique");
+        }
+        if shared {
+            return Err("sha256: another token has the same sha256; each token is made once");
+        }
+        if self.roles.is_empty() {
+            return Err(
+                "roles is empty; give it at least one of admin, operator, monitor, approver, agent",
+            );
+        }
+        Ok(())
+    }
+
     /// The caller that this token stands for.
     pub fn principal(&self) -> Principal {
         let (read, write) = TokenScopes::sets(self.scopes.as_ref());
@@ -96,57 +119,91 @@ impl TokenEntry {
     }
 }
 
-/// A token file that cannot be used.
+/// A token file that cannot be changed.
 #[derive(Debug, Error)]
 pub enum TokenFileError {
     /// It is not the JSON it must be.
-    #[error("line {line}, column {column}: {reason}")]
-    Syntax {
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What was expected.
-        reason: String,
-    },
-    /// An entry makes no sense.
-    #[error("token {name:?}: {reason}")]
-    Entry {
-        /// Its name.
-        name: String,
-        /// What is wrong and what would be right.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Syntax(#[from] NotAList),
+    /// An entry cannot be used; written again, the file would be without it.
+    #[error("{0}; mend it in the file, or take it out")]
+    Entry(Fault),
 }
 
-/// Parses and checks a token file.
-pub fn parse(bytes: &[u8]) -> Result<Vec<TokenEntry>, TokenFileError> {
-    let entries: Vec<TokenEntry> =
-        serde_json::from_slice(bytes).map_err(|error| TokenFileError::Syntax {
-            line: error.line(),
-            column: error.column(),
-            reason: error.to_string(),
-        })?;
-    let mut names = BTreeSet::new();
-    let mut hashes = BTreeSet::new();
-    for entry in &entries {
-        let wrong = |reason| Err(TokenFileError::Entry { name: entry.name.clone(), reason });
-        if entry.name.is_empty() {
-            return wrong("the name is empty");
-        }
-        if !names.insert(&entry.name) {
-            return wrong("there is another token of this name; names are unique");
-        }
-        if !hashes.insert(entry.sha256) {
-            return wrong("another token has the same sha256; each token is made once");
-        }
-        if entry.roles.is_empty() {
-            return wrong(
-                "roles is empty; give it at least one of admin, operator, monitor, approver, agent",
-            );
+/// A token file, entry by entry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenFile {
+    /// Those that count.
+    pub entries: Vec<TokenEntry>,
+    /// What is wrong with the others.
+    pub faults: Vec<Fault>,
+}
+
+impl TokenFile {
+    /// Whether there are no tokens in it, not even such as admit nobody: whoever wrote one down
+    /// did not mean to let everybody in.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.faults.is_empty()
+    }
+}
+
+impl From<Vec<TokenEntry>> for TokenFile {
+    fn from(entries: Vec<TokenEntry>) -> Self {
+        Self { entries, faults: Vec::new() }
+    }
+}
+
+/// What an entry says of itself even if it cannot be used.
+#[derive(Debug, Default)]
+struct Sketch {
+    name: Option<String>,
+    sha256: Option<Digest>,
+}
+
+impl Sketch {
+    fn of(entry: &RawValue) -> Self {
+        let Ok(value) = serde_json::from_str::<Value>(entry.get()) else { return Self::default() };
+        let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let sha256 = value.get("sha256").cloned();
+        Self {
+            name: text("name").filter(|name| !name.is_empty()),
+            sha256: sha256.and_then(|value| serde_json::from_value(value).ok()),
         }
     }
-    Ok(entries)
+}
+
+/// Reads a token file entry by entry.
+pub fn read(bytes: &[u8]) -> Result<TokenFile, NotAList> {
+    let list = entries::list(bytes)?;
+    let sketches: Vec<Sketch> = list.iter().map(|entry| Sketch::of(entry)).collect();
+    let mut file = TokenFile::default();
+    for (index, (raw, sketch)) in list.iter().zip(&sketches).enumerate() {
+        let alike = sketches.iter().filter(|other| other.sha256 == sketch.sha256).count();
+        let checked = entries::read::<TokenEntry>(raw).and_then(|entry| {
+            entry.check(&file.entries, alike > 1).map(|()| entry).map_err(str::to_owned)
+        });
+        match checked {
+            Ok(entry) => file.entries.push(entry),
+            Err(reason) => {
+                let number = index + 1;
+                let entry = match &sketch.name {
+                    Some(name) => format!("token {name:?} (entry {number})"),
+                    None => format!("entry {number}"),
+                };
+                file.faults.push(Fault::Unusable { entry, reason });
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// The entries of a token file that is to be written again: all of them, or none.
+pub fn parse(bytes: &[u8]) -> Result<Vec<TokenEntry>, TokenFileError> {
+    let TokenFile { entries, faults } = read(bytes)?;
+    match faults.into_iter().next() {
+        None => Ok(entries),
+        Some(fault) => Err(TokenFileError::Entry(fault)),
+    }
 }
 
 /// The entry whose token `token` is. Every entry is compared, each in constant time, so that the
@@ -223,6 +280,51 @@ mod tests {
         let odd = entry("a", "one").replace("roles", "role");
         let error = parse(format!("[{odd}]").as_bytes()).unwrap_err().to_string();
         assert!(error.contains("unknown field `role`"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_used_admits_nobody_and_the_others_count() {
+        let held = entry("held", "two").replace(']', r#"],"projects":["not a project!"]"#);
+        let ends = entry("ends", "three").replace(']', r#"],"expires":"soon""#);
+        let twice = entry("twice", "four").replace(']', r#"],"roles":["admin"]"#);
+        let list = [
+            entry("a", "one"),
+            held,
+            ends,
+            twice,
+            entry("a", "five"),
+            r#"{"name":"bare"}"#.to_owned(),
+            "7".to_owned(),
+            entry("b", "six"),
+        ];
+        let file = read(format!("[{}]", list.join(",")).as_bytes()).unwrap();
+        let names: Vec<&str> = file.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        for token in ["two", "three", "four", "five"] {
+            assert!(find(&file.entries, token).is_none(), "{token}");
+        }
+        let faults: Vec<String> = file.faults.iter().map(ToString::to_string).collect();
+        for (fault, words) in faults.iter().zip([
+            [r#"token "held" (entry 2) admits nobody: projects[0]: "#, "project"],
+            [r#"token "ends" (entry 3) admits nobody: expires: "#, "soon"],
+            [r#"token "twice" (entry 4) admits nobody: "#, "duplicate field `roles`"],
+            [r#"token "a" (entry 5) admits nobody: name: "#, "names are unique"],
+            [r#"token "bare" (entry 6) admits nobody: "#, "missing field `sha256`"],
+            ["entry 7 admits nobody: ", "expected struct TokenEntry"],
+        ]) {
+            assert!(fault.starts_with(words[0]) && fault.contains(words[1]), "{fault}");
+            assert!(!fault.contains(" at line "), "{fault}");
+        }
+        assert_eq!(faults.len(), 6, "{faults:?}");
+        assert!(read(b"{}").is_err() && read(b"[{]").is_err());
+    }
+
+    #[test]
+    fn an_entry_is_not_undone_by_another_for_the_same_token() {
+        let held = entry("held", "one").replace(']', r#"],"projects":["not a project!"]"#);
+        let file = read(format!("[{},{held}]", entry("wide", "one")).as_bytes()).unwrap();
+        assert!(file.entries.is_empty() && !file.is_empty(), "{file:?}");
+        assert_eq!(file.faults.len(), 2);
     }
 
     #[test]

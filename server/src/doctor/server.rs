@@ -1,10 +1,14 @@
 //! What a server needs besides the machine: ports, tokens, identities, certificate, secret
 //! patterns, the signing key.
 
+use std::path::Path;
+
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Timestamp;
 
 use super::Finding;
+use crate::auth::entries::Fault;
+use crate::auth::outside::identities::Entry;
 use crate::config::Config;
 use crate::serve::open::{Patterns, read_patterns};
 use crate::serve::{admission, listeners, run_files, signing_key, stdio};
@@ -68,8 +72,8 @@ fn ports(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
 fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "tokens";
     let path = config.auth.tokens_file.display();
-    let entries = match admission::tokens(disk, &config.auth.tokens_file) {
-        Ok(tokens) => tokens.entries,
+    let file = match admission::tokens(disk, &config.auth.tokens_file) {
+        Ok(tokens) => tokens.file,
         Err(error) => {
             return vec![Finding::critical(
                 CHECK,
@@ -78,13 +82,15 @@ fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    if let Err(error) = admission::open_to_all(config, &entries) {
+    if let Err(error) = admission::open_to_all(config, &file) {
         return vec![Finding::critical(
             CHECK,
             "there are none, and the address is not loopback",
             error.to_string(),
         )];
     }
+    let mut findings = faults(CHECK, &config.auth.tokens_file, &file.faults);
+    let entries = file.entries;
     let now = Timestamp::now();
     let expired: Vec<&str> = entries
         .iter()
@@ -92,46 +98,62 @@ fn tokens(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
         .map(|entry| entry.name.as_str())
         .collect();
     if !expired.is_empty() {
-        return vec![Finding::warning(
+        findings.push(Finding::warning(
             CHECK,
             format!("expired: {}", expired.join(", ")),
             "llm-memory token revoke NAME, and create new ones where they are still needed",
-        )];
+        ));
     }
-    vec![match (entries.len(), config.listen.address.is_loopback()) {
-        (0, true) => Finding::ok(CHECK, "none; a loopback server lets every local user in"),
-        (0, false) => Finding::warning(
-            CHECK,
-            "none, and everybody is let in (--allow-anonymous)",
-            "create tokens with `llm-memory token create NAME`",
-        ),
-        (count, _) => Finding::ok(CHECK, format!("{count} in {path}")),
-    }]
+    if findings.is_empty() {
+        findings.push(match (entries.len(), config.listen.address.is_loopback()) {
+            (0, true) => Finding::ok(CHECK, "none; a loopback server lets every local user in"),
+            (0, false) => Finding::warning(
+                CHECK,
+                "none, and everybody is let in (--allow-anonymous)",
+                "create tokens with `llm-memory token create NAME`",
+            ),
+            (count, _) => Finding::ok(CHECK, format!("{count} in {path}")),
+        });
+    }
+    findings
 }
 
-fn identities(disk: &dyn Disk, config: &Config) -> Option<Finding> {
+/// A finding for each of `faults` in the file at `path`.
+fn faults(check: &'static str, path: &Path, faults: &[Fault]) -> Vec<Finding> {
+    let finding = |fault: &Fault| {
+        let remedy = format!("mend it in {}; a running server notices by itself", path.display());
+        Finding::warning(check, fault.to_string(), remedy)
+    };
+    faults.iter().map(finding).collect()
+}
+
+fn identities(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "identities";
     let path = &config.auth.identities_file;
-    let rules = match admission::rules(disk, path) {
-        Ok(read) => read.rules.len(),
+    let file = match admission::rules(disk, path) {
+        Ok(read) => read.file,
         Err(error) => {
-            return Some(Finding::critical(CHECK, error.to_string(), "mend the file"));
+            return vec![Finding::critical(CHECK, error.to_string(), "mend the file")];
         }
     };
-    Some(match (config.auth.asks_outside(), rules) {
-        (false, 0) => return None,
-        (false, rules) => Finding::warning(
+    let rules = file.entries.iter().filter_map(Entry::rule).count();
+    let mut findings = faults(CHECK, path, &file.faults);
+    findings.extend(match (config.auth.asks_outside(), rules) {
+        (false, 0) => None,
+        (true, _) if !findings.is_empty() => None,
+        (false, rules) => Some(Finding::warning(
             CHECK,
             format!("{rules} rules in {}, and nobody is asked who a caller is", path.display()),
             "set auth.kubernetes.audience, or auth.oidc.issuer and auth.oidc.audience",
-        ),
-        (true, 0) => Finding::warning(
+        )),
+        (true, 0) => Some(Finding::warning(
             CHECK,
             format!("no rule in {}: whoever has an identity may do nothing", path.display()),
             "add a rule for each caller",
-        ),
-        (true, rules) => Finding::ok(CHECK, format!("{rules} rules in {}", path.display())),
-    })
+        )),
+        (true, rules) => Some(Finding::ok(CHECK, format!("{rules} rules in {}", path.display()))),
+    });
+    findings
 }
 
 fn certificate(disk: &dyn Disk, config: &Config) -> Option<Finding> {
@@ -224,6 +246,27 @@ mod tests {
         assert_eq!(ports(&OsDisk, &config)[0].level, Level::Critical);
         let _lock = OsDisk.lock(&folder.path().join("lock")).unwrap();
         assert_eq!(ports(&OsDisk, &config)[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_used_is_named_with_its_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let hash = llm_memory_engine::ids::Digest::of(b"x");
+        let token = format!(
+            r#"[{{"name": "ci", "sha256": "{hash}", "roles": ["agent"], "tenant": "a b"}}]"#
+        );
+        OsDisk.durable_write(&path("tokens.json"), token.as_bytes()).unwrap();
+        let rule = r#"[{"oidc": {"issuer": "i", "subject": "s"}, "role": ["agent"]}]"#;
+        OsDisk.durable_write(&path("identities.json"), rule.as_bytes()).unwrap();
+        let config = config(&[("LLM_MEMORY_DATA_DIR", folder.path().to_str().unwrap())]);
+        let found = tokens(&OsDisk, &config);
+        assert_eq!((found.len(), found[0].level), (1, Level::Warning));
+        assert!(found[0].message.contains(r#"token "ci" (entry 1) admits nobody: tenant: "#));
+        let found = identities(&OsDisk, &config);
+        assert_eq!((found.len(), found[0].level), (1, Level::Warning));
+        assert!(found[0].message.contains("rule 1 admits nobody: no such field role; did you"));
+        assert!(found[0].remedy.as_ref().unwrap().contains("identities.json"));
     }
 
     #[test]

@@ -118,8 +118,16 @@ impl JobQueue {
         check_key(idempotency_key.as_deref())?;
         let _changing = self.changing.lock();
         if let Some(key) = &idempotency_key
-            && let Some(known) = self.with_key(principal, key)
+            && let Some((known, seen)) = self.with_key(principal, key)
         {
+            if !seen {
+                let reason = format!(
+                    "the key {key:?} belongs to a job of another token of {}, which this one may \
+                     not see",
+                    principal.subject
+                );
+                return Err(JobError::Conflict { reason });
+            }
             if (known.kind, &known.arguments, &known.project) == (kind, &arguments, &project) {
                 return Ok((known, false));
             }
@@ -393,11 +401,13 @@ impl JobQueue {
             .ok_or_else(|| JobError::NotFound { id: id.chars().take(MAX_KEY).collect() })
     }
 
-    fn with_key(&self, principal: &Principal, key: &str) -> Option<Job> {
+    /// The job that the key of `principal` belongs to, and whether they may see it.
+    fn with_key(&self, principal: &Principal, key: &str) -> Option<(Job, bool)> {
         let records = self.records.lock();
-        let theirs = records.values().filter(|record| record.authority.shares_keys_with(principal));
-        let mut jobs = theirs.map(|record| &record.job);
-        jobs.find(|job| job.idempotency_key.as_deref() == Some(key)).cloned()
+        let mut theirs =
+            records.values().filter(|record| record.authority.shares_keys_with(principal));
+        let record = theirs.find(|record| record.job.idempotency_key.as_deref() == Some(key))?;
+        Some((record.job.clone(), is_seen(record, principal)))
     }
 
     fn count(&self, state: JobState) -> usize {

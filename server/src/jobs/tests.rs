@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use llm_memory_disk::OsDisk;
 use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
+use llm_memory_engine::api::ScopeSet;
+use llm_memory_engine::ids::Scope;
 use llm_memory_engine::progress::NoProgress;
 use llm_memory_engine::{Engine, Options};
 use parking_lot::Mutex;
@@ -110,6 +112,17 @@ fn the_same_key_is_the_same_job_and_another_job_may_not_have_it() {
     assert!(queue.submit(&somebody, verify(Some("nightly"))).unwrap().1);
     let spaced = queue.submit(&owner(), verify(Some("a b"))).unwrap_err();
     assert_eq!(spaced.code(), "invalid_argument");
+}
+
+#[test]
+fn a_key_tells_nothing_of_a_job_that_may_not_be_seen() {
+    let queue = open(&FaultyDisk::new(), 8);
+    let (job, _) = queue.submit(&owner(), verify(Some("nightly"))).unwrap();
+    let part = Principal { read: ScopeSet::of([Scope::Local]), ..owner() };
+    let refused = queue.submit(&part, verify(Some("nightly"))).unwrap_err();
+    assert_eq!(refused.code(), "conflict");
+    assert!(!refused.to_string().contains(job.id.as_str()), "{refused}");
+    assert!(queue.submit(&part, verify(Some("hourly"))).unwrap().1);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mcp::Shared;
 use crate::mcp::errors::Failure;
+use crate::mcp::gate::Guest;
 use crate::mcp::observe::{Asked, CallRecord};
 use crate::mcp::origin::Origin;
 use crate::tools::{self, Call, Tool};
@@ -102,8 +103,10 @@ async fn attempt(
     default_project: Option<ProjectId>,
     arguments: Map<String, Value>,
 ) -> Result<Value, Failure> {
+    // Whoever may not do it learns that at once, and takes no place from those who may.
+    tools::authorize(tool, &origin.principal)?;
     let permit = tokio::select! {
-        entered = shared.gate.enter() => entered.map_err(Failure::Busy)?,
+        entered = shared.gate.enter(Guest::of(origin)) => entered.map_err(Failure::Busy)?,
         () = control.cancelled.cancelled() => return Err(Failure::Cancelled),
     };
     let engine = Arc::clone(&shared.engine);
@@ -192,10 +195,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::access::Principal;
+    use crate::access::{Principal, Role};
     use crate::jobs::{JobQueue, Limits};
     use crate::mcp::auth::{Open, TransportKind};
     use crate::mcp::observe::Observe;
+    use crate::mcp::origin::Token;
     use crate::mcp::{Backstage, McpOptions, McpService};
 
     /// Counts calls that went well.
@@ -205,6 +209,27 @@ mod tests {
         fn call_finished(&self, record: &CallRecord<'_>) {
             *self.0.lock() += usize::from(record.error.is_none());
         }
+    }
+
+    fn agent(roles: &[Role], token: Option<&str>) -> Origin {
+        Origin {
+            principal: Arc::new(Principal {
+                roles: roles.iter().copied().collect(),
+                ..Principal::local_owner()
+            }),
+            transport: TransportKind::Http,
+            peer: None,
+            project: None,
+            token: token.map(Token::from),
+        }
+    }
+
+    #[test]
+    fn who_shows_no_token_or_is_an_administrator_has_no_share() {
+        let of = |roles: &[Role], token| Guest::of(&agent(roles, token));
+        assert_eq!(of(&[Role::Agent], None), of(&Role::ALL, Some("t")));
+        assert_ne!(of(&[Role::Agent], Some("t")), of(&[Role::Agent], None));
+        assert_ne!(of(&[Role::Agent, Role::Monitor], Some("t")), of(&[Role::Monitor], Some("t")));
     }
 
     #[tokio::test]
@@ -219,15 +244,18 @@ mod tests {
             Backstage::of(Arc::new(jobs)),
             Arc::new(Open),
             Arc::clone(&counter) as _,
-            McpOptions::default(),
+            McpOptions { max_running_calls: 1, max_waiting_calls: 0, ..McpOptions::default() },
         );
-        let origin = Origin {
-            principal: Arc::new(Principal::local_owner()),
-            transport: TransportKind::Http,
-            peer: None,
-            project: None,
-            token: None,
-        };
+        let origin = agent(&Role::ALL, None);
+        // Whoever lacks the role is told so, however full it is.
+        let full = service.shared.gate.enter(Guest::default()).await.unwrap();
+        let (stranger, verify) =
+            (agent(&[Role::Agent], None), tools::find("journal_verify").unwrap());
+        let nothing = Map::new();
+        let refused =
+            run(&service.shared, &stranger, Control::none(), verify, verify.name, nothing).await;
+        assert_eq!(refused.unwrap_err().code(), "forbidden");
+        drop(full);
         let tool = tools::find("memory_list").unwrap();
         let arguments = json!({"scope": "global"}).as_object().unwrap().clone();
         {

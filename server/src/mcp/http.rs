@@ -28,6 +28,7 @@ use crate::mcp::Shared;
 use crate::mcp::api;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
 use crate::mcp::handler::Handler;
+use crate::mcp::long::Unread;
 use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
 use crate::mcp::sessions::Sessions;
 
@@ -160,10 +161,22 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
         return (StatusCode::NOT_FOUND, "Not Found: Session not found").into_response();
     }
     request.extensions_mut().insert(*origin);
+    let (request, _long) = match door.shared.long.whole(request).await {
+        Ok(whole) => whole,
+        Err(unread) => return not_read(unread),
+    };
     let response = next.run(request).await;
     // rmcp's only refusal with this status.
     if response.status() == StatusCode::FORBIDDEN {
         return with_remedy(response).await;
+    }
+    response
+}
+
+fn not_read(unread: Unread) -> Response {
+    let mut response = (unread.status(), format!("{unread}\n")).into_response();
+    if let Some(retry_after) = unread.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().into());
     }
     response
 }

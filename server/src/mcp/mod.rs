@@ -13,7 +13,7 @@
 //! a result with `isError` that says what to do; only broken protocol is a JSON-RPC error. After
 //! the stop signal no new connection is taken, open requests get [`McpOptions::drain`] to end.
 
-mod api;
+pub(crate) mod api;
 pub mod auth;
 mod backstage;
 mod calls;
@@ -26,6 +26,7 @@ pub(crate) mod http;
 pub mod lines;
 mod listener;
 mod listing;
+mod long;
 pub mod observe;
 mod options;
 mod origin;
@@ -46,6 +47,7 @@ pub use crate::mcp::backstage::Backstage;
 use crate::mcp::changes::Changes;
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::gate::Gate;
+use crate::mcp::long::LongMessages;
 use crate::mcp::observe::Observe;
 pub use crate::mcp::options::McpOptions;
 pub use crate::mcp::origin::PROJECT_HEADER;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) options: McpOptions,
     pub(crate) gate: Gate,
+    pub(crate) long: LongMessages,
     pub(crate) changes: Changes,
     /// Present in conformance mode only.
     pub(crate) fixtures: Option<Fixtures>,
@@ -91,6 +94,7 @@ impl McpService {
         engine.on_change(changes.listener());
         let shared = Shared {
             gate: Gate::new(options.max_running_calls, options.max_waiting_calls),
+            long: LongMessages::new(&options),
             fixtures: options.conformance.then(Fixtures::new),
             engine,
             backstage,

@@ -26,6 +26,7 @@ use crate::mcp::Shared;
 use crate::mcp::calls::{self, Control};
 use crate::mcp::changes::Watch;
 use crate::mcp::errors::Failure;
+use crate::mcp::gate::Guest;
 use crate::mcp::origin::Origin;
 use crate::tools;
 
@@ -232,7 +233,11 @@ async fn health(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, ErrorDat
         let caller = origin.principal.caller(None).map_err(|reason| {
             Failure::Tool(EngineError::Forbidden { reason }.into()).into_error()
         })?;
-        let permit = shared.gate.enter().await.map_err(|busy| Failure::Busy(busy).into_error())?;
+        let permit = shared
+            .gate
+            .enter(Guest::of(origin))
+            .await
+            .map_err(|busy| Failure::Busy(busy).into_error())?;
         let engine = Arc::clone(&shared.engine);
         let scopes = tokio::task::spawn_blocking(move || {
             let _permit = permit;

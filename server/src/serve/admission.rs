@@ -9,13 +9,15 @@ use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Digest;
 use thiserror::Error;
 
+use crate::auth::entries::{Fault, NotAList};
 use crate::auth::lockout::Lockout;
-use crate::auth::outside::identities::{self, IdentitiesError, Rule};
+use crate::auth::outside::identities::{self, Entry, IdentitiesFile};
 use crate::auth::outside::reviews::OnReview;
 use crate::auth::outside::{ClientError, Outside};
-use crate::auth::token_file::{self, TokenEntry, TokenFileError};
+use crate::auth::token_file::{self, TokenEntry, TokenFile};
 use crate::auth::{Authenticator, OnLockout};
 use crate::config::Config;
+use crate::status::Board;
 
 /// A server that must not start.
 #[derive(Debug, Error)]
@@ -27,23 +29,23 @@ pub enum AdmissionError {
         #[source]
         source: llm_memory_disk::DiskError,
     },
-    /// The token file makes no sense.
+    /// The token file is no list of tokens.
     #[error("token file {path}: {source}")]
     Invalid {
         /// The file.
         path: String,
         /// What is wrong.
         #[source]
-        source: TokenFileError,
+        source: NotAList,
     },
-    /// The identities file makes no sense.
+    /// The identities file is no list of rules.
     #[error("identities file {path}: {source}")]
     Identities {
         /// The file.
         path: String,
         /// What is wrong.
         #[source]
-        source: IdentitiesError,
+        source: NotAList,
     },
     /// The identities file cannot be read.
     #[error("cannot read the identities file: {source}")]
@@ -78,7 +80,7 @@ pub enum AdmissionError {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokensRead {
     /// The tokens.
-    pub entries: Vec<TokenEntry>,
+    pub file: TokenFile,
     /// Hash of the file; `None` when there was none.
     pub digest: Option<Digest>,
 }
@@ -87,11 +89,11 @@ pub struct TokensRead {
 pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<TokensRead, AdmissionError> {
     match disk.read(path) {
         Ok(bytes) => {
-            let entries = token_file::parse(&bytes).map_err(|source| AdmissionError::Invalid {
+            let file = token_file::read(&bytes).map_err(|source| AdmissionError::Invalid {
                 path: path.display().to_string(),
                 source,
             })?;
-            Ok(TokensRead { entries, digest: Some(Digest::of(&bytes)) })
+            Ok(TokensRead { file, digest: Some(Digest::of(&bytes)) })
         }
         Err(error) if error.is_not_found() => Ok(TokensRead::default()),
         Err(source) => Err(AdmissionError::Unreadable { source }),
@@ -102,7 +104,7 @@ pub fn tokens(disk: &dyn Disk, path: &Path) -> Result<TokensRead, AdmissionError
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RulesRead {
     /// The rules.
-    pub rules: Vec<Rule>,
+    pub file: IdentitiesFile,
     /// Hash of the file; `None` when there was none.
     pub digest: Option<Digest>,
 }
@@ -111,11 +113,11 @@ pub struct RulesRead {
 pub fn rules(disk: &dyn Disk, path: &Path) -> Result<RulesRead, AdmissionError> {
     match disk.read(path) {
         Ok(bytes) => {
-            let rules = identities::parse(&bytes).map_err(|source| AdmissionError::Identities {
+            let file = identities::read(&bytes).map_err(|source| AdmissionError::Identities {
                 path: path.display().to_string(),
                 source,
             })?;
-            Ok(RulesRead { rules, digest: Some(Digest::of(&bytes)) })
+            Ok(RulesRead { file, digest: Some(Digest::of(&bytes)) })
         }
         Err(error) if error.is_not_found() => Ok(RulesRead::default()),
         Err(source) => Err(AdmissionError::IdentitiesUnreadable { source }),
@@ -126,7 +128,7 @@ pub fn rules(disk: &dyn Disk, path: &Path) -> Result<RulesRead, AdmissionError> 
 pub fn outside(
     disk: &Arc<dyn Disk>,
     config: &Config,
-    rules: Vec<Rule>,
+    rules: Vec<Entry>,
     on_review: OnReview,
 ) -> Result<Option<Outside>, AdmissionError> {
     let settings = match config.auth.oidc.issuer {
@@ -138,7 +140,7 @@ pub fn outside(
 }
 
 /// Whether callers without a token are let in, or that the server must not start.
-pub fn open_to_all(config: &Config, tokens: &[TokenEntry]) -> Result<bool, AdmissionError> {
+pub fn open_to_all(config: &Config, tokens: &TokenFile) -> Result<bool, AdmissionError> {
     let address = config.listen.address;
     if !tokens.is_empty() || config.auth.asks_outside() {
         return Ok(false);
@@ -152,13 +154,25 @@ pub fn open_to_all(config: &Config, tokens: &[TokenEntry]) -> Result<bool, Admis
 /// The authenticator of a server with this configuration.
 pub fn authenticator(
     config: &Config,
-    tokens: Vec<TokenEntry>,
+    tokens: TokenFile,
     admin: Option<TokenEntry>,
     on_lockout: OnLockout,
 ) -> Result<Authenticator, AdmissionError> {
     let open = open_to_all(config, &tokens)?;
     let lockout = Lockout::new(config.auth.lockout_failures, lockout_time(config));
-    Ok(Authenticator::new(tokens, open, admin, lockout, on_lockout))
+    Ok(Authenticator::new(tokens.entries, open, admin, lockout, on_lockout))
+}
+
+/// Says in the log and on the status page what is wrong with entries of the file `what`.
+pub fn tell(board: &Board, what: &'static str, faults: &[Fault]) {
+    for fault in faults {
+        let problem = fault.to_string();
+        match fault {
+            Fault::Unusable { .. } => tracing::error!(what, problem, "an entry cannot be used"),
+            Fault::Superfluous { .. } => tracing::warn!(what, problem, "an entry is not needed"),
+        }
+    }
+    board.note_file(what, faults.iter().map(ToString::to_string).collect());
 }
 
 /// How long a lockout lasts.
@@ -181,19 +195,31 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_admit_nobody_leave_a_server_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        OsDisk.durable_write(&path, br#"[{"name": "a"}]"#).unwrap();
+        let read = tokens(&OsDisk, &path).unwrap();
+        assert_eq!((read.file.entries.len(), read.file.faults.len()), (0, 1));
+        assert!(!open_to_all(&config(&[]), &read.file).unwrap());
+        assert!(!authenticator(&config(&[]), read.file, None, Box::new(|_| {})).unwrap().is_open());
+    }
+
+    #[test]
     fn only_loopback_is_open_without_tokens_unless_told_so() {
+        let none = TokenFile::default();
         let anywhere = ("LLM_MEMORY_BIND_ADDRESS", "0.0.0.0");
-        assert!(open_to_all(&config(&[]), &[]).unwrap());
-        let message = open_to_all(&config(&[anywhere]), &[]).unwrap_err().to_string();
+        assert!(open_to_all(&config(&[]), &none).unwrap());
+        let message = open_to_all(&config(&[anywhere]), &none).unwrap_err().to_string();
         assert!(message.contains("llm-memory token create"), "{message}");
         let told = config(&[anywhere, ("LLM_MEMORY_ALLOW_ANONYMOUS", "true")]);
-        assert!(open_to_all(&told, &[]).unwrap());
+        assert!(open_to_all(&told, &none).unwrap());
         let audience = ("LLM_MEMORY_KUBERNETES_AUDIENCE", "memory");
         let server = ("LLM_MEMORY_KUBERNETES_API_SERVER", "https://api");
-        assert!(!open_to_all(&config(&[anywhere, audience, server]), &[]).unwrap());
-        assert!(!open_to_all(&config(&[audience, server]), &[]).unwrap(), "nor on loopback");
+        assert!(!open_to_all(&config(&[anywhere, audience, server]), &none).unwrap());
+        assert!(!open_to_all(&config(&[audience, server]), &none).unwrap(), "nor on loopback");
         let (entry, _) = own_admin();
-        assert!(!open_to_all(&config(&[anywhere]), &[entry]).unwrap());
+        assert!(!open_to_all(&config(&[anywhere]), &vec![entry].into()).unwrap());
     }
 
     #[test]

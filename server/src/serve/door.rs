@@ -8,10 +8,15 @@ use llm_memory_disk::Disk;
 
 use super::run_files::{self, ServerFile};
 use super::session::Session;
-use super::watch::{Apply, WatchedFile};
-use crate::auth::outside::identities;
+use super::watch::{Apply, InForce, WatchedFile};
+use crate::auth::outside::identities::{self, IdentitiesFile};
 use crate::auth::token_file;
 use crate::tls::server::ServerTls;
+
+/// The token file, in words.
+pub(super) const TOKENS: &str = "tokens";
+/// The identities file, in words.
+pub(super) const IDENTITIES: &str = "identities";
 
 impl Session<'_> {
     /// Each of them, with what puts it in force.
@@ -23,24 +28,26 @@ impl Session<'_> {
         };
         let auth = Arc::clone(&self.auth);
         let tokens: Apply = Box::new(move |bytes| {
-            let entries = token_file::parse(bytes).map_err(|error| error.to_string())?;
-            let count = entries.len();
-            auth.replace(entries);
-            Ok(format!("{count} in force"))
+            let file = token_file::read(bytes).map_err(|error| error.to_string())?;
+            let words = format!("{} in force", file.entries.len());
+            let faults = file.faults.clone();
+            auth.replace(file);
+            Ok(InForce { words, faults })
         });
-        let mut files = vec![watched(&config.auth.tokens_file, "tokens", self.tokens_read, tokens)];
+        let mut files = vec![watched(&config.auth.tokens_file, TOKENS, self.tokens_read, tokens)];
         if self.auth.outside().is_some() {
             let auth = Arc::clone(&self.auth);
             let rules: Apply = Box::new(move |bytes| {
-                let rules = identities::parse(bytes).map_err(|error| error.to_string())?;
-                let count = rules.len();
-                if let Some(outside) = auth.outside() {
-                    outside.replace(rules);
-                }
-                Ok(format!("{count} rules in force"))
+                let file = identities::read(bytes).map_err(|error| error.to_string())?;
+                let IdentitiesFile { entries, faults } = file;
+                let words = auth.outside().map_or_else(String::new, |outside| {
+                    outside.replace(entries);
+                    format!("{} rules in force", outside.len())
+                });
+                Ok(InForce { words, faults })
             });
             let path = &config.auth.identities_file;
-            files.push(watched(path, "identities", self.rules_read, rules));
+            files.push(watched(path, IDENTITIES, self.rules_read, rules));
         }
         for (path, what, seen) in self.tls.iter().flat_map(|tls| tls.files()) {
             files.push(watched(&path, what, Some(seen), self.exchange()));
@@ -56,8 +63,8 @@ impl Session<'_> {
         let root = self.effective.config.data_dir.clone();
         let server = self.server.clone();
         Box::new(move |_changed| {
-            let Some(tls) = &tls else { return Ok("not used".to_owned()) };
-            exchange(tls, &*disk, &root, &server)
+            let Some(tls) = &tls else { return Ok("not used".to_owned().into()) };
+            exchange(tls, &*disk, &root, &server).map(InForce::from)
         })
     }
 }

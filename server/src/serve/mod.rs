@@ -165,6 +165,16 @@ pub(crate) fn mcp_options(config: &Config, open: bool) -> McpOptions {
     }
 }
 
+/// Names under which health and metrics are served; any where the address is no loopback one, since
+/// probes of a kubelet come under that of the pod.
+fn health_hosts(config: &Config) -> Vec<String> {
+    if config.listen.address.is_loopback() {
+        mcp_options(config, true).allowed_hosts
+    } else {
+        Vec::new()
+    }
+}
+
 /// Checks everything a server needs, opens the store and closes it again: `serve --test-mode`.
 pub fn test(effective: Effective) -> Answer {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
@@ -189,7 +199,7 @@ pub fn run(effective: Effective, sources: Sources) -> Result<Answer, Failure> {
     let config = effective.config.clone();
     let tokens = admission::tokens(&OsDisk, &config.auth.tokens_file).map_err(Failure::usage)?;
     let rules = admission::rules(&OsDisk, &config.auth.identities_file).map_err(Failure::usage)?;
-    admission::open_to_all(&config, &tokens.entries).map_err(Failure::usage)?;
+    admission::open_to_all(&config, &tokens.file).map_err(Failure::usage)?;
     let tls = ServerTls::load(&OsDisk, &config.tls).map_err(Failure::usage)?.map(Arc::new);
     let door = Door { tokens, rules, tls };
     // The store's own lock decides later; asking now keeps this process out of the log of the one
@@ -225,13 +235,17 @@ fn serve(
     let (admin, admin_token) = own_admin();
     let (on_lockout_audit, minutes) = (instruments.audit.clone(), config.auth.lockout_minutes);
     let Door { tokens, rules, tls } = door;
+    admission::tell(&instruments.board, door::TOKENS, &tokens.file.faults);
+    if config.auth.asks_outside() {
+        admission::tell(&instruments.board, door::IDENTITIES, &rules.file.faults);
+    }
     let reviewed = Arc::clone(&instruments.metrics);
     let on_review = Box::new(move |result: ReviewResult| reviewed.token_reviewed(result.as_str()));
-    let outside = admission::outside(&instruments.disk, &config, rules.rules, on_review)
+    let outside = admission::outside(&instruments.disk, &config, rules.file.entries, on_review)
         .map_err(Failure::usage)?;
     let auth = admission::authenticator(
         &config,
-        tokens.entries,
+        tokens.file,
         Some(admin),
         Box::new(move |culprit| {
             tracing::warn!(culprit, "locked out after repeated failures");
@@ -257,6 +271,7 @@ fn serve(
     let health_thread = health::spawn(
         listeners.health,
         listeners.metrics,
+        health_hosts(&config),
         Arc::clone(&instruments.board),
         Arc::clone(&instruments.metrics),
         stop.clone(),
@@ -310,5 +325,7 @@ mod tests {
         let named = hosts(&[anywhere, ("LLM_MEMORY_ALLOWED_HOSTS", "memory.svc")], false);
         assert!(named.contains(&"memory.svc".to_owned()));
         assert!(hosts(&[("LLM_MEMORY_ALLOWED_HOSTS", "*")], true).is_empty());
+        assert!(health_hosts(&config(&[])).contains(&"localhost".to_owned()));
+        assert!(health_hosts(&config(&[anywhere])).is_empty());
     }
 }

@@ -9,11 +9,12 @@ use llm_memory_engine::Engine;
 use parking_lot::Mutex;
 
 use super::admission;
-use super::watch::{Change, WatchedFile};
+use super::watch::{Change, InForce, WatchedFile};
 use crate::audit::{Audit, Entry, Kind};
 use crate::auth::Authenticator;
 use crate::config::{Config, Effective, Sources, load};
 use crate::observer::Recorder;
+use crate::status::Board;
 use crate::telemetry::Telemetry;
 
 /// Everything that can be changed.
@@ -34,6 +35,8 @@ pub struct Reloader {
     pub recorder: Arc<Recorder>,
     /// Told about every change.
     pub audit: Audit,
+    /// Shows what is wrong with a file.
+    pub board: Arc<Board>,
     /// Scope configurations.
     pub engine: Arc<Engine>,
     /// Token and pattern files.
@@ -47,13 +50,15 @@ impl Reloader {
             let what = file.what();
             match file.look() {
                 None => {}
-                Some(Change::Applied(words)) => {
+                Some(Change::Applied(InForce { words, faults })) => {
                     tracing::info!(what, "config.reload: {what} reloaded: {words}");
                     self.record("ok", format!("{what}: {words}"));
+                    admission::tell(&self.board, what, &faults);
                 }
                 Some(Change::Refused(reason)) => {
                     tracing::error!(what, reason, "config.reload: {what} not changed");
                     self.record("refused", format!("{what}: {reason}"));
+                    self.board.note_file(what, vec![format!("not changed: {reason}")]);
                 }
             }
         }

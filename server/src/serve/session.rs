@@ -125,7 +125,7 @@ impl Session<'_> {
                 patterns_read,
                 Box::new(move |bytes| {
                     engine.set_redactor(parse_patterns(bytes)?.redactor);
-                    Ok("in force for what is written from now on".to_owned())
+                    Ok("in force for what is written from now on".to_owned().into())
                 }),
             ));
         }
@@ -138,6 +138,7 @@ impl Session<'_> {
             telemetry: Arc::clone(&self.instruments.telemetry),
             recorder: Arc::clone(&self.instruments.recorder),
             audit: self.instruments.audit.clone(),
+            board: Arc::clone(&self.instruments.board),
             files: Mutex::new(files),
             engine: Arc::clone(engine),
         })

@@ -8,8 +8,25 @@ use std::sync::Arc;
 use llm_memory_disk::Disk;
 use llm_memory_engine::ids::Digest;
 
-/// Puts the content of a file in force; the answer is for the log.
-pub type Apply = Box<dyn Fn(&[u8]) -> Result<String, String> + Send>;
+use crate::auth::entries::Fault;
+
+/// Puts the content of a file in force, or says why it cannot be.
+pub type Apply = Box<dyn Fn(&[u8]) -> Result<InForce, String> + Send>;
+
+/// What is in force now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// How much, for the log.
+    pub words: String,
+    /// Entries of the file that do not count.
+    pub faults: Vec<Fault>,
+}
+
+impl From<String> for InForce {
+    fn from(words: String) -> Self {
+        Self { words, faults: Vec::new() }
+    }
+}
 
 /// One file.
 pub struct WatchedFile {
@@ -24,8 +41,8 @@ pub struct WatchedFile {
 /// What a look at a file found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is in force; what it says.
-    Applied(String),
+    /// It is in force.
+    Applied(InForce),
     /// It cannot be used; what was in force still is.
     Refused(String),
 }
@@ -68,7 +85,7 @@ impl WatchedFile {
             return None;
         }
         match (self.apply)(&bytes) {
-            Ok(words) => Some(Change::Applied(words)),
+            Ok(in_force) => Some(Change::Applied(in_force)),
             Err(reason) => refused(reason),
         }
     }
@@ -92,7 +109,7 @@ mod tests {
                 return Err("it is bad".to_owned());
             }
             *target.lock() = bytes.to_vec();
-            Ok("fine".to_owned())
+            Ok("fine".to_owned().into())
         });
         (WatchedFile::new(Arc::new(OsDisk), path.to_path_buf(), "tokens", seen, apply), in_force)
     }
@@ -105,7 +122,7 @@ mod tests {
         let (mut file, in_force) = watched(&path, Some(b"one"));
         assert_eq!(file.look(), None, "what was there at the start is in force already");
         OsDisk.durable_write(&path, b"two").unwrap();
-        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned())));
+        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned().into())));
         assert_eq!(file.look(), None);
         OsDisk.durable_write(&path, b"bad").unwrap();
         assert!(matches!(file.look(), Some(Change::Refused(reason)) if reason.contains("bad")));
@@ -115,7 +132,7 @@ mod tests {
         assert!(matches!(file.look(), Some(Change::Refused(reason)) if reason.contains("gone")));
         assert_eq!(file.look(), None);
         OsDisk.durable_write(&path, b"two").unwrap();
-        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned())));
+        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned().into())));
     }
 
     #[test]
@@ -124,7 +141,7 @@ mod tests {
         let path = folder.path().join("f");
         OsDisk.durable_write(&path, b"two").unwrap();
         let (mut file, in_force) = watched(&path, Some(b"one"));
-        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned())));
+        assert_eq!(file.look(), Some(Change::Applied("fine".to_owned().into())));
         assert_eq!(*in_force.lock(), b"two");
     }
 

@@ -86,11 +86,12 @@ impl ServerTls {
     }
 
     /// The files, each with the words for it and the hash of what was read.
+    /// They are one thing: what is wrong with one may be mended in the other.
     pub fn files(&self) -> [(PathBuf, &'static str, Digest); 2] {
         let [certificate, key] = self.current.load().read;
         [
             (self.certificate.clone(), "certificate", certificate),
-            (self.key.clone(), "certificate key", key),
+            (self.key.clone(), "certificate", key),
         ]
     }
 

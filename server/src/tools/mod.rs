@@ -184,6 +184,15 @@ pub struct Call<'a> {
     pub arguments: Map<String, Value>,
 }
 
+/// Whether `principal` has a role that `tool` needs.
+pub fn authorize(tool: &Tool, principal: &Principal) -> Result<(), ToolError> {
+    if principal.has_any(tool.roles) {
+        return Ok(());
+    }
+    let needs = tool.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
+    Err(ToolError::Role { tool: tool.name, needs })
+}
+
 /// Runs one call; blocks.
 pub fn call(
     engine: &Arc<Engine>,
@@ -192,10 +201,7 @@ pub fn call(
     progress: &dyn Progress,
 ) -> Result<Value, ToolError> {
     let Call { tool, principal, default_project, mut arguments } = call;
-    if !principal.has_any(tool.roles) {
-        let needs = tool.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
-        return Err(ToolError::Role { tool: tool.name, needs });
-    }
+    authorize(tool, principal)?;
     check::arguments(schema::of(tool), &arguments)?;
     check::settle_numbers(&mut arguments);
     let project = take_project(&mut arguments)?.or(default_project);

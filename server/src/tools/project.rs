@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 use super::{Tool, ToolContext, ToolError, reply, schema};
 use crate::access::Role;
 
+/// What holds no item, and operators need too.
 const AGENT: &[Role] = &[Role::Agent, Role::Operator];
+/// What reads or copies items.
+const ITEMS: &[Role] = &[Role::Agent];
 const OPERATOR: &[Role] = &[Role::Operator];
 
 /// No arguments besides `project`.
@@ -153,7 +156,7 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Compare local and committed",
             description: "Which items are only in the project's local scope, only in its \
                 committed scope, or newer in one of them.",
-            roles: AGENT,
+            roles: ITEMS,
             core: false,
             read_only: true,
             destructive: false,
@@ -172,7 +175,7 @@ pub(super) fn tools() -> Vec<Tool> {
             description: "Copy local items into the committed scope, where the team sees them. \
                 Items too sensitive for it, and items that are newer there (unless force), are \
                 skipped and named with the reason.",
-            roles: AGENT,
+            roles: ITEMS,
             core: false,
             read_only: false,
             destructive: true,

@@ -37,6 +37,15 @@ fn agents_see_about_a_dozen_tools_and_none_for_operators() {
 }
 
 #[test]
+fn what_reads_or_copies_items_is_for_agents_alone() {
+    let holds_items =
+        |tool: &&Tool| tool.name.starts_with("memory_") || tool.name.starts_with("project_sync_");
+    for tool in all().iter().filter(holds_items) {
+        assert_eq!(tool.roles, [Role::Agent], "{}", tool.name);
+    }
+}
+
+#[test]
 fn hints_do_not_contradict_each_other() {
     for tool in all() {
         assert!(!(tool.read_only && tool.destructive), "{}", tool.name);

@@ -142,8 +142,8 @@ fn a_job_is_followed_through_tls_with_a_token_file_across_a_restart() {
     // Somebody waits for it already, and in safe mode nobody works on it.
     let waiting =
         document(&["jobs.submit", "--kind=compact", "--idempotency-key=notes-compaction-1"]);
-    let token = ["token", "create", "cron", "--role=operator", "--subject=local", "--output=json"];
-    let token = document(&token);
+    let token = ["token", "create", "cron", "--role=operator", "--subject=local", "--every-tenant"];
+    let token = document(&[&token[..], &["--output=json"]].concat());
     std::fs::write(path("token"), token["token"].as_str().unwrap()).unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();

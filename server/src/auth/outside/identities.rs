@@ -1,5 +1,5 @@
 //! The identities file: a JSON list of rules that say what callers may do whom somebody else
-//! vouches for. The first rule that matches a caller counts.
+//! vouches for. The first rule that matches a caller counts. One that cannot be used admits nobody.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,17 @@ use llm_memory_engine::ids::{ProjectId, TenantId, Timestamp};
 use llm_memory_engine::item::Sensitivity;
 use serde::Deserialize;
 use serde_json::Value;
-use thiserror::Error;
+use serde_json::value::RawValue;
 
+use super::bar::Bar;
 use super::identity::Identity;
 use crate::access::{Principal, Role};
+use crate::auth::entries::{self, Fault, NotAList};
 use crate::auth::token_file::TokenScopes;
 use crate::config::nearest;
 
 /// Any name in a namespace.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -83,92 +85,116 @@ pub struct Oidc {
     pub value: Option<String>,
 }
 
-/// An identities file that cannot be used.
-#[derive(Debug, Error)]
-pub enum IdentitiesError {
-    /// It is not the JSON it must be.
-    #[error("line {line}, column {column}: {reason}")]
-    Syntax {
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What was expected.
-        reason: String,
-    },
-    /// A rule makes no sense.
-    #[error("rule {number}: {reason}")]
-    Rule {
-        /// Its place in the list, from 1.
-        number: usize,
-        /// What is wrong and what would be right.
-        reason: String,
-    },
+/// An identities file, rule by rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdentitiesFile {
+    /// What decides, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// What is wrong with some of them.
+    pub faults: Vec<Fault>,
 }
 
-/// Parses and checks an identities file.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Rule>, IdentitiesError> {
-    let rules: Vec<Rule> = serde_json::from_slice(bytes).map_err(|error| {
-        misspelled(bytes).unwrap_or_else(|| IdentitiesError::Syntax {
-            line: error.line(),
-            column: error.column(),
-            reason: error.to_string(),
-        })
-    })?;
-    for (index, rule) in rules.iter().enumerate() {
-        let wrong = |reason: String| IdentitiesError::Rule { number: index + 1, reason };
-        rule.check().map_err(wrong)?;
-        let earlier = rules.iter().take(index).position(|earlier| earlier.covers(rule));
-        if let Some(earlier) = earlier {
-            let number = earlier + 1;
-            return Err(wrong(format!(
-                "rule {number} matches whomever this one does, and the first that matches counts: \
-                 remove one of them, or put this one first"
-            )));
+/// One place in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A rule that counts.
+    Rule(Box<Rule>),
+    /// One that cannot be used. It keeps its place: whom it may have been for, a later and wider
+    /// one must not let in.
+    Bar(Bar),
+}
+
+impl Entry {
+    /// The rule, if it counts.
+    pub fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Bar(_) => None,
         }
     }
-    Ok(rules)
+
+    fn matches(&self, identity: &Identity) -> bool {
+        match self {
+            Self::Rule(rule) => rule.matches(identity),
+            Self::Bar(bar) => bar.matches(identity),
+        }
+    }
 }
 
+/// Reads an identities file rule by rule.
+pub fn read(bytes: &[u8]) -> Result<IdentitiesFile, NotAList> {
+    let mut file = IdentitiesFile::default();
+    for (index, raw) in entries::list(bytes)?.into_iter().enumerate() {
+        let entry = format!("rule {}", index + 1);
+        let read = misspelled(raw).map_or_else(|| entries::read::<Rule>(raw), Err);
+        match read.and_then(|rule| rule.check().map(|()| rule)) {
+            Ok(rule) => {
+                let covers = |earlier: &Entry| earlier.rule().is_some_and(|e| e.covers(&rule));
+                if let Some(earlier) = file.entries.iter().position(covers) {
+                    let number = earlier + 1;
+                    let reason = format!(
+                        "rule {number} matches whomever this one does, and the first that matches \
+                         counts: remove one of them, or put this one first"
+                    );
+                    file.faults.push(Fault::Superfluous { entry, reason });
+                }
+                file.entries.push(Entry::Rule(Box::new(rule)));
+            }
+            Err(reason) => {
+                let bar = Bar::of(raw);
+                let reason = format!("{reason}; until it is mended, no later rule lets {bar} in");
+                file.faults.push(Fault::Unusable { entry, reason });
+                file.entries.push(Entry::Bar(bar));
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// Fields of a rule.
+pub(super) const RULE: &[&str] = &[
+    "serviceAccount",
+    "oidc",
+    "subject",
+    "roles",
+    "tenant",
+    "projects",
+    "scopes",
+    "clearance",
+    "ownOnly",
+    "everyTenant",
+];
+
 /// The first field that nobody knows, with the one that may have been meant.
-fn misspelled(bytes: &[u8]) -> Option<IdentitiesError> {
-    const RULE: &[&str] = &[
-        "serviceAccount",
-        "oidc",
-        "subject",
-        "roles",
-        "tenant",
-        "projects",
-        "scopes",
-        "clearance",
-        "ownOnly",
-        "everyTenant",
-    ];
+fn misspelled(rule: &RawValue) -> Option<String> {
     const PARTS: [(&str, &[&str]); 3] = [
         ("serviceAccount", &["namespace", "name", "audience"]),
         ("oidc", &["issuer", "subject", "claim", "value"]),
         ("scopes", &["read", "write"]),
     ];
-    let list: Vec<Value> = serde_json::from_slice(bytes).ok()?;
+    let rule: Value = serde_json::from_str(rule.get()).ok()?;
     let unknown = |value: &Value, known: &[&'static str]| {
         value.as_object()?.keys().find(|key| !known.contains(&key.as_str())).cloned()
     };
-    list.iter().enumerate().find_map(|(index, rule)| {
-        let whole = unknown(rule, RULE).map(|key| (String::new(), key, RULE));
-        let part = || {
-            PARTS.iter().find_map(|(part, known)| {
-                let key = unknown(rule.get(part)?, known)?;
-                Some((format!("{part}."), key, *known))
-            })
-        };
-        let (place, key, known) = whole.or_else(part)?;
-        let hint = match nearest(&key, known.iter().copied()) {
-            Some(near) => format!("did you mean {place}{near}?"),
-            None => format!("there are {}", known.join(", ")),
-        };
-        let reason = format!("no such field {place}{key}; {hint}");
-        Some(IdentitiesError::Rule { number: index + 1, reason })
-    })
+    let whole = unknown(&rule, RULE).map(|key| (String::new(), key, RULE));
+    let part = || {
+        PARTS.iter().find_map(|(part, known)| {
+            let key = unknown(rule.get(part)?, known)?;
+            Some((format!("{part}."), key, *known))
+        })
+    };
+    let (place, key, known) = whole.or_else(part)?;
+    let hint = match nearest(&key, known.iter().copied()) {
+        Some(near) => format!("did you mean {place}{near}?"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    Some(format!("no such field {place}{key}; {hint}"))
+}
+
+/// Whether `text` may be the name of a namespace or an account.
+pub(super) fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    !text.is_empty() && text.chars().all(fits)
 }
 
 impl ServiceAccount {
@@ -184,8 +210,7 @@ impl Rule {
             (Some(account), None) => {
                 for (field, text) in [("namespace", &account.namespace), ("name", &account.name)] {
                     let any = field == "name" && text == ANY;
-                    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-                    if !any && (text.is_empty() || !text.chars().all(fits)) {
+                    if !any && !is_name(text) {
                         return Err(format!("serviceAccount.{field} {text:?} is no name of one"));
                     }
                 }
@@ -247,7 +272,7 @@ impl Rule {
 }
 
 /// Whether a claim is `value`, or a list with it.
-fn has_value(claim: Option<&Value>, value: &str) -> bool {
+pub(super) fn has_value(claim: Option<&Value>, value: &str) -> bool {
     match claim {
         Some(Value::String(text)) => text == value,
         Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(value)),
@@ -255,14 +280,15 @@ fn has_value(claim: Option<&Value>, value: &str) -> bool {
     }
 }
 
-/// The caller that `identity` is, by the first of `rules` that matches; `None` when none does.
-/// Rules for ServiceAccounts name an audience: whoever puts them in force fills it in.
+/// The caller that `identity` is, by the first of `entries` that matches; `None` when none does, or
+/// that one cannot be used. Rules for ServiceAccounts name an audience: whoever puts them in force
+/// fills it in.
 pub fn principal(
-    rules: &[Rule],
+    entries: &[Entry],
     identity: &Identity,
     expires: Option<Timestamp>,
 ) -> Option<Principal> {
-    let rule = rules.iter().find(|rule| rule.matches(identity))?;
+    let rule = entries.iter().find(|entry| entry.matches(identity))?.rule()?;
     let (read, write) = TokenScopes::sets(rule.scopes.as_ref());
     Some(Principal {
         subject: rule.subject.clone().unwrap_or_else(|| identity.subject()),
@@ -278,12 +304,22 @@ pub fn principal(
     })
 }
 
-/// What to tell somebody whom none of `rules` matches.
-pub fn unmapped(rules: &[Rule], identity: &Identity) -> String {
+/// What to tell somebody whom none of `entries` lets in.
+pub fn unmapped(entries: &[Entry], identity: &Identity) -> String {
+    let first = entries.iter().position(|entry| entry.matches(identity));
+    if let Some(first) = first {
+        return format!(
+            "rule {} of the identities file may be for {}, and cannot be used: the status page and \
+             the log of the server say why",
+            first + 1,
+            identity.subject()
+        );
+    }
+    let rules = entries.iter().filter_map(Entry::rule);
     let Identity::ServiceAccount { namespace, name, audiences } = identity else {
         return identity.unmapped();
     };
-    let accounts = rules.iter().filter_map(|rule| rule.service_account.as_ref());
+    let accounts = rules.filter_map(|rule| rule.service_account.as_ref());
     let mut named = accounts.filter(|account| account.names(namespace, name));
     match named.find_map(|account| account.audience.as_ref()) {
         Some(needed) => format!(
@@ -319,12 +355,25 @@ mod tests {
         Identity::Oidc { issuer: issuer.to_owned(), subject: subject.to_owned(), claims }
     }
 
-    fn rules(text: &Value) -> Vec<Rule> {
-        let mut rules = parse(text.to_string().as_bytes()).unwrap();
-        for account in rules.iter_mut().filter_map(|rule| rule.service_account.as_mut()) {
-            account.audience.get_or_insert_with(|| "memory".to_owned());
+    fn person_of(subject: &str) -> Identity {
+        person("i", subject, &json!({"g": "v"}))
+    }
+
+    fn file(text: &Value) -> IdentitiesFile {
+        let mut file = read(text.to_string().as_bytes()).unwrap();
+        for entry in &mut file.entries {
+            let Entry::Rule(rule) = entry else { continue };
+            if let Some(account) = &mut rule.service_account {
+                account.audience.get_or_insert_with(|| "memory".to_owned());
+            }
         }
-        rules
+        file
+    }
+
+    fn rules(text: &Value) -> Vec<Entry> {
+        let IdentitiesFile { entries, faults } = file(text);
+        assert_eq!(faults, []);
+        entries
     }
 
     #[test]
@@ -390,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_make_no_sense_are_refused_with_what_would_be_right() {
+    fn rules_that_make_no_sense_are_told_with_what_would_be_right() {
         let account = json!({"namespace": "a", "name": "b"});
         let oidc = json!({"issuer": "https://i", "subject": "s"});
         for (rules, words) in [
@@ -426,18 +475,90 @@ mod tests {
                 "namespace \"*\"",
             ),
             (
-                json!([{"oidc": oidc, "roles": ["agent"]}, {"oidc": oidc, "roles": ["admin"]}]),
-                "rule 2: rule 1 matches",
+                json!([{"oidc": oidc, "roles": ["agent"], "projects": ["not a project!"]}]),
+                "admits nobody: projects[0]: ",
             ),
-            (
-                json!([{"serviceAccount": {"namespace": "a", "name": "*"}, "roles": ["agent"]},
-                    {"serviceAccount": account, "roles": ["admin"]}]),
-                "rule 2: rule 1 matches",
-            ),
-            (json!({"oidc": oidc}), "line 1, column"),
+            (json!([{"oidc": oidc, "roles": ["agent"], "tenant": "a b"}]), "nobody: tenant: "),
         ] {
-            let error = parse(rules.to_string().as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(words), "{rules}: {error}");
+            let IdentitiesFile { entries, faults } = file(&rules);
+            assert!(matches!(&entries[..], [Entry::Bar(_)]), "{rules}: {entries:?}");
+            let fault = faults[0].to_string();
+            assert!(fault.starts_with("rule 1 admits nobody: "), "{rules}: {fault}");
+            assert!(fault.contains(words), "{rules}: {fault}");
         }
+        let error = read(json!({"oidc": oidc}).to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("line 1, column"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_that_an_earlier_one_covers_is_only_pointed_out() {
+        let account = json!({"namespace": "a", "name": "b"});
+        let oidc = json!({"issuer": "https://i", "subject": "s"});
+        for rules in [
+            json!([{"oidc": oidc, "roles": ["agent"]}, {"oidc": oidc, "roles": ["admin"]}]),
+            json!([{"serviceAccount": {"namespace": "a", "name": "*"}, "roles": ["agent"]},
+                {"serviceAccount": account, "roles": ["admin"]}]),
+        ] {
+            let IdentitiesFile { entries, faults } = file(&rules);
+            assert!(entries.iter().all(|entry| entry.rule().is_some()), "{entries:?}");
+            let fault = faults[0].to_string();
+            assert!(fault.starts_with("rule 2 has no effect: rule 1 matches"), "{fault}");
+            assert!(matches!(faults[..], [Fault::Superfluous { .. }]));
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_used_admits_nobody_and_widens_no_other() {
+        let all =
+            json!({"serviceAccount": {"namespace": "agents", "name": "*"}, "roles": ["admin"]});
+        let person =
+            json!({"oidc": {"issuer": "i", "claim": "g", "value": "v"}, "roles": ["admin"]});
+        let named = |mut account: Value| {
+            account["roles"] = json!(["monitor"]);
+            account
+        };
+        let planner = json!({"namespace": "agents", "name": "planner"});
+        let ada = person_of("ada");
+        // Which rule cannot be used, and who of planner, critic and ada still comes in.
+        for (bad, left) in [
+            (named(json!({"serviceAccount": planner, "projects": ["not one!"]})), "critic ada"),
+            (named(json!({"serviceAccount": planner, "tenant": 7})), "critic ada"),
+            (named(json!({"serviceAcount": planner})), "critic ada"),
+            (named(json!({"serviceAccount": {"namespace": "agents", "nam": "planner"}})), "ada"),
+            (named(json!({"serviceAccount": {"name": "planner"}})), "critic ada"),
+            (named(json!({"serviceAccount": "agents/planner"})), "ada"),
+            (named(json!({"oidc": {"issuer": "i", "subject": "ada"}, "own": 1})), "planner critic"),
+            (named(json!({"oidc": {"issuer": "i", "subjct": "bob"}})), "planner critic"),
+            (
+                named(json!({"oidc": {"issuer": "i", "subject": "bob"}, "own": 1})),
+                "planner critic ada",
+            ),
+            (named(json!({"oidc": {"issuer": "o"}})), "planner critic ada"),
+            (named(json!({"oidc": {"isuer": "i", "subject": "ada"}})), "planner critic"),
+            (named(json!({})), ""),
+            (json!(7), ""),
+        ] {
+            let file = file(&json!([bad, all, person]));
+            let comes = |identity: &Identity| principal(&file.entries, identity, None).is_some();
+            let mut who = Vec::new();
+            for (name, identity) in [
+                ("planner", account("agents", "planner")),
+                ("critic", account("agents", "critic")),
+                ("ada", ada.clone()),
+            ] {
+                if comes(&identity) {
+                    who.push(name);
+                } else {
+                    let told = unmapped(&file.entries, &identity);
+                    assert!(told.starts_with("rule 1 of the identities file may be for"), "{told}");
+                }
+            }
+            assert_eq!(who.join(" "), left, "{bad}");
+            assert_eq!(file.faults.len(), 1, "{:?}", file.faults);
+        }
+        let twice = br#"[{"serviceAccount": {"namespace": "a", "name": "x", "name": "y"},
+            "roles": ["agent"]}]"#;
+        let barred = principal(&read(twice).unwrap().entries, &account("z", "z"), None);
+        assert_eq!(barred, None);
     }
 }

@@ -3,8 +3,10 @@
 //! may do.
 //!
 //! When things go wrong: whoever cannot be asked makes the answer "try again", never "yes" and
-//! never a failed attempt. An identities file that does not parse leaves the rules in force.
+//! never a failed attempt. A rule that cannot be used admits nobody, and the others count; an
+//! identities file that is no list leaves the rules in force.
 
+mod bar;
 mod http;
 pub mod identities;
 pub mod identity;
@@ -22,9 +24,10 @@ use llm_memory_engine::ids::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Principal;
+use crate::auth::lockout::Culprit;
 use crate::config::Auth;
 pub use http::ClientError;
-use identities::Rule;
+use identities::Entry;
 use identity::{Refusal, Verified};
 pub use jwt::Unverified;
 use kubernetes::Kubernetes;
@@ -43,7 +46,7 @@ pub struct Outside {
 /// The rules, and what follows from them.
 #[derive(Default)]
 struct Rules {
-    list: Vec<Rule>,
+    list: Vec<Entry>,
     /// Audiences that a token of the cluster may be for.
     audiences: Vec<String>,
 }
@@ -53,7 +56,7 @@ impl Outside {
     pub fn new(
         disk: &Arc<dyn Disk>,
         settings: &Auth,
-        rules: Vec<Rule>,
+        rules: Vec<Entry>,
         on_review: OnReview,
     ) -> Result<Option<Self>, ClientError> {
         if !settings.asks_outside() {
@@ -71,18 +74,20 @@ impl Outside {
 
     /// Puts other rules in force; they count from the next request on, or, for an audience that no
     /// rule named before, once what was found out about a token is a minute old.
-    pub fn replace(&self, mut list: Vec<Rule>) {
+    pub fn replace(&self, mut list: Vec<Entry>) {
         let mut audiences = Vec::new();
         if let Some(kubernetes) = &self.kubernetes {
             audiences.push(kubernetes.audience().to_owned());
-            for account in list.iter_mut().filter_map(|rule| rule.service_account.as_mut()) {
+            for entry in &mut list {
+                let Entry::Rule(rule) = entry else { continue };
+                let Some(account) = &mut rule.service_account else { continue };
                 let audience = account.audience.get_or_insert_with(|| kubernetes.audience().into());
                 if !audiences.contains(audience) {
                     audiences.push(audience.clone());
                 }
             }
         }
-        for rule in &list {
+        for rule in list.iter().filter_map(Entry::rule) {
             let asked = match &rule.oidc {
                 Some(rule) => self.issuer().is_some_and(|issuer| issuer == rule.issuer),
                 None => self.kubernetes.is_some(),
@@ -100,7 +105,7 @@ impl Outside {
 
     /// The rules in force.
     pub fn len(&self) -> usize {
-        self.rules.load().list.len()
+        self.rules.load().list.iter().filter_map(Entry::rule).count()
     }
 
     /// Whether there are no rules.
@@ -135,7 +140,7 @@ impl Outside {
         &self,
         token: &str,
         claims: &Unverified,
-        locked_out: bool,
+        locked_out: Option<&Culprit>,
         tick: Instant,
         now: Timestamp,
     ) -> Result<Verified, Refusal> {

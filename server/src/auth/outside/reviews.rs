@@ -5,6 +5,7 @@
 //! of the token; a refusal, and that nobody could be asked, for seconds. Whoever shows a token
 //! while it is being reviewed waits for that review. The table is bounded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::identity::{Identity, Refusal};
+use crate::auth::lockout::Culprit;
 
 /// How long somebody whose token was deleted may go on.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -25,6 +27,8 @@ const SILENT_FOR: Duration = Duration::from_secs(1);
 const CAPACITY: usize = 4096;
 /// Reviews at one time, so that a flood of tokens does not become a flood of reviews.
 const AT_ONCE: usize = 16;
+/// How often an unknown token is reviewed of one address that is locked out.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// How long a review may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,30 +74,41 @@ struct Slot {
 pub struct Reviews {
     slots: Cache<Digest, Arc<Slot>>,
     places: Semaphore,
+    /// When an unknown token of who is locked out is reviewed again.
+    turns: parking_lot::Mutex<BTreeMap<Culprit, Instant>>,
     on_review: OnReview,
 }
 
 impl Reviews {
     /// An empty table.
     pub fn new(on_review: OnReview) -> Self {
-        Self { slots: Cache::new(CAPACITY), places: Semaphore::new(AT_ONCE), on_review }
+        Self {
+            slots: Cache::new(CAPACITY),
+            places: Semaphore::new(AT_ONCE),
+            turns: parking_lot::Mutex::default(),
+            on_review,
+        }
     }
 
     /// What is known about `token`, which says that it ends after `left`; else what `review`
-    /// finds. Of an address that is `locked_out` only tokens are reviewed that were good before:
-    /// whoever guesses must not keep the API server busy.
+    /// finds. Of whoever is `locked_out` a token is reviewed at once if it was good before, and of
+    /// the others one a second: whoever guesses must not keep the API server busy, nor keep those
+    /// out for long who come from the same address with a good token.
     pub async fn finding<F: Future<Output = Finding>>(
         &self,
         token: &str,
         left: Option<Duration>,
-        locked_out: bool,
+        locked_out: Option<&Culprit>,
         now: Instant,
         review: impl FnOnce() -> F,
     ) -> Finding {
         let digest = Digest::of(token.as_bytes());
-        let slot = match self.slots.get(&digest) {
+        let found = self.slots.get(&digest);
+        let is_new = found.is_none();
+        let slot = match found {
             Some(slot) => slot,
-            None if locked_out => return Err(Refusal::LockedOut),
+            // Nor do guesses push out of the table what was found out about others.
+            None if !self.has_turn(locked_out, now) => return Err(Refusal::LockedOut),
             None => {
                 let slot = Arc::<Slot>::default();
                 // Of two who come at the same time, both use what the first put there.
@@ -110,7 +125,8 @@ impl Reviews {
             (self.on_review)(ReviewResult::Cached);
             return finding.clone();
         }
-        if locked_out && !slot.known.load(Ordering::Relaxed) {
+        let known = is_new || slot.known.load(Ordering::Relaxed);
+        if !known && !self.has_turn(locked_out, now) {
             return Err(Refusal::LockedOut);
         }
         let finding = match tokio::time::timeout(PATIENCE, self.places.acquire()).await {
@@ -134,6 +150,23 @@ impl Reviews {
         *last = Some((finding.clone(), now + keep));
         finding
     }
+
+    /// Whether an unknown token is reviewed now; of who is locked out only if none was lately.
+    fn has_turn(&self, locked_out: Option<&Culprit>, now: Instant) -> bool {
+        let Some(culprit) = locked_out else { return true };
+        let mut turns = self.turns.lock();
+        if turns.get(culprit).is_some_and(|next| now < *next) {
+            return false;
+        }
+        if turns.len() >= CAPACITY {
+            turns.retain(|_, next| now < *next);
+        }
+        if turns.len() >= CAPACITY {
+            return false;
+        }
+        turns.insert(culprit.clone(), now + BETWEEN);
+        true
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +188,19 @@ mod tests {
         }
 
         async fn show(&self, after: u64, left: Option<u64>, locked: bool, say: Finding) -> Finding {
+            self.show_as("token", after, left, locked, say).await
+        }
+
+        async fn show_as(
+            &self,
+            token: &str,
+            after: u64,
+            left: Option<u64>,
+            locked: bool,
+            say: Finding,
+        ) -> Finding {
+            let address = Culprit::of_address([10, 0, 0, 1].into());
+            let locked = locked.then_some(&address);
             let now = self.start + Duration::from_secs(after);
             let left = left.map(Duration::from_secs);
             let review = || async {
@@ -162,7 +208,7 @@ mod tests {
                 tokio::task::yield_now().await;
                 say
             };
-            self.reviews.finding("token", left, locked, now, review).await
+            self.reviews.finding(token, left, locked, now, review).await
         }
 
         fn asked(&self) -> usize {
@@ -213,14 +259,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_an_address_that_is_locked_out_only_tokens_that_were_good_are_reviewed() {
+    async fn from_an_address_that_is_locked_out_unknown_tokens_are_reviewed_one_a_second() {
         let bench = Bench::new();
         let locked = Err(Refusal::LockedOut);
+        assert_eq!(bench.show_as("guess", 0, None, true, no()).await, no());
         assert_eq!(bench.show(0, None, true, planner()).await, locked);
-        assert_eq!(bench.show(0, None, false, planner()).await, planner());
-        assert_eq!(bench.show(100, None, true, planner()).await, planner());
+        assert_eq!(bench.show(1, None, true, planner()).await, planner());
+        assert_eq!(bench.show_as("guess", 1, None, true, planner()).await, no(), "it is known");
+        assert_eq!(bench.show_as("guess", 100, None, true, no()).await, no());
+        assert_eq!(bench.show_as("other", 100, None, true, planner()).await, locked);
+        assert_eq!(bench.show(100, None, true, planner()).await, planner(), "it was good before");
         assert_eq!(bench.show(200, None, true, no()).await, no());
-        assert_eq!(bench.show(300, None, true, planner()).await, locked);
-        assert_eq!(bench.asked(), 3);
+        assert_eq!(bench.show_as("other", 200, None, true, planner()).await, planner());
+        assert_eq!(bench.show(206, None, true, planner()).await, planner());
+        assert_eq!(bench.asked(), 7);
     }
 }

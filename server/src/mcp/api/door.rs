@@ -15,6 +15,7 @@ use crate::config::settings;
 use crate::mcp::Shared;
 use crate::mcp::auth::Denied;
 use crate::mcp::http::{Entry, connection, enter, metadata_url};
+use crate::mcp::long::Unread;
 
 /// Authenticates a request and attaches its origin.
 pub(super) async fn let_in(
@@ -30,7 +31,10 @@ pub(super) async fn let_in(
     match enter(&shared, headers, connection(&request)).await {
         Entry::Allowed(origin) => {
             request.extensions_mut().insert(*origin);
-            next.run(request).await
+            match shared.long.whole(request).await {
+                Ok((request, _long)) => next.run(request).await,
+                Err(unread) => not_read(unread).into_response(),
+            }
         }
         Entry::Denied(denied) => refuse(&shared, headers, &denied),
         Entry::BadProject(reason) => Refusal::new(
@@ -41,6 +45,19 @@ pub(super) async fn let_in(
         )
         .into_response(),
     }
+}
+
+fn not_read(unread: Unread) -> Refusal {
+    let (code, remedy) = match unread {
+        Unread::Busy => ("busy", "wait and call again; nothing was changed"),
+        Unread::Late | Unread::TooLong | Unread::Broken => {
+            ("invalid_argument", "send a shorter one, and all of it at once")
+        }
+    };
+    let retry_after = unread.retry_after().map(|after| after.as_secs());
+    let mut refusal = Refusal::new(unread.status(), code, &unread.to_string(), remedy);
+    refusal.retry_after = retry_after;
+    refusal
 }
 
 fn foreign_name(foreign: Foreign) -> Refusal {

@@ -14,7 +14,7 @@
 mod door;
 mod error;
 mod jobs;
-mod names;
+pub(crate) mod names;
 mod status;
 
 use std::sync::Arc;

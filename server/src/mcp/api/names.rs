@@ -21,12 +21,8 @@ pub(super) fn check(
     origins: &[String],
 ) -> Result<(), Foreign> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if !hosts.is_empty() {
-        let host = text(HOST).and_then(|host| host.parse::<Authority>().ok());
-        let known = host.is_some_and(|host| hosts.iter().any(|allowed| is_host(allowed, &host)));
-        if !known {
-            return Err(Foreign::Host);
-        }
+    if !hosts.is_empty() && !text(HOST).is_some_and(|host| is_listed(host, hosts)) {
+        return Err(Foreign::Host);
     }
     match text(ORIGIN) {
         Some(origin) if !origins.iter().any(|allowed| is_origin(allowed, origin)) => {
@@ -34,6 +30,12 @@ pub(super) fn check(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether `host`, as in the header, is one of `hosts`.
+pub(crate) fn is_listed(host: &str, hosts: &[String]) -> bool {
+    let host = host.parse::<Authority>();
+    host.is_ok_and(|host| hosts.iter().any(|allowed| is_host(allowed, &host)))
 }
 
 /// `name`, which stands for any port, or `name:port`.

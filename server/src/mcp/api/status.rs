@@ -12,6 +12,7 @@ use super::error::Refusal;
 use crate::access::Role;
 use crate::mcp::Shared;
 use crate::mcp::errors::Failure;
+use crate::mcp::gate::Guest;
 use crate::mcp::observe::{Asked, CallRecord};
 use crate::mcp::origin::Origin;
 use crate::tools::{self, ToolError};
@@ -58,7 +59,7 @@ async fn document(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, Failur
         let needs = "operator or monitor".to_owned();
         return Err(ToolError::Role { tool: NAME, needs }.into());
     }
-    let permit = shared.gate.enter().await.map_err(Failure::Busy)?;
+    let permit = shared.gate.enter(Guest::of(origin)).await.map_err(Failure::Busy)?;
     let (page, principal) = (shared.backstage.status.clone(), Arc::clone(&origin.principal));
     let made = tokio::task::spawn_blocking(move || {
         let _permit = permit;

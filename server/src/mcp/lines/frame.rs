@@ -25,6 +25,9 @@ pub struct Splitter {
     discarding: bool,
 }
 
+/// Room that is kept for the next line.
+const KEPT: usize = 32 << 10;
+
 /// A line that exceeded the limit; it has been dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong;
@@ -67,6 +70,7 @@ impl Splitter {
             };
             let end = self.scanned + end;
             let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+            self.buffer.shrink_to(KEPT);
             self.scanned = 0;
             if std::mem::take(&mut self.discarding) {
                 continue;
@@ -100,8 +104,10 @@ impl Splitter {
         self.buffer.len()
     }
 
-    fn clear(&mut self) {
+    /// Forgets what is held.
+    pub fn clear(&mut self) {
         self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
         self.scanned = 0;
     }
 }
@@ -368,6 +374,16 @@ mod tests {
         splitter.push(b"0\nab\n");
         assert_eq!(splitter.next_line(), Some(Ok(b"ab".to_vec())));
         assert_eq!(splitter.next_line(), None);
+    }
+
+    #[test]
+    fn a_long_line_keeps_no_memory_once_it_is_taken() {
+        let mut splitter = Splitter::new(1 << 20);
+        splitter.push(&vec![b'x'; 1 << 19]);
+        assert_eq!(splitter.next_line(), None);
+        splitter.push(b"\nab");
+        assert!(splitter.next_line().is_some());
+        assert!(splitter.buffer.capacity() <= KEPT && splitter.held() == 2);
     }
 
     #[test]

@@ -7,10 +7,11 @@
 //! only, name the project of the messages after it: `"params":{"token":"TOKEN","project":"NAME"}`.
 //!
 //! When things go wrong: a line that is too long is answered with an error and skipped, as is one
-//! that is not a message; a caller that is not let in is told so and hung up on, as is one who
-//! was, with the first message after the token expired or was revoked; a client that does not
-//! read its answers is not read from either, and after a minute is hung up on. At the end of the
-//! input and at the stop signal, what was asked is answered first.
+//! that is not a message; one that does not end, or is long while too many others are, is the last
+//! of its connection; a caller that is not let in is told so and hung up on, as is one who was,
+//! with the first message after the token expired or was revoked; a client that does not read its
+//! answers is not read from either, and after a minute is hung up on. At the end of the input and
+//! at the stop signal, what was asked is answered first.
 
 mod frame;
 mod places;

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use rmcp::model::RequestId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::mcp::long::LongPlace;
+
 /// Requests of one connection that may be in work; more are not read.
 const MAX_IN_FLIGHT: u32 = 64;
 /// Subscriptions of one connection; they do not count as requests in work.
@@ -22,12 +24,15 @@ pub(super) enum Kind {
     Subscription,
 }
 
+/// What a request has until it is answered: its place, and that of a long message.
+pub(super) type Held = (OwnedSemaphorePermit, Option<LongPlace>);
+
 /// Places of the requests in work, by request.
 #[derive(Debug)]
 pub(super) struct Places {
     calls: Arc<Semaphore>,
     subscriptions: Arc<Semaphore>,
-    held: Mutex<HashMap<RequestId, OwnedSemaphorePermit>>,
+    held: Mutex<HashMap<RequestId, Held>>,
 }
 
 impl Places {
@@ -50,8 +55,13 @@ impl Places {
         let _ = self.calls.acquire_many(MAX_IN_FLIGHT).await;
     }
 
-    /// Gives the request `id` a place, or says why it gets none.
-    pub(super) fn hold(&self, id: &RequestId, kind: Kind) -> Result<(), &'static str> {
+    /// Gives the request `id`, which came as a `long` message, a place, or says why it gets none.
+    pub(super) fn hold(
+        &self,
+        id: &RequestId,
+        kind: Kind,
+        long: Option<LongPlace>,
+    ) -> Result<(), &'static str> {
         let mut held = self.held.lock();
         if held.contains_key(id) {
             return Err("id is in use by a request that has not been answered yet");
@@ -63,12 +73,13 @@ impl Places {
             }
         };
         let place = Arc::clone(semaphore).try_acquire_owned().map_err(|_full| full)?;
-        held.insert(id.clone(), place);
+        // What lasts until it is cancelled must not keep others from being read.
+        held.insert(id.clone(), (place, long.filter(|_| kind == Kind::Call)));
         Ok(())
     }
 
     /// Ends the request `id`; its place is free when what this answers is dropped.
-    pub(super) fn release(&self, id: &RequestId) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn release(&self, id: &RequestId) -> Option<Held> {
         self.held.lock().remove(id)
     }
 }
@@ -81,11 +92,11 @@ mod tests {
     fn an_id_in_use_gets_no_second_place() {
         let places = Places::new();
         let id = RequestId::Number(1);
-        places.hold(&id, Kind::Call).unwrap();
-        assert!(places.hold(&id, Kind::Call).unwrap_err().contains("in use"));
-        assert!(places.hold(&id, Kind::Subscription).is_err());
+        places.hold(&id, Kind::Call, None).unwrap();
+        assert!(places.hold(&id, Kind::Call, None).unwrap_err().contains("in use"));
+        assert!(places.hold(&id, Kind::Subscription, None).is_err());
         assert!(places.release(&id).is_some());
-        places.hold(&id, Kind::Subscription).unwrap();
+        places.hold(&id, Kind::Subscription, None).unwrap();
     }
 
     #[test]
@@ -93,12 +104,12 @@ mod tests {
         let places = Places::new();
         let ids: Vec<RequestId> = (0..i64::from(MAX_LISTENING)).map(RequestId::Number).collect();
         for id in &ids {
-            places.hold(id, Kind::Subscription).unwrap();
+            places.hold(id, Kind::Subscription, None).unwrap();
         }
         let late = RequestId::Number(-1);
         let place = places.release(&ids[0]);
-        assert!(places.hold(&late, Kind::Subscription).is_err());
+        assert!(places.hold(&late, Kind::Subscription, None).is_err());
         drop(place);
-        places.hold(&late, Kind::Subscription).unwrap();
+        places.hold(&late, Kind::Subscription, None).unwrap();
     }
 }

@@ -26,6 +26,7 @@ use crate::access::Principal;
 use crate::connections::Place;
 use crate::mcp::Shared;
 use crate::mcp::auth::{Credentials, Denied, TransportKind};
+use crate::mcp::long::{LongPlace, PATIENCE, SHORT, Unread};
 use crate::mcp::origin::{Origin, Token};
 
 /// How long a client may leave an answer unread.
@@ -33,7 +34,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a stranger may take to say who they are.
 const INTRODUCTION: Duration = Duration::from_secs(60);
 /// Longest line of a stranger.
-const STRANGERS_LINE: usize = 64 << 10;
+const STRANGERS_LINE: usize = SHORT;
 const READ_CHUNK: usize = 16 * 1024;
 /// JSON-RPC code of a refused caller; `data.status` holds what HTTP would have said.
 pub(super) const UNAUTHORIZED: ErrorCode = ErrorCode(-32030);
@@ -85,8 +86,14 @@ pub(crate) struct Lines<R, W> {
     /// Messages of our own on their way out, each telling whether it got there.
     replies: JoinSet<bool>,
     splitter: Splitter,
+    /// By when the line that has begun must end.
+    line_by: Option<Instant>,
+    /// By when it must have a place, once it is long.
+    place_by: Option<Instant>,
     /// The line at hand.
-    line: Option<Result<Vec<u8>, TooLong>>,
+    line: Option<Result<Vec<u8>, Unread>>,
+    /// The place of a long line, at hand or not whole yet.
+    long: Option<LongPlace>,
     source: Source,
     origin: Option<Origin>,
     /// Project that the client named for all its messages.
@@ -130,7 +137,10 @@ where
         let longest = if origin.is_none() { longest.min(STRANGERS_LINE) } else { longest };
         Self {
             splitter: Splitter::new(longest),
+            line_by: None,
+            place_by: None,
             line: None,
+            long: None,
             shared,
             reader,
             writer: Arc::new(AsyncMutex::new(Some(writer))),
@@ -155,14 +165,19 @@ where
 
     /// The next line; `None` when there are no more. Cancel-safe: what was read stays in the
     /// splitter.
-    async fn next_line(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
+    async fn next_line(&mut self) -> Option<Result<Vec<u8>, Unread>> {
         loop {
             if let Some(line) = self.splitter.next_line() {
-                return Some(line);
+                self.line_by = None;
+                return Some(line.map_err(|TooLong| Unread::TooLong));
             }
             if self.input != Input::Open {
-                return self.splitter.finish();
+                return self.splitter.finish().map(|rest| rest.map_err(|TooLong| Unread::TooLong));
             }
+            if !self.has_place().await? {
+                return Some(Err(Unread::Busy));
+            }
+            let late = self.late();
             let mut chunk = [0_u8; READ_CHUNK];
             let read = tokio::select! {
                 biased;
@@ -170,6 +185,8 @@ where
                 () = tokio::time::sleep_until(self.introduce_by), if self.origin.is_none() => {
                     return None;
                 }
+                () = tokio::time::sleep_until(late.unwrap_or(self.introduce_by)),
+                    if late.is_some() => return Some(Err(Unread::Late)),
                 read = self.reader.read(&mut chunk) => read,
             };
             match read {
@@ -177,6 +194,37 @@ where
                 Ok(count) => self.splitter.push(chunk.get(..count).unwrap_or_default()),
             }
         }
+    }
+
+    /// By when the line that has begun must end: whoever was let in holds memory with it, of which
+    /// all have only so much. Whoever started this process has it for themselves.
+    fn late(&mut self) -> Option<Instant> {
+        let shared = matches!(self.source, Source::Tcp { .. }) && self.origin.is_some();
+        if !shared || self.splitter.held() == 0 {
+            self.line_by = None;
+        } else if self.line_by.is_none() {
+            self.line_by = Some(Instant::now() + self.shared.long.whole_within());
+        }
+        self.line_by
+    }
+
+    /// Waits until more may be read of the line that has begun; false when it got no place in time,
+    /// `None` when nothing more will be read.
+    async fn has_place(&mut self) -> Option<bool> {
+        let shared = matches!(self.source, Source::Tcp { .. });
+        if !shared || self.long.is_some() || self.splitter.held() <= SHORT {
+            return Some(true);
+        }
+        let by = *self.place_by.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let place = tokio::select! {
+            biased;
+            () = self.ending.cancel.cancelled() => return None,
+            place = self.shared.long.place() => place,
+            () = tokio::time::sleep_until(by) => None,
+        };
+        self.place_by = None;
+        self.long = place;
+        Some(self.long.is_some())
     }
 
     /// Waits until one more request may be read; false when none will be.
@@ -264,7 +312,7 @@ where
     async fn take(&mut self) -> Option<ClientJsonRpcMessage> {
         let frame = match self.line.as_ref()? {
             Ok(line) => parse(line, self.fill),
-            Err(TooLong) => Err(self.too_long()),
+            Err(unread) => Err(self.unread(*unread)),
         };
         let known = match &frame {
             Ok(Frame::Auth { token, project, .. }) => {
@@ -276,7 +324,12 @@ where
             Ok(Frame::Message { token, .. }) => self.authenticate(token.as_deref()).await,
             Ok(Frame::Empty) | Err(_) => Ok(()),
         };
-        self.line = None;
+        // Of a line that has not ended nothing more is read.
+        if matches!(self.line.take(), Some(Err(Unread::Busy | Unread::Late))) {
+            self.splitter.clear();
+            self.input = Input::Over;
+        }
+        let long = self.long.take();
         let (id, message) = match frame {
             Ok(Frame::Empty) => return None,
             Ok(Frame::Auth { id, .. }) => (id, None),
@@ -291,13 +344,28 @@ where
             return None;
         }
         match (message, id) {
-            (Some(message), id) => self.hand_on(message, id).await,
+            (Some(message), id) => self.hand_on(message, id, long).await,
             (None, Some(id)) => {
                 self.reply(json!({"jsonrpc": "2.0", "id": id, "result": {}})).await;
                 None
             }
             (None, None) => None,
         }
+    }
+
+    /// Why a line was not read.
+    fn unread(&self, unread: Unread) -> FrameError {
+        if unread == Unread::TooLong {
+            return self.too_long();
+        }
+        let data = unread.retry_after().map(|after| {
+            json!({"status": unread.status().as_u16(), "retryAfterMs": after.as_secs() * 1000})
+        });
+        let code = match unread {
+            Unread::Busy => ErrorCode::INTERNAL_ERROR,
+            Unread::Late | Unread::TooLong | Unread::Broken => ErrorCode::INVALID_REQUEST,
+        };
+        FrameError { id: None, error: ErrorData::new(code, unread.to_string(), data) }
     }
 
     fn too_long(&self) -> FrameError {
@@ -311,11 +379,12 @@ where
         &mut self,
         mut message: ClientJsonRpcMessage,
         id: Option<RequestId>,
+        long: Option<LongPlace>,
     ) -> Option<ClientJsonRpcMessage> {
         if !self.started && id.is_none() {
             return None;
         }
-        match self.admit(&mut message) {
+        match self.admit(&mut message, long) {
             Ok(()) => Some(message),
             Err(reason) => {
                 let error = ErrorData::new(ErrorCode::INVALID_REQUEST, reason, None);
@@ -326,7 +395,11 @@ where
     }
 
     /// Marks `message` with its origin and gives it its place; says why when there is none.
-    fn admit(&mut self, message: &mut ClientJsonRpcMessage) -> Result<(), &'static str> {
+    fn admit(
+        &mut self,
+        message: &mut ClientJsonRpcMessage,
+        long: Option<LongPlace>,
+    ) -> Result<(), &'static str> {
         let origin = self.origin.clone();
         match message {
             ClientJsonRpcMessage::Request(request) => {
@@ -334,7 +407,7 @@ where
                     ClientRequest::SubscriptionsListenRequest(_) => Kind::Subscription,
                     _ => Kind::Call,
                 };
-                self.places.hold(&request.id, kind)?;
+                self.places.hold(&request.id, kind, long)?;
                 if matches!(request.request, ClientRequest::InitializeRequest(_)) {
                     self.fill = false;
                 }

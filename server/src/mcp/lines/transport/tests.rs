@@ -250,3 +250,51 @@ async fn a_stranger_gets_short_lines_only() {
     assert!(known.lines.receive().await.is_some());
     assert_eq!(known.lines.splitter.max(), McpOptions::default().max_line_bytes);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_does_not_end_is_given_up() {
+    let mut rig = Rig::authenticated().await;
+    rig.client.write_all(b"{\"jsonrpc\"").await.unwrap();
+    let begun = Instant::now();
+    assert!(rig.lines.receive().await.is_none());
+    assert!(begun.elapsed() >= rig.lines.shared.long.whole_within());
+    assert_eq!(rig.lines.splitter.held(), 0);
+    let answers = rig.answers().await;
+    let message = answers.last().unwrap()["error"]["message"].as_str().unwrap();
+    assert!(message.contains("did not end in time"), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_line_needs_a_place_until_it_is_answered() {
+    let mut rig = Rig::authenticated().await;
+    let shared = Arc::clone(&rig.lines.shared);
+    let long = |id: i64| {
+        let padding = "x".repeat(2 * SHORT);
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{"cursor":"{padding}"}}}}"#
+        )
+    };
+    let mut taken = Vec::new();
+    while let Poll::Ready(Some(place)) = poll_once(shared.long.place()) {
+        taken.push(place);
+    }
+    taken.pop();
+    rig.write(&list(1)).await;
+    assert!(rig.lines.receive().await.is_some());
+    rig.write(&long(2)).await;
+    assert!(rig.lines.receive().await.is_some(), "the last place was its own");
+    assert!(poll_once(shared.long.place()).is_pending());
+    rig.lines.send(answer(2)).await.unwrap();
+    let last = poll_once(shared.long.place());
+    assert!(last.is_ready());
+    rig.lines.send(answer(1)).await.unwrap();
+    rig.write(&long(3)).await;
+    let begun = Instant::now();
+    assert!(rig.lines.receive().await.is_none());
+    assert!(begun.elapsed() >= PATIENCE);
+    let answers = rig.answers().await;
+    let error = &answers.last().unwrap()["error"];
+    assert!(error["message"].as_str().unwrap().starts_with("busy: "), "{answers:?}");
+    assert_eq!(error["data"]["retryAfterMs"], 10_000);
+    drop((taken, last));
+}
