@@ -142,8 +142,8 @@ fn verification(answer: &Answer) -> Verification {
                 JobState::Succeeded => Verification::Intact,
                 JobState::Finding => Verification::Damaged(summary()),
                 JobState::Failed | JobState::Cancelled => {
-                    let error = job.error.as_ref().and_then(|error| error.get("message")?.as_str());
-                    Verification::Failed(error.map_or_else(summary, str::to_owned))
+                    let error = job.error.as_ref().and_then(|error| error.message.clone());
+                    Verification::Failed(error.unwrap_or_else(summary))
                 }
             }
         }
