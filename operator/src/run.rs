@@ -292,7 +292,7 @@ fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<DeserializeGuard<MemoryS
 fn forget(context: &Context, gone: &ObjectRef<kube::core::DynamicObject>) {
     let namespace = gone.namespace.clone().unwrap_or_default();
     let reference = ObjectRef::new(&gone.name).within(&namespace);
-    context.probes.unwatch(&reference);
+    context.probes.forget(&reference);
     context.failures.succeeded(&reference);
     context.metrics.forget(&namespace, &gone.name);
     context.applier.forget(&namespace, &gone.name);

@@ -58,6 +58,12 @@ pub enum ServerError {
     /// The certificate authority cannot be used.
     #[error("the certificate authority of the store cannot be read: {0}")]
     Authority(String),
+    /// There is none.
+    #[error(
+        "the certificate of the store cannot be checked, because its Secret is missing, or has \
+         neither ca.crt nor tls.crt: create the Secret that spec.tls names again"
+    )]
+    Uncertified,
 }
 
 /// What a server said of itself in the handshake.
@@ -303,7 +309,11 @@ impl ServerApi {
         authority: Option<&[u8]>,
         token: Option<String>,
     ) -> Result<Self, ServerError> {
-        let client = if base.starts_with("http:") { plain() } else { encrypted(authority) };
+        let client = match authority {
+            _ if base.starts_with("http:") => plain(),
+            Some(authority) => encrypted(authority),
+            None => return Err(ServerError::Uncertified),
+        };
         let client = client.map_err(|error| ServerError::Authority(cause(&error)))?;
         Ok(Self { client, base, token })
     }
@@ -420,13 +430,9 @@ fn plain() -> reqwest::Result<Client> {
     Ok(PLAIN.get_or_init(|| client).clone())
 }
 
-/// A client that trusts `authority`, or the public ones where there is none.
-fn encrypted(authority: Option<&[u8]>) -> reqwest::Result<Client> {
-    let mut builder = connecting();
-    if let Some(pem) = authority {
-        builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);
-    }
-    builder.build()
+/// A client that trusts `authority` and no other.
+fn encrypted(authority: &[u8]) -> reqwest::Result<Client> {
+    connecting().tls_certs_only(Certificate::from_pem_bundle(authority)?).build()
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> ServerError {

@@ -160,7 +160,8 @@ pub(super) async fn begin_verification(
     let (Some(update), Some(target)) = (plan.update.as_mut(), target) else { return };
     let wish = store.restart_requested.map(|wish| wish.to_string());
     let attempt = crate::hash::of(&json!([store.uid, store.generation, update.to, wish]));
-    let asked = match context.probes.server(target).await {
+    let reference = ObjectRef::new(&store.names.store).within(&store.names.namespace);
+    let asked = match context.probes.server(&reference, target).await {
         Ok(server) => server.verify(&format!("update-{attempt}")).await,
         Err(error) => Err(error),
     };

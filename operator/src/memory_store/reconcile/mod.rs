@@ -109,7 +109,7 @@ pub async fn reconcile(
     let started = std::time::Instant::now();
     let reference = reference(object);
     if object.metadata.deletion_timestamp.is_some() {
-        context.probes.unwatch(&reference);
+        context.probes.forget(&reference);
         return Ok(Action::await_change());
     }
     let outcome = tokio::time::timeout(LONGEST, run(object, &context, &reference))
