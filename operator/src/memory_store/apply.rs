@@ -50,6 +50,7 @@ pub(super) async fn apply(
         cluster_domain: &context.settings.cluster_domain,
         apis: context.cluster.apis,
         tls: found.tls.clone(),
+        reached: found.reached.clone(),
         tokens: planned.as_ref().map(|planned| planned.data.clone()),
         claim_size: &size,
         keep: None,

@@ -14,6 +14,7 @@ use llm_memory_crds::memory_store::{
 };
 
 use super::conditions::{Now, Truth, merge, whole_second};
+use super::decide::port;
 use super::pods;
 use super::rollout::Plan;
 use super::validate::Store;
@@ -65,16 +66,19 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
         encoding_condition(observed),
     ];
     let scheme = if observed.encrypted { "https" } else { "http" };
+    // Nothing was applied: the Service is as it was.
+    let kept_port = if store.spec.paused { port(before) } else { None };
+    let there = observed.pod.filter(|pod| !pods::is_going(pod));
     MemoryStoreStatus {
         observed_generation: Some(store.generation),
         conditions: merge(&before.conditions, conditions, store.generation, *now),
-        replicas: i32::from(observed.pod.is_some_and(|pod| !pods::is_going(pod))),
+        replicas: i32::from(there.is_some()),
         selector: Some(observed.selector.clone()),
         url: Some(format!(
             "{scheme}://{}:{}{}",
             store.names.host(),
-            store.spec.mcp.port,
-            store.spec.mcp.path
+            kept_port.unwrap_or(store.spec.mcp.port),
+            there.map_or(&*store.spec.mcp.path, pods::path)
         )),
         image: Some(plan.image.clone()),
         server_info: match &answer.handshake {
@@ -159,26 +163,23 @@ fn accepted_condition(missing: Option<&str>) -> Now {
 }
 
 fn ready_condition(observed: &Observed<'_>) -> Now {
+    let spec = &observed.store.spec;
     match observed.pod {
-        Some(pod) if observed.store.spec.replicas > 0 => {
+        // The pod of a store that is paused stays, however many there are to be.
+        Some(pod) if spec.replicas > 0 || spec.paused => {
             serving(pod, Some(observed.answer), &observed.before.conditions)
         }
-        _ => unserved(observed.store.spec.replicas),
+        _ => unserved(spec.replicas),
     }
 }
 
 /// Ready of a store that no pod serves.
-fn unserved(replicas: i32) -> Now {
+pub fn unserved(replicas: i32) -> Now {
     if replicas > 0 {
-        return absent();
+        return Now::new(READY, false, ready::NO_POD, "there is no pod yet");
     }
     let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
     Now::new(READY, false, ready::HIBERNATED, message)
-}
-
-/// Ready of a store whose pod is not there.
-pub fn absent() -> Now {
-    Now::new(READY, false, ready::NO_POD, "there is no pod yet")
 }
 
 /// Whether `pod` serves, by what was answered last, or by what was said `before` when nobody has

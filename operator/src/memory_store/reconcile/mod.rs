@@ -23,7 +23,7 @@ use thiserror::Error;
 use super::apply::{apply, claim_size};
 use super::conditions::Now;
 use super::decide::{ask, begin_verification, decide};
-use super::dereference::{DereferenceError, Found, dereference};
+use super::dereference::{DereferenceError, Found, authority, dereference};
 use super::rollout::{Plan, PodState, Replace};
 use super::tokens::TokensError;
 use super::update_status::{self, Observed};
@@ -112,9 +112,8 @@ pub async fn reconcile(
         context.probes.forget(&reference);
         return Ok(Action::await_change());
     }
-    let outcome = tokio::time::timeout(LONGEST, run(object, &context, &reference))
-        .await
-        .unwrap_or(Err(Error::TimedOut));
+    let outcome =
+        tokio::time::timeout(LONGEST, run(object, &context)).await.unwrap_or(Err(Error::TimedOut));
     context.metrics.reconciled(started.elapsed(), outcome.is_ok());
     if outcome.is_ok() {
         context.failures.succeeded(&reference);
@@ -143,11 +142,7 @@ fn reference(object: &MemoryStore) -> ObjectRef<MemoryStore> {
     ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
 }
 
-async fn run(
-    object: &MemoryStore,
-    context: &Context,
-    reference: &ObjectRef<MemoryStore>,
-) -> Result<Action, Error> {
+async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     let mut before = object.status.clone().unwrap_or_default();
     let mut version = object.resource_version();
@@ -178,7 +173,8 @@ async fn run(
             return Err(error);
         }
     };
-    let (answer, target) = ask(context, reference, &store, &found, &before);
+    let (answer, target) =
+        ask(context, object, found.pod.as_deref(), found.authority.as_deref(), &before);
     if let Some(trouble) = claim_trouble(context, &store, &found, &before).await? {
         hold_up(object, context, &before, trouble, now).await?;
         return Ok(Action::requeue(MISSING));
@@ -456,17 +452,37 @@ async fn hold_up(
     let generation = object.metadata.generation.unwrap_or_default();
     let names = Names::new(object.namespace().unwrap_or_default(), object.name_any());
     let pod = context.cluster.pods.get(&ObjectRef::new(&names.pod()).within(&names.namespace));
-    let answer = context.probes.last(&reference(object));
+    // Whoever has just begun to lead has not asked it yet, and what is said below is for long.
+    let answer = ask_anyway(object, context, pod.as_deref(), &names, before).await;
     let serving = match pod {
-        Some(pod) => update_status::serving(&pod, answer.as_ref(), &before.conditions),
+        Some(pod) => update_status::serving(&pod, Some(&answer), &before.conditions),
         None if obstacle.kind == ACCEPTED => {
             Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
         }
-        None => update_status::absent(),
+        None => update_status::unserved(object.spec.replicas),
     };
     let status = update_status::held_up(before, generation, obstacle, serving, now);
     // What is stale is looked at again when the newer version arrives.
     write_status(object, context, before, &status, object.resource_version()).await.map(drop)
+}
+
+/// Asks the pod of a store that nothing is done for.
+async fn ask_anyway(
+    object: &MemoryStore,
+    context: &Context,
+    pod: Option<&Pod>,
+    names: &Names,
+    before: &MemoryStoreStatus,
+) -> Answer {
+    let mut known = None;
+    if let Some(pod) = pod.filter(|pod| pods::is_ready(pod)) {
+        let looked = in_time(async {
+            authority(&context.client, &names.namespace, pod).await.map_err(Error::from)
+        });
+        // Where that is not known now, what was known is good.
+        known = looked.await.unwrap_or_default();
+    }
+    ask(context, object, pod, known.as_deref(), before).0
 }
 
 /// What became of a write of the status.

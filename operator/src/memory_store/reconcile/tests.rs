@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use http::{Method, Request, Response};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{reflector, watcher};
 use llm_memory_crds::conditions::READY;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -17,7 +20,7 @@ use crate::cluster::{Cluster, Watched};
 use crate::context::{Failures, Refusals, Settings};
 use crate::memory_store::build::{Apis, OperatorIdentity};
 use crate::metrics::Metrics;
-use crate::probes::Probes;
+use crate::probes::{Probes, Target};
 
 const STORE: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes";
 const STATUS: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes/status";
@@ -138,6 +141,8 @@ fn status(code: u16, message: &str) -> Response<Body> {
 struct Rig {
     api: Arc<Api>,
     context: Arc<Context>,
+    pods: Mutex<Writer<Pod>>,
+    sets: Mutex<Writer<StatefulSet>>,
 }
 
 impl Rig {
@@ -163,6 +168,10 @@ impl Rig {
         };
         let client = Client::new(service, "team");
         let (cluster, _) = Cluster::watch(&client, &Watched::Everywhere, Apis::default());
+        let mut cluster = Arc::into_inner(cluster).unwrap();
+        let ((pods_cache, pods), (sets_cache, sets)) = (reflector::store(), reflector::store());
+        (cluster.pods, cluster.stateful_sets) = (pods_cache, sets_cache);
+        let cluster = Arc::new(cluster);
         let (probes, _) = Probes::new(Duration::from_secs(5), crate::identity::tests::refused());
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let context = Context {
@@ -185,7 +194,52 @@ impl Rig {
             failures: Arc::new(Failures::default()),
             refusals: Arc::new(Refusals::default()),
         };
-        Self { api, context: Arc::new(context) }
+        Self { api, context: Arc::new(context), pods: Mutex::new(pods), sets: Mutex::new(sets) }
+    }
+
+    /// The spec becomes `spec`, in another generation.
+    fn edit(&self, spec: Value) {
+        let mut objects = self.api.objects.lock();
+        let store = objects.get_mut(STORE).unwrap();
+        store["spec"] = spec;
+        let generation = store["metadata"]["generation"].as_i64().unwrap();
+        store["metadata"]["generation"] = json!(generation + 1);
+    }
+
+    /// The cache of pods shows one that was made at `made` with `env`, and is `meta`.
+    fn show_pod(&self, meta: Value, env: Value) {
+        let mut pod = json!({
+            "metadata": {
+                "name": "notes-0", "namespace": "team", "uid": "p",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"controller-revision-hash": "notes-1"},
+            },
+            "spec": {"containers": [{"name": "server", "env": env}]},
+            "status": {"conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
+            ]},
+        });
+        for (name, value) in meta.as_object().unwrap() {
+            pod["metadata"][name] = value.clone();
+        }
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods.lock().apply_watcher_event(&watcher::Event::Apply(pod));
+    }
+
+    /// The cache of StatefulSets shows what was applied, in `generation`, of which the controller
+    /// has seen `seen` and made `revision`.
+    fn show_set(&self, generation: i64, seen: i64, revision: &str) {
+        let mut set = self.api.objects.lock()[SET].clone();
+        set["metadata"]["generation"] = json!(generation);
+        set["status"] =
+            json!({"observedGeneration": seen, "updateRevision": revision, "replicas": 1});
+        let set = serde_json::from_value(set).unwrap();
+        self.sets.lock().apply_watcher_event(&watcher::Event::Apply(set));
+    }
+
+    /// Where the store is asked.
+    fn target(&self) -> Option<Target> {
+        self.context.probes.target(&ObjectRef::new("notes").within("team"))
     }
 
     fn store(&self) -> MemoryStore {
@@ -406,4 +460,76 @@ async fn a_claim_that_is_gone_is_told_and_no_empty_one_takes_its_place() {
     assert_eq!(told.len(), 1, "it is told once");
     rig.api.objects.lock().insert(CLAIM.to_owned(), claim);
     rig.converges().await;
+}
+
+/// Variables of a pod that knows its callers by tokens.
+fn with_tokens() -> Value {
+    json!([{"name": "LLM_MEMORY_KUBERNETES_AUDIENCE", "value": "llm-memory"}])
+}
+
+#[tokio::test]
+async fn a_pod_is_asked_and_told_of_as_it_was_made() {
+    let manual = |mode: &str| json!({"update": {"strategy": "Manual"}, "mcp": {"path": "/web", "auth": {"mode": mode}}});
+    let rig = Rig::with(manual("None"));
+    rig.reconcile().await.unwrap();
+    rig.show_pod(json!({}), with_tokens());
+    rig.reconcile().await.unwrap();
+    let asked = rig.target().unwrap();
+    assert_eq!(asked.base, "http://notes.team.svc:3000");
+    assert_eq!(asked.audience.as_deref(), Some("llm-memory.dev/memorystore/u"));
+    let url = || rig.store().status.unwrap().url.unwrap();
+    assert_eq!(url(), "http://notes.team.svc:3000/mcp");
+    // A pod that takes everybody is shown no token before it is replaced.
+    rig.edit(manual("Token"));
+    let tls = json!([{"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/tls.crt"},
+        {"name": "LLM_MEMORY_MCP_PATH", "value": "/former"}]);
+    rig.show_pod(json!({}), tls);
+    rig.reconcile().await.unwrap();
+    let asked = rig.target().unwrap();
+    assert_eq!((asked.base.as_str(), asked.audience), ("https://notes.team.svc:3000", None));
+    assert_eq!(url(), "https://notes.team.svc:3000/former");
+}
+
+#[tokio::test]
+async fn a_store_that_is_paused_is_as_it_was() {
+    let rig = Rig::with(json!({"mcp": {"port": 80}}));
+    rig.reconcile().await.unwrap();
+    rig.show_pod(json!({}), with_tokens());
+    rig.edit(json!({"paused": true, "replicas": 0, "mcp": {"port": 8080}}));
+    for _ in 0..2 {
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(READY).1, ready::NOT_PROBED, "its pod stays");
+        assert_eq!(rig.target().unwrap().base, "http://notes.team.svc:80");
+        assert_eq!(rig.store().status.unwrap().url.unwrap(), "http://notes.team.svc:80/mcp");
+    }
+    rig.edit(json!({"mcp": {"port": 8080}}));
+    for _ in 0..2 {
+        rig.reconcile().await.unwrap();
+    }
+    assert_eq!(rig.target().unwrap().base, "http://notes.team.svc:8080");
+}
+
+#[tokio::test]
+async fn a_store_whose_spec_is_not_acted_on_is_asked_all_the_same() {
+    for wrong in [
+        json!({"podTemplate": {"specc": {}}}),
+        json!({"storage": {"existingClaim": "theirs"}}),
+        json!({"mcp": {"auth": {"secretName": "theirs"}}}),
+    ] {
+        let rig = Rig::with(wrong);
+        rig.show_pod(json!({}), with_tokens());
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(ACCEPTED).0, "False");
+        assert_eq!(rig.target().unwrap().pod, "p");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_sleeps_does_so_when_it_cannot_be_looked_at() {
+    let rig = Rig::with(json!({"replicas": 0}));
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.condition(READY).1, ready::HIBERNATED);
+    rig.api.script(Method::GET, TOKENS, Script::Refuse(403, "secrets is forbidden"));
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(rig.condition(READY).1, ready::HIBERNATED);
 }
