@@ -182,7 +182,10 @@ fn waiting(pod: &Pod) -> Option<String> {
 /// How the pod stands to the template of its StatefulSet. `answers` says whether a handshake
 /// succeeded.
 pub fn state(pod: Option<&Pod>, set: Option<&StatefulSet>, answers: bool) -> PodState {
-    let Some(pod) = pod.filter(|pod| !is_going(pod)) else { return PodState::Absent };
+    let Some(pod) = pod else { return PodState::Absent };
+    if is_going(pod) {
+        return PodState::Ending;
+    }
     let ready = answers && is_ready(pod);
     let Some(set) = set else { return PodState::Unknown { ready } };
     let status = set.status.as_ref();
@@ -307,5 +310,9 @@ mod tests {
         assert_eq!(state(set(2, 2, "m-2")), PodState::Outdated { ready: true });
         assert_eq!(state(set(3, 2, "m-1")), PodState::Unknown { ready: true });
         assert_eq!(super::state(None, None, true), PodState::Absent);
+        let mut going = ready.clone();
+        going.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(super::state(Some(&going), Some(&set(2, 2, "m-1")), true), PodState::Ending);
     }
 }

@@ -381,7 +381,9 @@ async fn replace_pod(
         (Replace::Outdated | Replace::Always, PodState::Outdated { .. })
         | (Replace::Always, PodState::Current { .. }) => true,
         (Replace::Never | Replace::Outdated, _)
-        | (Replace::Always, PodState::Absent | PodState::Unknown { .. }) => false,
+        | (Replace::Always, PodState::Absent | PodState::Ending | PodState::Unknown { .. }) => {
+            false
+        }
     };
     if !due {
         return Ok(false);
