@@ -36,6 +36,8 @@ enum Script {
     Refuse(u16, &'static str),
     /// Never.
     Hang,
+    /// With the object as it is: what was asked for is that already, in other words.
+    Keep,
 }
 
 /// An API server that keeps what is applied, but for the requests that its script is about.
@@ -75,6 +77,7 @@ impl Api {
         match scripted {
             Some(Script::Hang) => return std::future::pending().await,
             Some(Script::Refuse(code, message)) => return status(code, message),
+            Some(Script::Keep) => return json_response(200, &self.objects.lock()[&path]),
             None => {}
         }
         if head.method != Method::GET {
@@ -206,9 +209,9 @@ impl Rig {
         store["metadata"]["generation"] = json!(generation + 1);
     }
 
-    /// The cache of pods shows one that was made at `made` with `env`, and is `meta`.
-    fn show_pod(&self, meta: Value, env: Value) {
-        let mut pod = json!({
+    /// The cache of pods shows one that was made with `env`, and is `ready`.
+    fn show_pod(&self, env: Value, ready: bool) {
+        let pod = json!({
             "metadata": {
                 "name": "notes-0", "namespace": "team", "uid": "p",
                 "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -216,12 +219,10 @@ impl Rig {
             },
             "spec": {"containers": [{"name": "server", "env": env}]},
             "status": {"conditions": [
-                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
+                {"type": "Ready", "status": if ready { "True" } else { "False" },
+                    "lastTransitionTime": "2026-01-01T00:00:09Z"},
             ]},
         });
-        for (name, value) in meta.as_object().unwrap() {
-            pod["metadata"][name] = value.clone();
-        }
         let pod = serde_json::from_value(pod).unwrap();
         self.pods.lock().apply_watcher_event(&watcher::Event::Apply(pod));
     }
@@ -472,7 +473,7 @@ async fn a_pod_is_asked_and_told_of_as_it_was_made() {
     let manual = |mode: &str| json!({"update": {"strategy": "Manual"}, "mcp": {"path": "/web", "auth": {"mode": mode}}});
     let rig = Rig::with(manual("None"));
     rig.reconcile().await.unwrap();
-    rig.show_pod(json!({}), with_tokens());
+    rig.show_pod(with_tokens(), true);
     rig.reconcile().await.unwrap();
     let asked = rig.target().unwrap();
     assert_eq!(asked.base, "http://notes.team.svc:3000");
@@ -483,7 +484,7 @@ async fn a_pod_is_asked_and_told_of_as_it_was_made() {
     rig.edit(manual("Token"));
     let tls = json!([{"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/tls.crt"},
         {"name": "LLM_MEMORY_MCP_PATH", "value": "/former"}]);
-    rig.show_pod(json!({}), tls);
+    rig.show_pod(tls, true);
     rig.reconcile().await.unwrap();
     let asked = rig.target().unwrap();
     assert_eq!((asked.base.as_str(), asked.audience), ("https://notes.team.svc:3000", None));
@@ -494,7 +495,7 @@ async fn a_pod_is_asked_and_told_of_as_it_was_made() {
 async fn a_store_that_is_paused_is_as_it_was() {
     let rig = Rig::with(json!({"mcp": {"port": 80}}));
     rig.reconcile().await.unwrap();
-    rig.show_pod(json!({}), with_tokens());
+    rig.show_pod(with_tokens(), true);
     rig.edit(json!({"paused": true, "replicas": 0, "mcp": {"port": 8080}}));
     for _ in 0..2 {
         rig.reconcile().await.unwrap();
@@ -517,7 +518,7 @@ async fn a_store_whose_spec_is_not_acted_on_is_asked_all_the_same() {
         json!({"mcp": {"auth": {"secretName": "theirs"}}}),
     ] {
         let rig = Rig::with(wrong);
-        rig.show_pod(json!({}), with_tokens());
+        rig.show_pod(with_tokens(), true);
         rig.reconcile().await.unwrap();
         assert_eq!(rig.condition(ACCEPTED).0, "False");
         assert_eq!(rig.target().unwrap().pod, "p");
@@ -532,4 +533,19 @@ async fn a_store_that_sleeps_does_so_when_it_cannot_be_looked_at() {
     rig.api.script(Method::GET, TOKENS, Script::Refuse(403, "secrets is forbidden"));
     rig.reconcile().await.unwrap_err();
     assert_eq!(rig.condition(READY).1, ready::HIBERNATED);
+}
+
+#[tokio::test]
+async fn an_object_that_is_written_in_other_words_holds_no_replacement_up() {
+    // An exponent is not read here, and the API server reads it.
+    let rig = Rig::with(json!({"resources": {"limits": {"memory": "1e9"}}}));
+    rig.reconcile().await.unwrap();
+    let memory = "/spec/template/spec/containers/0/resources/limits/memory";
+    *rig.api.objects.lock().get_mut(SET).unwrap().pointer_mut(memory).unwrap() = json!("1G");
+    rig.show_pod(with_tokens(), false);
+    rig.show_set(2, 2, "notes-2");
+    rig.api.script(Method::PATCH, SET, Script::Keep);
+    let pod = "/api/v1/namespaces/team/pods/notes-0";
+    rig.api.script(Method::DELETE, pod, Script::Refuse(403, "pods is forbidden"));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "replace");
 }
