@@ -10,13 +10,13 @@ use llm_memory_crds::conditions::{
     progressing, ready, storage, verified,
 };
 use llm_memory_crds::memory_store::{
-    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase, UpdateStatus,
+    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase, UpdateStatus, UpdateStrategy,
 };
 
 use super::conditions::{Now, Truth, merge, whole_second};
 use super::decide::port;
 use super::pods;
-use super::rollout::Plan;
+use super::rollout::{Plan, Replace};
 use super::validate::Store;
 use crate::probes::Answer;
 use crate::server_api::{NEARLY_FULL_PERCENT, ServerStatus, Volume};
@@ -32,6 +32,8 @@ pub struct Observed<'a> {
     pub plan: &'a Plan,
     /// The pod.
     pub pod: Option<&'a Pod>,
+    /// The pod was made from a template that was another until now, or may have been.
+    pub outdated: bool,
     /// The claim.
     pub claim: Option<&'a PersistentVolumeClaim>,
     /// Size that was asked for.
@@ -253,17 +255,34 @@ fn progressing_condition(observed: &Observed<'_>, serves: bool) -> Now {
             UpdatePhase::RolledBack | UpdatePhase::Refused | UpdatePhase::Complete => {}
         }
     }
-    if plan.pending {
+    let pending = || {
         let message = format!(
-            "a change waits for `kubectl memory restart {}`, because spec.update.strategy is Manual",
+            "a change waits for `kubectl memory restart {}`, because spec.update.strategy is \
+             Manual; a pod that is made anew before, as by a drain, has every change but that of \
+             spec.image",
             store.names.store
         );
-        return now(false, progressing::UPDATE_PENDING, message);
+        now(false, progressing::UPDATE_PENDING, message)
+    };
+    if plan.pending {
+        return pending();
     }
     let wanted = store.spec.replicas == 1;
     let there = observed.pod.is_some_and(|pod| !pods::is_going(pod));
     if wanted != there || (wanted && !serves) {
         return now(true, progressing::STARTING, "waiting for the pod".to_owned());
+    }
+    if wanted && observed.outdated {
+        let replaced = plan.replace != Replace::Never;
+        if !replaced && store.spec.update.strategy == UpdateStrategy::Manual {
+            return pending();
+        }
+        let message = if observed.missing.is_some() {
+            "the pod is replaced when nothing is missing: see the condition Accepted"
+        } else {
+            "the pod is replaced, because its template changed"
+        };
+        return now(true, progressing::ROLLING_OUT, message.to_owned());
     }
     now(false, progressing::COMPLETE, "everything is as the spec asks".to_owned())
 }

@@ -197,13 +197,16 @@ async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
     let mut next_token_end = None;
     // An image that was not tried yet has its time from when it is.
     let mut untried = false;
+    let mut outdated = is_outdated(&found);
     if !store.spec.paused {
         match in_time(apply(object, context, &store, &found, &plan, now)).await {
             Ok(applied) => {
                 refused_claim = applied.refused_claim;
                 next_token_end = applied.next_token_end;
                 failure = applied.failure;
-                if !applied.new_template {
+                if applied.new_template {
+                    outdated = true;
+                } else {
                     let replaced = replace_pod(object, context, &store, &found, &plan, &answer);
                     match in_time(replaced).await {
                         Ok(replaced) => untried = replaced,
@@ -234,6 +237,7 @@ async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
         before: &before,
         plan: &plan,
         pod: found.pod.as_deref(),
+        outdated,
         claim: found.claim.as_deref(),
         requested: &requested,
         refused_claim: refused_claim.as_deref(),
@@ -363,6 +367,12 @@ async fn claim_trouble(
 fn labels_of_claims(store: &Store) -> String {
     let (name, value) = MANAGED_BY;
     format!("{name}={value} and {INSTANCE_LABEL}={}", store.names.store)
+}
+
+/// Whether the pod is of another template than today's, or the controller has not said yet.
+fn is_outdated(found: &Found) -> bool {
+    let state = pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), true);
+    matches!(state, PodState::Outdated { .. } | PodState::Unknown { .. })
 }
 
 /// Replaces the pod when that is due; whether it was.

@@ -238,6 +238,17 @@ impl Rig {
         self.sets.lock().apply_watcher_event(&watcher::Event::Apply(set));
     }
 
+    /// It was told before that the store serves.
+    fn say_serving(&self) {
+        let mut objects = self.api.objects.lock();
+        let said = &mut objects.get_mut(STORE).unwrap()["status"]["conditions"];
+        let ready = said.as_array_mut().unwrap().iter_mut().find(|it| it["type"] == READY);
+        let ready = ready.unwrap();
+        ready["status"] = json!("True");
+        ready["reason"] = json!(ready::SERVING);
+        ready["lastTransitionTime"] = json!("2026-01-02T00:00:00Z");
+    }
+
     /// Where the store is asked.
     fn target(&self) -> Option<Target> {
         self.context.probes.target(&ObjectRef::new("notes").within("team"))
@@ -548,4 +559,29 @@ async fn an_object_that_is_written_in_other_words_holds_no_replacement_up() {
     let pod = "/api/v1/namespaces/team/pods/notes-0";
     rig.api.script(Method::DELETE, pod, Script::Refuse(403, "pods is forbidden"));
     assert_eq!(rig.reconcile().await.unwrap_err().label(), "replace");
+}
+
+#[tokio::test]
+async fn a_change_is_not_complete_before_a_pod_has_it() {
+    for (strategy, state, reason) in [
+        ("Automatic", "True", progressing::ROLLING_OUT),
+        ("Manual", "False", progressing::UPDATE_PENDING),
+    ] {
+        let spec = |memory: &str| json!({"update": {"strategy": strategy}, "resources": {"limits": {"memory": memory}}});
+        let rig = Rig::with(spec("1Gi"));
+        rig.reconcile().await.unwrap();
+        rig.show_pod(with_tokens(), true);
+        rig.show_set(1, 1, "notes-1");
+        rig.say_serving();
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(PROGRESSING).1, progressing::COMPLETE);
+        rig.edit(spec("2Gi"));
+        // The template is written; the controller sees it, and names its revision.
+        for (seen, revision) in [(1, "notes-1"), (1, "notes-1"), (2, "notes-2")] {
+            rig.reconcile().await.unwrap();
+            let (status, said, message) = rig.condition(PROGRESSING);
+            assert_eq!((status.as_str(), said.as_str()), (state, reason), "{strategy}: {message}");
+            rig.show_set(2, seen, revision);
+        }
+    }
 }
