@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -25,6 +24,7 @@ use crate::context::{Context, Failures, Refusals, Settings};
 use crate::identity::Identity;
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::memory_store::events::Told;
 use crate::memory_store::{error_policy, reconcile};
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
@@ -215,10 +215,7 @@ async fn work(
             applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
             cluster,
             probes,
-            recorder: Recorder::new(
-                client.clone(),
-                Reporter { controller: FIELD_MANAGER.to_owned(), instance: None },
-            ),
+            told: Arc::new(Told::default()),
             metrics: Arc::clone(&metrics),
             failures: Arc::new(Failures::default()),
             refusals: Arc::new(Refusals::default()),

@@ -7,7 +7,6 @@ use http::{Method, Request, Response};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::Client;
 use kube::client::Body;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{reflector, watcher};
 use llm_memory_crds::conditions::READY;
@@ -19,6 +18,7 @@ use crate::apply::Applier;
 use crate::cluster::{Cluster, Watched};
 use crate::context::{Failures, Refusals, Settings};
 use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::memory_store::events::Told;
 use crate::metrics::Metrics;
 use crate::probes::{Probes, Target};
 
@@ -176,7 +176,6 @@ impl Rig {
         (cluster.pods, cluster.stateful_sets) = (pods_cache, sets_cache);
         let cluster = Arc::new(cluster);
         let (probes, _) = Probes::new(Duration::from_secs(5), crate::identity::tests::refused());
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let context = Context {
             client: client.clone(),
             settings: Arc::new(Settings {
@@ -192,7 +191,7 @@ impl Rig {
             applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
             cluster,
             probes,
-            recorder: Recorder::new(client, reporter),
+            told: Arc::new(Told::default()),
             metrics: Arc::new(Metrics::default()),
             failures: Arc::new(Failures::default()),
             refusals: Arc::new(Refusals::default()),
@@ -584,4 +583,24 @@ async fn a_change_is_not_complete_before_a_pod_has_it() {
             rig.show_set(2, seen, revision);
         }
     }
+}
+
+#[tokio::test]
+async fn another_note_is_another_event_and_many_are_no_flood() {
+    let rig = Rig::new();
+    let store = rig.store();
+    let tell = async |note: &str| {
+        let note = note.to_owned();
+        events::publish(&rig.context, &store, EventType::Normal, "Told", note, "Tell").await;
+        let (method, _) = rig.api.writes().pop().unwrap();
+        method
+    };
+    assert_eq!(tell("one").await, Method::POST);
+    assert_eq!(tell("two").await, Method::POST);
+    assert_eq!(tell("one").await, Method::PATCH, "once more");
+    let mut made = 0;
+    for number in 0..100 {
+        made += usize::from(tell(&format!("number {number}")).await == Method::POST);
+    }
+    assert_eq!(made, 3);
 }
