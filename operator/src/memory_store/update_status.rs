@@ -1,7 +1,7 @@
 //! Stage 6: the status, only from what was observed. What a store says is computed here without a
 //! client; writing it, when it differs, is the driver's.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use llm_memory_crds::MemoryStoreStatus;
@@ -171,14 +171,32 @@ fn ready_condition(observed: &Observed<'_>) -> Now {
         Some(pod) if spec.replicas > 0 || spec.paused => {
             serving(pod, Some(observed.answer), &observed.before.conditions)
         }
-        _ => unserved(spec.replicas),
+        _ => {
+            let before = &observed.before.conditions;
+            unserved(&observed.store.names.store, spec.replicas, before, observed.now)
+        }
     }
 }
 
-/// Ready of a store that no pod serves.
-pub fn unserved(replicas: i32) -> Now {
+/// How long the controller of StatefulSets may take to make a pod before it is named.
+pub const SLOW_POD: SignedDuration = SignedDuration::from_secs(30);
+
+/// Ready of the store `name`, which no pod serves.
+pub fn unserved(name: &str, replicas: i32, before: &[Condition], now: Timestamp) -> Now {
     if replicas > 0 {
-        return Now::new(READY, false, ready::NO_POD, "there is no pod yet");
+        // A quota, a priority class or the Pod Security Standard: only the controller is told.
+        let refused = format!("there is no pod: `kubectl describe statefulset {name}` says why");
+        let former = |kind| before.iter().find(|condition| condition.type_ == kind);
+        let slow = |condition: &Condition| {
+            now.duration_since(condition.last_transition_time.0) >= SLOW_POD
+        };
+        let ready = former(READY).filter(|ready| ready.reason == ready::NO_POD);
+        let begun = former(PROGRESSING).filter(|progressing| progressing.status == "True");
+        let late = ready.is_some_and(|ready| {
+            ready.message == refused || (slow(ready) && begun.is_some_and(slow))
+        });
+        let message = if late { refused } else { "there is no pod yet".to_owned() };
+        return Now::new(READY, false, ready::NO_POD, message);
     }
     let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
     Now::new(READY, false, ready::HIBERNATED, message)
@@ -455,6 +473,30 @@ mod tests {
             assert_eq!(last_answer(&other, &pod("2026-01-01T00:00:01Z")), None, "{reason}");
         }
         assert_eq!(last_answer(&[], &pod("2026-01-01T00:00:01Z")), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_made_is_asked_about_at_its_statefulset() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begun = |since: &str| {
+            let mut all = said(READY, "False", ready::NO_POD);
+            all.extend(said(PROGRESSING, "True", progressing::STARTING));
+            all[1].last_transition_time = Time(at(since));
+            all
+        };
+        let told = |before: &[Condition], now| unserved("notes", 1, before, at(now)).message;
+        let first = "2026-01-01T00:00:05Z";
+        assert_eq!(told(&begun(first), "2026-01-01T00:00:34Z"), "there is no pod yet");
+        let late = told(&begun(first), "2026-01-01T00:00:35Z");
+        assert!(late.contains("kubectl describe statefulset notes"), "{late}");
+        assert_eq!(told(&[], "2026-01-01T01:00:00Z"), "there is no pod yet");
+        // It slept until a moment ago.
+        let woken = begun("2026-01-01T00:59:59Z");
+        assert_eq!(told(&woken, "2026-01-01T01:00:00Z"), "there is no pod yet");
+        // What was said stays said.
+        let mut again = begun("2026-01-01T00:59:59Z");
+        again[0].message.clone_from(&late);
+        assert_eq!(told(&again, "2026-01-01T01:00:00Z"), late);
     }
 
     #[test]

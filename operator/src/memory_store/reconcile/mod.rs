@@ -40,6 +40,9 @@ const IDLE: Duration = Duration::from_secs(300);
 const STEP: Duration = Duration::from_secs(2);
 /// A store that changed while it was looked at is looked at again after this.
 const AGAIN: Duration = Duration::from_millis(300);
+/// A store that waits for its pod is looked at this often: after [`update_status::SLOW_POD`] there
+/// is something to say.
+const POD: Duration = Duration::from_secs(31);
 /// What is missing is looked for this often.
 const MISSING: Duration = Duration::from_secs(15);
 /// The longest that looking things up may take, or applying all objects; what was applied until
@@ -261,7 +264,11 @@ async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
     let written = written?;
     Ok(Action::requeue(match written {
         Written::As(_) if found.missing.is_some() => MISSING,
-        Written::As(_) => next_look(&store, &plan, next_token_end, now),
+        Written::As(_) => {
+            let look = next_look(&store, &plan, next_token_end, now);
+            let awaits_pod = store.spec.replicas > 0 && !store.spec.paused && found.pod.is_none();
+            if awaits_pod { look.min(POD) } else { look }
+        }
         Written::Stale => AGAIN,
     }))
 }
@@ -471,7 +478,10 @@ async fn hold_up(
         None if obstacle.kind == ACCEPTED => {
             Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
         }
-        None => update_status::unserved(object.spec.replicas),
+        None => {
+            let replicas = object.spec.replicas;
+            update_status::unserved(&names.store, replicas, &before.conditions, now)
+        }
     };
     let status = update_status::held_up(before, generation, obstacle, serving, now);
     // What is stale is looked at again when the newer version arrives.
