@@ -18,21 +18,23 @@ use thiserror::Error;
 use crate::cluster::{Cluster, Seen};
 use crate::hash::{self, Print};
 use crate::memory_store::quantity;
-use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY};
+use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, labels_of_claims};
 
 /// Why an object could not be brought to what it should be.
 #[derive(Debug, Error)]
 pub enum ApplyError {
     /// Somebody else's object has the name.
     #[error(
-        "{kind} {name} is there already and belongs to somebody else: rename or delete it, or give \
-         the MemoryStore another name"
+        "{kind} {name} is there already and belongs to somebody else: {remedy}, or give the \
+         MemoryStore another name"
     )]
     Foreign {
         /// Kind of the object.
         kind: String,
         /// Its name.
         name: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// The API server did not take it.
     #[error("{kind} {name}: {source}")]
@@ -119,6 +121,18 @@ impl Desired {
         })
     }
 
+    /// What to do about an object of somebody else that has the name. A claim may hold the very
+    /// data that the store is to serve, and is not to be deleted for a name.
+    fn remedy(&self) -> String {
+        if self.resource.kind != "PersistentVolumeClaim" {
+            return "rename or delete it".to_owned();
+        }
+        format!(
+            "if its data is to be served by this one, set its labels {} and remove its owners",
+            labels_of_claims(&self.store)
+        )
+    }
+
     /// Which object it is, of those of its store.
     fn print(&self) -> Print {
         hash::print(&[&self.resource.kind, &self.name])
@@ -185,6 +199,7 @@ impl Applier {
                 return Err(ApplyError::Foreign {
                     kind: desired.resource.kind.clone(),
                     name: desired.name.clone(),
+                    remedy: desired.remedy(),
                 });
             }
             let current = serde_json::to_value(live).map_err(|source| ApplyError::Json {

@@ -31,7 +31,7 @@ use super::validate::{Store, validate};
 use super::{events, pods};
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, Names};
+use crate::names::{FIELD_MANAGER, Names, labels_of_claims};
 use crate::probes::Answer;
 
 /// A store that nothing happens to is looked at this often, and a bit.
@@ -365,15 +365,9 @@ async fn claim_trouble(
         "the claim {name} is gone, and no empty one takes its place. Where its volume is still \
          there (reclaim policy Retain), make a claim of this name for it, with the labels {}; \
          otherwise delete the MemoryStore and make it again",
-        labels_of_claims(store)
+        labels_of_claims(&store.names.store)
     );
     Ok(now(storage::LOST, message))
-}
-
-/// By these the operator knows a claim as the store's own.
-fn labels_of_claims(store: &Store) -> String {
-    let (name, value) = MANAGED_BY;
-    format!("{name}={value} and {INSTANCE_LABEL}={}", store.names.store)
 }
 
 /// Whether the pod is of another template than today's, or the controller has not said yet.

@@ -586,6 +586,26 @@ async fn a_change_is_not_complete_before_a_pod_has_it() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_to_delete_a_claim() {
+    let rig = Rig::new();
+    let theirs = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data-notes-0", "namespace": "team", "uid": "x", "resourceVersion": "1"}});
+    rig.api.objects.lock().insert(CLAIM.to_owned(), theirs);
+    assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+    let (_, reason, message) = rig.condition(ACCEPTED);
+    assert_eq!(reason, accepted::NAME_CONFLICT);
+    assert!(message.contains("app.kubernetes.io/instance=notes"), "{message}");
+    assert!(!message.contains("delete"), "{message}");
+    let label = |name: &str, value: &str| {
+        let mut objects = rig.api.objects.lock();
+        objects.get_mut(CLAIM).unwrap()["metadata"]["labels"][name] = json!(value);
+    };
+    label("app.kubernetes.io/managed-by", "llm-memory-operator");
+    label("app.kubernetes.io/instance", "notes");
+    rig.converges().await;
+}
+
+#[tokio::test]
 async fn another_note_is_another_event_and_many_are_no_flood() {
     let rig = Rig::new();
     let store = rig.store();
