@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use llm_memory_crds::memory_store::AuthMode;
 use thiserror::Error;
 
-use super::build::{Reached, TlsFacts};
+use super::build::{ISSUER_AUTHORITY, Reached, TlsFacts};
 use super::pods;
 use super::validate::Store;
 use crate::cluster::Cluster;
@@ -106,6 +106,26 @@ pub async fn dereference(
                     })?;
                 }
             }
+        }
+    }
+    if let Some(name) = auth.oidc.as_ref().and_then(|oidc| oidc.ca_config_map.as_ref()) {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let map = maps.get_opt(name).await.map_err(|source| DereferenceError::Api {
+            what: format!("ConfigMap {name}"),
+            source: Box::new(source),
+        })?;
+        let has = |map: ConfigMap| {
+            map.data.is_some_and(|data| data.contains_key(ISSUER_AUTHORITY))
+                || map.binary_data.is_some_and(|data| data.contains_key(ISSUER_AUTHORITY))
+        };
+        if !map.is_some_and(has) {
+            missing.note(DereferenceError::Missing {
+                field: "spec.mcp.auth.oidc.caConfigMap",
+                reason: format!(
+                    "there is no ConfigMap {name} with the key {ISSUER_AUTHORITY}: create it with \
+                     the authority of the issuer's certificate"
+                ),
+            })?;
         }
     }
     let (tls, mut authority) = certificate(&secrets, cluster, store, &mut missing).await?;

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use super::validate::Store;
 
-pub use pod::{AUDIENCE_VARIABLE, PATH_VARIABLE, TLS_VARIABLE, TLS_VOLUME};
+pub use pod::{AUDIENCE_VARIABLE, ISSUER_AUTHORITY, PATH_VARIABLE, TLS_VARIABLE, TLS_VOLUME};
 pub use stateful_set::{EDITION, inputs};
 
 /// What an identity may do, in the server's terms.

@@ -35,6 +35,8 @@ pub const AUDIENCE_VARIABLE: &str = "LLM_MEMORY_KUBERNETES_AUDIENCE";
 /// The path of MCP, where that is not the usual one.
 pub const PATH_VARIABLE: &str = "LLM_MEMORY_MCP_PATH";
 const ISSUER: &str = "/etc/llm-memory-issuer";
+/// Key of the issuer's authority in its ConfigMap.
+pub const ISSUER_AUTHORITY: &str = "ca.crt";
 /// Where clients of the API server expect their account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -174,7 +176,7 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
             variables.push(("LLM_MEMORY_OIDC_JWKS_URL", url.clone()));
         }
         if oidc.ca_config_map.is_some() {
-            variables.push(("LLM_MEMORY_OIDC_CA_FILE", format!("{ISSUER}/ca.crt")));
+            variables.push(("LLM_MEMORY_OIDC_CA_FILE", format!("{ISSUER}/{ISSUER_AUTHORITY}")));
         }
     }
     if input.tls.is_some() {
