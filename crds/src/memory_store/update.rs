@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSpec {
     /// Automatic replaces the pod when this spec changes it; Manual waits for
-    /// `kubectl memory restart`. A newer operator replaces no pod by itself in either case.
+    /// `kubectl memory restart`; a pod that is made anew before, as by a drain, has every change but
+    /// that of `image`. A newer operator replaces no pod by itself in either case.
     #[serde(default)]
     pub strategy: UpdateStrategy,
     /// Verify the whole store before its image changes; damage stops the update.

@@ -88,14 +88,16 @@ impl Reached {
     }
 }
 
-/// A pod template that runs and is to stay, because nothing that people said has changed since it
-/// was made by an older operator.
+/// A pod template that runs and is to stay: nothing that people said has changed since it was made
+/// by an older operator, or what they said since cannot be acted on yet.
 #[derive(Debug, Clone)]
 pub struct KeptTemplate {
     /// The template, as the API server has it.
     pub template: PodTemplateSpec,
     /// The edition that made it.
     pub edition: String,
+    /// From what it was made, see [`inputs`].
+    pub inputs: String,
 }
 
 /// Everything that objects are made from.

@@ -259,11 +259,17 @@ fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
         reached: Reached::default(),
         tokens: None,
         claim_size: "10Gi",
-        keep: Some(KeptTemplate { template: kept.clone(), edition: "0".to_owned() }),
+        keep: Some(KeptTemplate {
+            template: kept.clone(),
+            edition: "0".to_owned(),
+            inputs: "i".to_owned(),
+        }),
     };
     let set = build(&input).stateful_set;
     assert_eq!(set.spec.unwrap().template, kept);
-    assert_eq!(set.metadata.annotations.unwrap()[crate::names::EDITION], "0");
+    let annotations = set.metadata.annotations.unwrap();
+    assert_eq!(annotations[crate::names::EDITION], "0");
+    assert_eq!(annotations[crate::names::INPUTS], "i");
 }
 
 #[test]

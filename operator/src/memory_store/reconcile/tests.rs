@@ -586,6 +586,45 @@ async fn a_change_is_not_complete_before_a_pod_has_it() {
 }
 
 #[tokio::test]
+async fn a_template_that_names_what_is_missing_is_not_written() {
+    let secret = "/api/v1/namespaces/team/secrets/own";
+    let map = "/api/v1/namespaces/team/configmaps/corporate";
+    let oidc = json!({
+        "issuer": "https://id.example.org", "audience": "m", "caConfigMap": "corporate",
+        "subjects": [{"subject": "ada"}],
+    });
+    for (auth, path, object) in [
+        (json!({"secretName": "own"}), secret, json!({"data": {"tokens.json": "e30="}})),
+        (json!({"mode": "OIDC", "oidc": oidc}), map, json!({"data": {"ca.crt": "x"}})),
+    ] {
+        let rig = Rig::new();
+        rig.reconcile().await.unwrap();
+        rig.show_set(1, 1, "notes-1");
+        let template = || rig.api.objects.lock()[SET]["spec"]["template"].clone();
+        let replicas = || rig.api.objects.lock()[SET]["spec"]["replicas"].clone();
+        let before = template();
+        rig.edit(json!({"image": "llm-memory:1", "replicas": 0, "mcp": {"auth": auth}}));
+        for _ in 0..2 {
+            assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+            let (status, reason, message) = rig.condition(ACCEPTED);
+            assert_eq!(
+                (status.as_str(), reason.as_str()),
+                ("False", accepted::REFERENCE_NOT_FOUND)
+            );
+            assert!(message.starts_with("spec.mcp.auth."), "{message}");
+            assert_eq!((template(), replicas()), (before.clone(), json!(0)), "the rest is applied");
+            rig.show_set(2, 2, "notes-1");
+        }
+        let mut object = object;
+        object["metadata"] = json!({"name": "x", "resourceVersion": "1"});
+        rig.api.objects.lock().insert(path.to_owned(), object);
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(ACCEPTED).0, "True");
+        assert_ne!(template(), before);
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_told_to_delete_a_claim() {
     let rig = Rig::new();
     let theirs = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
