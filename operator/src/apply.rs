@@ -17,21 +17,24 @@ use thiserror::Error;
 
 use crate::cluster::{Cluster, Seen};
 use crate::hash::{self, Print};
-use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY};
+use crate::memory_store::quantity;
+use crate::names::{APPLIED, FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, labels_of_claims};
 
 /// Why an object could not be brought to what it should be.
 #[derive(Debug, Error)]
 pub enum ApplyError {
     /// Somebody else's object has the name.
     #[error(
-        "{kind} {name} is there already and belongs to somebody else: rename or delete it, or give \
-         the MemoryStore another name"
+        "{kind} {name} is there already and belongs to somebody else: {remedy}, or give the \
+         MemoryStore another name"
     )]
     Foreign {
         /// Kind of the object.
         kind: String,
         /// Its name.
         name: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// The API server did not take it.
     #[error("{kind} {name}: {source}")]
@@ -118,6 +121,18 @@ impl Desired {
         })
     }
 
+    /// What to do about an object of somebody else that has the name. A claim may hold the very
+    /// data that the store is to serve, and is not to be deleted for a name.
+    fn remedy(&self) -> String {
+        if self.resource.kind != "PersistentVolumeClaim" {
+            return "rename or delete it".to_owned();
+        }
+        format!(
+            "if its data is to be served by this one, set its labels {} and remove its owners",
+            labels_of_claims(&self.store)
+        )
+    }
+
     /// Which object it is, of those of its store.
     fn print(&self) -> Print {
         hash::print(&[&self.resource.kind, &self.name])
@@ -184,6 +199,7 @@ impl Applier {
                 return Err(ApplyError::Foreign {
                     kind: desired.resource.kind.clone(),
                     name: desired.name.clone(),
+                    remedy: desired.remedy(),
                 });
             }
             let current = serde_json::to_value(live).map_err(|source| ApplyError::Json {
@@ -201,7 +217,12 @@ impl Applier {
             .await
             .map_err(failed)?;
         self.remember(&applied, desired);
-        Ok(if live.is_some() { Outcome::Changed } else { Outcome::Created })
+        Ok(match live.map(|live| live.resource_version()) {
+            None => Outcome::Created,
+            // It was said in other words: the API server writes quantities in its own.
+            Some(version) if version == applied.resource_version() => Outcome::Unchanged,
+            Some(_) => Outcome::Changed,
+        })
     }
 
     /// Removes an object that is no longer wanted, when it is ours. True when it was there.
@@ -279,8 +300,10 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             wanted.iter().all(|(name, wanted)| match live.get(name) {
+                Some(live) if name == "requests" || name == "limits" => same_amounts(live, wanted),
                 Some(live) => contains(live, wanted),
-                None => is_empty(wanted),
+                // Variables that are empty have no value there.
+                None => is_empty(wanted) || (name == "value" && wanted == ""),
             })
         }
         (Value::Array(live), Value::Array(wanted)) => {
@@ -289,6 +312,17 @@ fn contains(live: &Value, wanted: &Value) -> bool {
         }
         _ => live == wanted,
     }
+}
+
+/// Whether amounts of resources are the same, however they are written.
+fn same_amounts(live: &Value, wanted: &Value) -> bool {
+    let (Value::Object(amounts), Value::Object(all)) = (live, wanted) else {
+        return contains(live, wanted);
+    };
+    all.iter().all(|(name, wanted)| match (amounts.get(name), wanted) {
+        (Some(Value::String(live)), Value::String(wanted)) => quantity::same(live, wanted),
+        (live, wanted) => live == Some(wanted),
+    })
 }
 
 /// The API server drops empty objects and lists.
@@ -315,6 +349,25 @@ mod tests {
             (json!({"list": []}), false),
             (json!({"list": [{"name": "y"}]}), false),
             (json!({"b": 1}), false),
+        ] {
+            assert_eq!(contains(&live, &wanted), same, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_the_same_in_other_words_and_other_words_are_not() {
+        let live = json!({
+            "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}, "requests": {"cpu": "1"}},
+            "env": [{"name": "A"}, {"name": "B", "value": "1Gi"}],
+        });
+        for (wanted, same) in [
+            (json!({"resources": {"limits": {"cpu": "0.5", "memory": "1024Mi"}}}), true),
+            (json!({"resources": {"limits": {"cpu": "0.6"}}}), false),
+            (json!({"resources": {"limits": {"gpu": "0"}}}), false),
+            (json!({"resources": {"requests": {"cpu": "1000m"}}}), true),
+            (json!({"env": [{"name": "A", "value": ""}, {"name": "B", "value": "1Gi"}]}), true),
+            (json!({"env": [{"name": "A", "value": "x"}, {"name": "B"}]}), false),
+            (json!({"env": [{"name": "A"}, {"name": "B", "value": "1024Mi"}]}), false),
         ] {
             assert_eq!(contains(&live, &wanted), same, "{wanted}");
         }

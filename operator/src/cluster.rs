@@ -1,6 +1,6 @@
 //! What the operator knows of the cluster without asking: watched objects, and which optional APIs
 //! there are. Caches hold only what is looked at: no managed fields, of the spec of pods whether
-//! they speak TLS, and of objects whose content does not matter for the status which version is
+//! how they are reached, and of objects whose content does not matter for the status which version is
 //! there. Lists come in small pages, because a page is in memory with all of that: a thousand
 //! stores fit into some tens of megabytes.
 
@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount, Volume,
+    ConfigMap, Container, PersistentVolumeClaim, Pod, PodSpec, Service, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -24,7 +24,7 @@ use kube::{Client, Resource, ResourceExt as _};
 use llm_memory_crds::MemoryStore;
 use serde::de::DeserializeOwned;
 
-use crate::memory_store::build::{self, Apis, TLS_VOLUME};
+use crate::memory_store::build::{self, Apis};
 use crate::memory_store::pods;
 use crate::names::{EDITION, INSTANCE_LABEL, MANAGED_BY};
 
@@ -192,14 +192,10 @@ pub fn no_managed_fields<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
-/// Of the spec of a pod only the volume that [`pods::is_encrypted`] looks for.
+/// Of the spec of a pod only how it is reached.
 fn almost_without_spec(pod: &mut Pod) {
     no_managed_fields(pod);
-    let encrypted = pods::is_encrypted(pod);
-    pod.spec = encrypted.then(|| PodSpec {
-        volumes: Some(vec![Volume { name: TLS_VOLUME.to_owned(), ..Volume::default() }]),
-        ..PodSpec::default()
-    });
+    pods::trim_spec(pod);
 }
 
 /// Drops of a pod template, which is the larger part of a StatefulSet, all but the images. Only
@@ -306,19 +302,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_pod_is_kept_whether_it_speaks_tls() {
-        for (volumes, encrypted) in
-            [(json!([{"name": "data"}, {"name": "tls"}]), true), (json!([{"name": "data"}]), false)]
-        {
-            let mut pod: Pod = serde_json::from_value(json!({
+    fn of_a_pod_is_kept_how_it_is_reached() {
+        let kept = |env: serde_json::Value| -> Pod {
+            let mut pod = serde_json::from_value(json!({
                 "metadata": {"name": "m-0", "managedFields": [{"manager": "kubelet"}]},
-                "spec": {"containers": [{"name": "server"}], "volumes": volumes},
+                "spec": {
+                    "containers": [
+                        {"name": "proxy", "env": [{"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "x"}]},
+                        {"name": "server", "image": "i", "env": env},
+                    ],
+                    // A sidecar's may have the name, too.
+                    "volumes": [{"name": "data"}, {"name": "tls", "secret": {"secretName": "web"}}],
+                },
             }))
             .unwrap();
             almost_without_spec(&mut pod);
-            assert_eq!(pods::is_encrypted(&pod), encrypted);
-            assert!(pod.spec.is_none_or(|spec| spec.containers.is_empty()));
-        }
+            pod
+        };
+        let plain = kept(json!([{"name": "LLM_MEMORY_DATA_DIR", "value": "/data"}]));
+        assert!(!pods::is_encrypted(&plain));
+        assert_eq!((pods::certificate(&plain), pods::audience(&plain)), (None, None));
+        assert_eq!(pods::path(&plain), "/mcp");
+        let spec = plain.spec.unwrap();
+        assert_eq!((spec.containers.len(), &spec.containers[0].image), (1, &None));
+        assert_eq!(spec.containers[0].env, Some(Vec::new()));
+        let told = kept(json!([
+            {"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/etc/tls.crt"},
+            {"name": "LLM_MEMORY_KUBERNETES_AUDIENCE", "value": "memory"},
+            {"name": "LLM_MEMORY_MCP_PATH", "value": "/web"},
+        ]));
+        assert_eq!(
+            (pods::certificate(&told), pods::audience(&told)),
+            (Some("web"), Some("memory"))
+        );
+        assert_eq!(pods::path(&told), "/web");
     }
 
     #[test]

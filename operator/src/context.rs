@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use llm_memory_crds::MemoryStore;
 use parking_lot::Mutex;
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 use crate::apply::Applier;
 use crate::cluster::Cluster;
 use crate::memory_store::build::OperatorIdentity;
+use crate::memory_store::events::Told;
 use crate::metrics::Metrics;
 use crate::probes::Probes;
 
@@ -40,8 +40,8 @@ pub struct Context {
     pub applier: Arc<Applier>,
     /// Asks servers.
     pub probes: Arc<Probes>,
-    /// Tells people.
-    pub recorder: Recorder,
+    /// What people were told lately.
+    pub told: Arc<Told>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Failures in a row of each store.

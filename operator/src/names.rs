@@ -38,6 +38,12 @@ pub fn operator_audience(uid: &str) -> String {
     format!("llm-memory.dev/memorystore/{uid}")
 }
 
+/// By these the operator knows a claim as that of `store`.
+pub fn labels_of_claims(store: &str) -> String {
+    let (name, value) = MANAGED_BY;
+    format!("{name}={value} and {INSTANCE_LABEL}={store}")
+}
+
 /// Names of one store's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {

@@ -25,12 +25,16 @@ const FIGURES: Duration = Duration::from_secs(60);
 /// A store that has not answered for long is asked less often, up to this.
 const SLOWEST: Duration = Duration::from_secs(30);
 
+/// How long a server may show a certificate that the authority of today did not sign: kubelets bring
+/// the files of a Secret within two minutes. After that it is the Secret that is wrong.
+const EXCHANGE: Duration = Duration::from_secs(600);
+
 /// Where and how a store is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Scheme, host and port.
     pub base: String,
-    /// Authority of its certificate (PEM).
+    /// Authority of its certificate (PEM), as the Secret has it; none when that is missing.
     pub authority: Option<Vec<u8>>,
     /// Audience of the operator's token for it; none when it takes everybody.
     pub audience: Option<String>,
@@ -75,6 +79,8 @@ pub struct Answer {
 #[derive(Debug)]
 struct Entry {
     target: Target,
+    /// Since when its authority is that of today.
+    certified: Instant,
     answer: Answer,
     due: Instant,
     asking: bool,
@@ -82,10 +88,19 @@ struct Entry {
     reported: Option<(Instant, Answer)>,
 }
 
+/// The authority (PEM) that a pod was last believed by. A server gets the files of a Secret that was
+/// changed a minute and more later, and keeps those of one that is gone.
+#[derive(Debug)]
+struct Proof {
+    pod: String,
+    authority: Vec<u8>,
+}
+
 /// The list of stores that are asked.
 #[derive(Debug)]
 pub struct Probes {
     entries: Mutex<HashMap<ObjectRef<MemoryStore>, Entry>>,
+    proven: Mutex<HashMap<ObjectRef<MemoryStore>, Proof>>,
     changed: mpsc::UnboundedSender<ObjectRef<MemoryStore>>,
     period: Duration,
     identity: Identity,
@@ -99,7 +114,8 @@ impl Probes {
         identity: Identity,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<ObjectRef<MemoryStore>>) {
         let (changed, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Self { entries: Mutex::default(), changed, period, identity }), receiver)
+        let (entries, proven) = (Mutex::default(), Mutex::default());
+        (Arc::new(Self { entries, proven, changed, period, identity }), receiver)
     }
 
     /// Asks `store` from now on at `target`, and says what it answered last.
@@ -107,6 +123,7 @@ impl Probes {
         let mut entries = self.entries.lock();
         let entry = entries.entry(store.clone()).or_insert_with(|| Entry {
             target: target.clone(),
+            certified: Instant::now(),
             answer: Answer::default(),
             due: Instant::now(),
             asking: false,
@@ -114,6 +131,9 @@ impl Probes {
             reported: None,
         });
         if entry.target != target {
+            if entry.target.authority != target.authority {
+                entry.certified = Instant::now();
+            }
             if entry.target.pod != target.pod {
                 // What another pod said is not true of this one; its figures still are of the data.
                 let status = entry.answer.status.take();
@@ -138,6 +158,18 @@ impl Probes {
         self.entries.lock().remove(store).map(|entry| entry.answer)
     }
 
+    /// Forgets a store that is gone.
+    pub fn forget(&self, store: &ObjectRef<MemoryStore>) {
+        self.unwatch(store);
+        self.proven.lock().remove(store);
+    }
+
+    /// Where `store` is asked.
+    #[cfg(test)]
+    pub(crate) fn target(&self, store: &ObjectRef<MemoryStore>) -> Option<Target> {
+        self.entries.lock().get(store).map(|entry| entry.target.clone())
+    }
+
     /// Asks until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -152,7 +184,7 @@ impl Probes {
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 let probes = Arc::clone(&self);
                 tokio::spawn(async move {
-                    let answer = probes.ask(&target).await;
+                    let answer = probes.ask(&store, &target).await;
                     probes.record(&store, answer);
                     drop(place);
                 });
@@ -171,67 +203,119 @@ impl Probes {
         .collect()
     }
 
-    async fn ask(&self, target: &Target) -> Answer {
-        let api = match self.api(target).await {
-            Ok(api) => api,
-            Err(reason) => {
-                return Answer {
-                    pod: target.pod.clone(),
-                    at: Some(Timestamp::now()),
-                    handshake: Some(Err(Failure::Answer(reason))),
-                    ..Answer::default()
-                };
+    async fn ask(&self, store: &ObjectRef<MemoryStore>, target: &Target) -> Answer {
+        let failed = |failure| Answer {
+            pod: target.pod.clone(),
+            at: Some(Timestamp::now()),
+            handshake: Some(Err(failure)),
+            ..Answer::default()
+        };
+        let token = match self.token(target).await {
+            Ok(token) => token,
+            Err(reason) => return failed(Failure::Answer(reason)),
+        };
+        let (api, handshake) = match self.shake_hands(store, target, token).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                if let (ServerError::Refused { status: 401, .. }, Some(audience)) =
+                    (&error, &target.audience)
+                {
+                    self.identity.distrust(audience);
+                }
+                return failed(match error {
+                    ServerError::Unreachable { .. } => Failure::Silence(error.to_string()),
+                    other => Failure::Answer(other.to_string()),
+                });
             }
         };
-        let handshake = api.handshake().await;
-        if let (Err(ServerError::Refused { status: 401, .. }), Some(audience)) =
-            (&handshake, &target.audience)
-        {
-            self.identity.distrust(audience);
-        }
         let (mut status, mut job) = (None, None);
-        if handshake.is_ok() {
-            match api.status().await {
-                Ok(answer) => status = Some(answer),
-                Err(error) => tracing::debug!(%error, "no status"),
-            }
-            if let Some(id) = &target.job {
-                job = match api.job(id).await {
-                    Ok(answer) => Some(Ok(answer)),
-                    // The server knows no such job; asking again will not change that.
-                    Err(error @ ServerError::Refused { status: 404, .. }) => {
-                        Some(Err(error.to_string()))
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "no word of the job");
-                        None
-                    }
-                };
-            }
+        match api.status().await {
+            Ok(answer) => status = Some(answer),
+            Err(error) => tracing::debug!(%error, "no status"),
+        }
+        if let Some(id) = &target.job {
+            job = match api.job(id).await {
+                Ok(answer) => Some(Ok(answer)),
+                // The server knows no such job; asking again will not change that.
+                Err(error @ ServerError::Refused { status: 404, .. }) => {
+                    Some(Err(error.to_string()))
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no word of the job");
+                    None
+                }
+            };
         }
         Answer {
             pod: target.pod.clone(),
             at: Some(Timestamp::now()),
-            handshake: Some(handshake.map_err(|error| match error {
-                ServerError::Unreachable { .. } => Failure::Silence(error.to_string()),
-                other => Failure::Answer(other.to_string()),
-            })),
+            handshake: Some(Ok(handshake)),
             status,
             job,
         }
     }
 
-    async fn api(&self, target: &Target) -> Result<ServerApi, String> {
-        let token = self.token(target).await?;
-        ServerApi::new(target.base.clone(), target.authority.as_deref(), token)
-            .map_err(|error| error.to_string())
+    /// Opens and closes a session, under the authority of today or the one that this pod was
+    /// certified by when it was last asked: by which it answers, it is asked on.
+    async fn shake_hands(
+        &self,
+        store: &ObjectRef<MemoryStore>,
+        target: &Target,
+        token: Option<String>,
+    ) -> Result<(ServerApi, Handshake), ServerError> {
+        let mut first = None;
+        for authority in self.authorities(store, target) {
+            let asked = async {
+                let api = ServerApi::new(target.base.clone(), authority.as_deref(), token.clone())?;
+                api.handshake().await.map(|handshake| (api, handshake))
+            };
+            match asked.await {
+                Ok(answered) => {
+                    if let Some(authority) = authority {
+                        let proof = Proof { pod: target.pod.clone(), authority };
+                        self.proven.lock().insert(store.clone(), proof);
+                    }
+                    return Ok(answered);
+                }
+                Err(error @ (ServerError::Unreachable { .. } | ServerError::Authority(_))) => {
+                    first = first.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first.unwrap_or(ServerError::Uncertified))
+    }
+
+    /// The authorities that the server may be certified by, the likeliest first. None of them, of a
+    /// server that speaks TLS, means that nobody can say.
+    fn authorities(&self, store: &ObjectRef<MemoryStore>, target: &Target) -> Vec<Option<Vec<u8>>> {
+        if !target.base.starts_with("https:") {
+            return vec![None];
+        }
+        let exchanged = self.entries.lock().get(store).map(|entry| entry.certified.elapsed());
+        let late = target.authority.is_some() && exchanged.is_some_and(|since| since > EXCHANGE);
+        let proven = self.proven.lock();
+        let former = proven.get(store).filter(|proof| proof.pod == target.pod && !late);
+        let former = former.map(|proof| &proof.authority);
+        let former = former.filter(|pem| Some(*pem) != target.authority.as_ref());
+        target.authority.iter().chain(former).cloned().map(Some).collect()
     }
 
     /// A client of the server at `target`, for what is asked once.
-    pub async fn server(&self, target: &Target) -> Result<ServerApi, ServerError> {
+    pub async fn server(
+        &self,
+        store: &ObjectRef<MemoryStore>,
+        target: &Target,
+    ) -> Result<ServerApi, ServerError> {
         let refused = |reason| ServerError::Unreachable { url: target.base.clone(), reason };
         let token = self.token(target).await.map_err(refused)?;
-        ServerApi::new(target.base.clone(), target.authority.as_deref(), token)
+        let trusted =
+            self.authorities(store, target).into_iter().flatten().reduce(|mut all, pem| {
+                all.push(b'\n');
+                all.extend(pem);
+                all
+            });
+        ServerApi::new(target.base.clone(), trusted.as_deref(), token)
     }
 
     async fn token(&self, target: &Target) -> Result<Option<String>, String> {
@@ -382,8 +466,84 @@ mod tests {
     async fn a_missing_token_is_told_with_its_remedy() {
         let (probes, _changed) = probes();
         let wanted = Target { audience: Some("other".to_owned()), ..target("a") };
-        let answer = probes.ask(&wanted).await;
+        let answer = probes.ask(&ObjectRef::new("m").within("team"), &wanted).await;
         let error = answer.handshake.unwrap().unwrap_err().to_string();
         assert!(error.contains("serviceaccounts/token"), "{error}");
+    }
+
+    /// A server that shows a new certificate, and the authority of that.
+    async fn server() -> (String, Vec<u8>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let said = r#"{"result":{"serverInfo":{"name":"m","version":"1"},
+                "protocolVersion":"p"},"id":"j","state":"running"}"#;
+            let length = said.len();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {length}\r\n\r\n{said}");
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            }
+        });
+        (base, made.cert.pem().into_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_believed_by_the_authority_of_today_and_by_the_one_that_it_proved() {
+        let (probes, _changed) = probes();
+        let store = ObjectRef::new("m").within("team");
+        let (base, first) = server().await;
+        let (next, second) = server().await;
+        let at = |base: &str, authority: Option<&[u8]>, pod: &str| Target {
+            base: base.to_owned(),
+            authority: authority.map(<[u8]>::to_vec),
+            ..target(pod)
+        };
+        let ask = async |target: &Target| {
+            probes.ask(&store, target).await.handshake.unwrap().map_err(|error| error.to_string())
+        };
+        // Of a server that was never believed, nobody can say anything without its Secret.
+        let error = ask(&at(&base, None, "a")).await.unwrap_err();
+        assert!(error.contains("its Secret is missing"), "{error}");
+        ask(&at(&base, Some(&second), "a")).await.unwrap_err();
+        ask(&at(&base, Some(&first), "a")).await.unwrap();
+        // The Secret changes before the server's files do, and is then deleted.
+        ask(&at(&base, Some(&second), "a")).await.unwrap();
+        ask(&at(&base, Some(b"no certificate"), "a")).await.unwrap();
+        ask(&at(&base, None, "a")).await.unwrap();
+        for authority in [Some(&*second), None] {
+            let server = probes.server(&store, &at(&base, authority, "a")).await.unwrap();
+            assert_eq!(server.verify("key").await.unwrap().id, "j");
+        }
+        // That goes on for a while, and not for ever.
+        probes.watch(&store, at(&base, Some(&second), "a"));
+        ask(&at(&base, Some(&second), "a")).await.unwrap();
+        let long_ago = Instant::now().checked_sub(EXCHANGE * 2).unwrap();
+        probes.entries.lock().get_mut(&store).unwrap().certified = long_ago;
+        ask(&at(&base, Some(&second), "a")).await.unwrap_err();
+        ask(&at(&base, None, "a")).await.unwrap();
+        probes.unwatch(&store);
+        // Another pod has begun with the files of today, and another store is another matter.
+        ask(&at(&base, Some(&second), "b")).await.unwrap_err();
+        let other = ObjectRef::new("other").within("team");
+        probes.ask(&other, &at(&base, None, "a")).await.handshake.unwrap().unwrap_err();
+        // The files have followed: what was believed until then is believed no more.
+        ask(&at(&next, Some(&second), "a")).await.unwrap();
+        ask(&at(&base, Some(&second), "a")).await.unwrap_err();
+        ask(&at(&next, None, "a")).await.unwrap();
+        probes.forget(&store);
+        ask(&at(&next, None, "a")).await.unwrap_err();
     }
 }

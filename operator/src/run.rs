@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt as _;
 use kube::runtime::controller::{self, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -25,6 +24,7 @@ use crate::guard::Guarded;
 use crate::identity::Identity;
 use crate::lease::Leadership;
 use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::memory_store::events::Told;
 use crate::memory_store::{error_policy, reconcile};
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
@@ -215,10 +215,7 @@ async fn work(
             applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
             cluster,
             probes,
-            recorder: Recorder::new(
-                client.clone(),
-                Reporter { controller: FIELD_MANAGER.to_owned(), instance: None },
-            ),
+            told: Arc::new(Told::default()),
             metrics: Arc::clone(&metrics),
             failures: Arc::new(Failures::default()),
             refusals: Arc::new(Refusals::default()),
@@ -292,7 +289,7 @@ fn guarded(store: &ObjectRef<MemoryStore>) -> ObjectRef<Guarded> {
 fn forget(context: &Context, gone: &ObjectRef<kube::core::DynamicObject>) {
     let namespace = gone.namespace.clone().unwrap_or_default();
     let reference = ObjectRef::new(&gone.name).within(&namespace);
-    context.probes.unwatch(&reference);
+    context.probes.forget(&reference);
     context.failures.succeeded(&reference);
     context.metrics.forget(&namespace, &gone.name);
     context.applier.forget(&namespace, &gone.name);

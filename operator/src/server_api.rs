@@ -1,15 +1,15 @@
 //! Talks to a store's server, as its agents do: an MCP handshake over its Service, and the HTTP API
 //! of jobs and status.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
 
 const PROTOCOL: &str = "2025-11-25";
@@ -18,8 +18,13 @@ const SESSION: &str = "mcp-session-id";
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Share of a volume above which it is nearly full.
 pub const NEARLY_FULL_PERCENT: u64 = 85;
-/// Longest answer that is read.
+/// Longest answer that is read, and longest answer to the handshake.
 const MAX_ANSWER: usize = 1 << 20;
+const MAX_HANDSHAKE: usize = 64 << 10;
+/// Longest list of words that is kept.
+const MAX_LIST: usize = 50;
+/// Longest word of a server that is shown to people.
+const MAX_WORDS: usize = 300;
 
 /// Why a server did not answer as it should.
 #[derive(Debug, Error)]
@@ -53,6 +58,12 @@ pub enum ServerError {
     /// The certificate authority cannot be used.
     #[error("the certificate authority of the store cannot be read: {0}")]
     Authority(String),
+    /// There is none.
+    #[error(
+        "the certificate of the store cannot be checked, because its Secret is missing, or has \
+         neither ca.crt nor tls.crt: create the Secret that spec.tls names again"
+    )]
+    Uncertified,
 }
 
 /// What a server said of itself in the handshake.
@@ -99,12 +110,26 @@ fn refusals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
         #[serde(default)]
         write_failure: Option<String>,
     }
-    let scopes = BTreeMap::<String, Scope>::deserialize(deserializer)?;
-    let refusals = scopes.into_iter().filter_map(|(name, scope)| {
-        let why = scope.read_only.or(scope.write_failure)?;
-        Some(format!("scope {name}: {why}"))
-    });
-    Ok(refusals.collect())
+    struct Scopes;
+    impl<'de> Visitor<'de> for Scopes {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("scopes by their names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut scopes: A) -> Result<Self::Value, A::Error> {
+            let mut refusals = Vec::new();
+            while let Some((name, scope)) = scopes.next_entry::<String, Scope>()? {
+                if let Some(why) = scope.read_only.or(scope.write_failure) {
+                    refusals.push(format!("scope {name}: {why}"));
+                }
+            }
+            refusals.sort();
+            Ok(refusals)
+        }
+    }
+    deserializer.deserialize_map(Scopes)
 }
 
 /// The volume, as the server sees it.
@@ -152,8 +177,32 @@ pub struct Verified {
     #[serde(default)]
     pub damaged: u64,
     /// The first of them by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     pub damage: Vec<String>,
+}
+
+/// The first of many words, of which people read no more.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a list of words")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut words = Vec::new();
+            while words.len() < MAX_LIST
+                && let Some(word) = list.next_element()?
+            {
+                words.push(word);
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(words)
+        }
+    }
+    deserializer.deserialize_seq(Words)
 }
 
 /// A compaction that ended well.
@@ -172,10 +221,58 @@ pub struct Job {
     pub state: JobState,
     /// Why it failed.
     #[serde(default)]
-    pub error: Option<Value>,
+    pub error: Option<Reason>,
     /// What it found, for people.
     #[serde(default)]
     pub summary: Option<String>,
+}
+
+/// What an error says, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Reason {
+    /// In one line.
+    pub message: Option<String>,
+}
+
+/// What a server says to `initialize`, as far as anybody cares. Whatever else it says is not kept
+/// for a moment: there are many servers, and not all mean well.
+#[derive(Deserialize)]
+struct Initialized {
+    result: Option<Introduction>,
+    error: Option<Reason>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Introduction {
+    server_info: Named,
+    protocol_version: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    version: String,
+}
+
+impl Initialized {
+    fn handshake(self) -> Result<Handshake, String> {
+        let Some(Introduction { server_info, protocol_version }) = self.result else {
+            let said = self.error.and_then(|error| error.message);
+            let said = said.map_or_else(String::new, |said| format!(": {}", in_short(&said)));
+            return Err(format!("the answer to initialize has no result{said}"));
+        };
+        Ok(Handshake {
+            name: in_short(&server_info.name),
+            version: in_short(&server_info.version),
+            protocol: in_short(&protocol_version),
+        })
+    }
+}
+
+fn in_short(words: &str) -> String {
+    words.chars().take(MAX_WORDS).collect()
 }
 
 /// How a job is.
@@ -205,14 +302,18 @@ pub struct ServerApi {
 }
 
 impl ServerApi {
-    /// The server at `base` (scheme, host and port). `authority` is trusted instead of the public
-    /// ones when it is given.
+    /// The server at `base` (scheme, host and port). Over TLS it is believed when `authority` (PEM)
+    /// has certified it, and nobody else.
     pub fn new(
         base: String,
         authority: Option<&[u8]>,
         token: Option<String>,
     ) -> Result<Self, ServerError> {
-        let client = if base.starts_with("http:") { plain() } else { encrypted(authority) };
+        let client = match authority {
+            _ if base.starts_with("http:") => plain(),
+            Some(authority) => encrypted(authority),
+            None => return Err(ServerError::Uncertified),
+        };
         let client = client.map_err(|error| ServerError::Authority(cause(&error)))?;
         Ok(Self { client, base, token })
     }
@@ -239,7 +340,10 @@ impl ServerApi {
             .await
             .map_err(|error| unreachable(&url, &error))?;
         let session = answer.headers().get(SESSION).cloned();
-        let message = message(&url, answer).await?;
+        let said = message::<Initialized>(&url, answer, MAX_HANDSHAKE).await;
+        let said = said.and_then(|said| {
+            said.handshake().map_err(|reason| ServerError::Nonsense { url: url.clone(), reason })
+        });
         if let Some(session) = session {
             let mut headers = self.headers();
             headers.insert(SESSION, session);
@@ -247,18 +351,7 @@ impl ServerApi {
             // The session ends by itself too; the handshake stands.
             let _ = self.client.delete(&url).headers(headers).send().await;
         }
-        let word = |path: &str| {
-            let found = message.pointer(path).and_then(Value::as_str).map(str::to_owned);
-            found.ok_or_else(|| ServerError::Nonsense {
-                url: url.clone(),
-                reason: format!("the answer to initialize has no {path}: {message}"),
-            })
-        };
-        Ok(Handshake {
-            name: word("/result/serverInfo/name")?,
-            version: word("/result/serverInfo/version")?,
-            protocol: word("/result/protocolVersion")?,
-        })
+        said
     }
 
     /// Asks how the store is.
@@ -278,7 +371,7 @@ impl ServerApi {
             .send()
             .await
             .map_err(|error| unreachable(&url, &error))?;
-        parse(&url, message(&url, answer).await?)
+        message(&url, answer, MAX_ANSWER).await
     }
 
     /// Asks how a job is.
@@ -286,7 +379,7 @@ impl ServerApi {
         self.get(&format!("/api/v1/jobs/{id}")).await
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ServerError> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ServerError> {
         let url = format!("{}{path}", self.base);
         let answer = self
             .client
@@ -295,7 +388,7 @@ impl ServerApi {
             .send()
             .await
             .map_err(|error| unreachable(&url, &error))?;
-        parse(&url, message(&url, answer).await?)
+        message(&url, answer, MAX_ANSWER).await
     }
 
     fn headers(&self) -> HeaderMap {
@@ -337,13 +430,9 @@ fn plain() -> reqwest::Result<Client> {
     Ok(PLAIN.get_or_init(|| client).clone())
 }
 
-/// A client that trusts `authority`, or the public ones where there is none.
-fn encrypted(authority: Option<&[u8]>) -> reqwest::Result<Client> {
-    let mut builder = connecting();
-    if let Some(pem) = authority {
-        builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);
-    }
-    builder.build()
+/// A client that trusts `authority` and no other.
+fn encrypted(authority: &[u8]) -> reqwest::Result<Client> {
+    connecting().tls_certs_only(Certificate::from_pem_bundle(authority)?).build()
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> ServerError {
@@ -359,61 +448,89 @@ fn cause(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// The JSON of an answer, which may come as the one event of a stream.
-async fn message(url: &str, mut answer: Response) -> Result<Value, ServerError> {
+/// The JSON of an answer, which may come as the one event of a stream. It may have `limit` bytes.
+async fn message<T: DeserializeOwned>(
+    url: &str,
+    mut answer: Response,
+    limit: usize,
+) -> Result<T, ServerError> {
     let status = answer.status();
+    let nonsense = |reason| ServerError::Nonsense { url: url.to_owned(), reason };
     let stream = answer
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     let mut text = Vec::new();
+    let mut looked = Looked::default();
     while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(url, &error))? {
-        text.extend_from_slice(&chunk);
-        if text.len() > MAX_ANSWER {
-            let reason = format!("it is longer than {MAX_ANSWER} bytes");
-            return Err(ServerError::Nonsense { url: url.to_owned(), reason });
+        if text.len() + chunk.len() > limit {
+            return Err(nonsense(format!("it is longer than {limit} bytes")));
         }
+        text.extend_from_slice(&chunk);
         // A stream may stay open after the event that answers.
-        if stream && let Some(data) = event_data(&text) {
+        if stream && let Some(data) = looked.event_data(&text) {
             text = data;
             break;
         }
     }
-    let text = String::from_utf8_lossy(&text).into_owned();
     if !status.is_success() {
         return Err(ServerError::Refused {
             url: url.to_owned(),
             status: status.as_u16(),
-            message: refusal(status, &text),
+            message: refusal(status, &String::from_utf8_lossy(&text)),
         });
     }
-    serde_json::from_str(&text)
-        .map_err(|error| ServerError::Nonsense { url: url.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| nonsense(error.to_string()))
 }
 
-/// The data of the first whole event that has any.
-fn event_data(bytes: &[u8]) -> Option<Vec<u8>> {
-    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-    let whole = text.rfind("\n\n")?;
-    text.get(..whole)?.split("\n\n").find_map(|event| {
-        let data: String =
-            event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
-        (!data.is_empty()).then(|| data.into_bytes())
-    })
+/// How far a stream of events was looked at, so that no byte is looked at for each that follows.
+#[derive(Default)]
+struct Looked {
+    /// Where the event begins that is not whole yet.
+    event: usize,
+    /// Where the line begins that is not whole yet.
+    line: usize,
+    /// Up to where there is no other end of a line.
+    until: usize,
+}
+
+impl Looked {
+    /// The data of the first whole event of `bytes` that has any. They begin with those of the
+    /// last call.
+    fn event_data(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        while let Some(end) = bytes.get(self.until..)?.iter().position(|byte| *byte == b'\n') {
+            let end = self.until + end;
+            let line = bytes.get(self.line..end)?;
+            (self.line, self.until) = (end + 1, end + 1);
+            if !line.trim_ascii().is_empty() {
+                continue;
+            }
+            let event = bytes.get(self.event..end)?;
+            self.event = end + 1;
+            let data: Vec<u8> = event
+                .split(|byte| *byte == b'\n')
+                .filter_map(|line| line.strip_prefix(b"data:"))
+                .flat_map(|data| data.trim_ascii().iter().copied())
+                .collect();
+            if !data.is_empty() {
+                return Some(data);
+            }
+        }
+        self.until = bytes.len();
+        None
+    }
 }
 
 fn refusal(status: StatusCode, text: &str) -> String {
-    let said: Option<Value> = serde_json::from_str(text).ok();
-    let message = said.as_ref().and_then(|value| value.pointer("/error/message")?.as_str());
-    let line = message.or_else(|| text.lines().next()).unwrap_or_default().trim();
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Reason,
+    }
+    let said = serde_json::from_str::<Refusal>(text).ok().and_then(|said| said.error.message);
+    let line = said.as_deref().or_else(|| text.lines().next()).unwrap_or_default().trim();
     let line = if line.is_empty() { status.canonical_reason().unwrap_or_default() } else { line };
-    line.chars().take(300).collect()
-}
-
-fn parse<T: serde::de::DeserializeOwned>(url: &str, value: Value) -> Result<T, ServerError> {
-    serde_json::from_value(value)
-        .map_err(|error| ServerError::Nonsense { url: url.to_owned(), reason: error.to_string() })
+    in_short(line)
 }
 
 #[cfg(test)]
@@ -437,13 +554,96 @@ mod tests {
     }
 
     #[test]
+    fn of_much_damage_the_first_is_kept() {
+        let words: Vec<String> = (0..1000).map(|number| format!("item {number}")).collect();
+        let verified: Verified = serde_json::from_value(json!({
+            "at": "2026-01-01T00:00:00Z", "verdict": "damaged", "damage": words, "more": 1,
+        }))
+        .unwrap();
+        assert_eq!(verified.damage, words[..MAX_LIST]);
+    }
+
+    #[test]
     fn the_first_event_with_data_is_the_answer() {
+        let event_data = |bytes: &[u8]| Looked::default().event_data(bytes);
         assert_eq!(
             event_data(b"id: 1\nretry: 3\n\ndata: {\"a\":1}\n\n"),
             Some(b"{\"a\":1}".to_vec())
         );
         assert_eq!(event_data(b"data: {\"a\""), None);
         assert_eq!(event_data(b"data: {\r\ndata: }\r\n\r\n"), Some(b"{}".to_vec()));
+    }
+
+    #[test]
+    fn a_stream_that_comes_byte_by_byte_is_looked_at_once() {
+        let stream = b": hello\r\n\r\nid: 1\r\ndata: {\r\ndata: }\r\n\r\nmore";
+        let mut looked = Looked::default();
+        let first = (0..=stream.len()).find_map(|end| {
+            let found = looked.event_data(&stream[..end]);
+            assert!(found.is_some() || looked.until == end, "{end}");
+            found
+        });
+        assert_eq!(first, Some(b"{}".to_vec()));
+    }
+
+    #[test]
+    fn of_a_handshake_is_kept_who_answered() {
+        let said = |value: serde_json::Value| {
+            serde_json::from_value::<Initialized>(value)
+                .map_err(|error| error.to_string())?
+                .handshake()
+        };
+        let good = said(json!({"jsonrpc": "2.0", "result": {
+            "serverInfo": {"name": "n".repeat(1000), "version": "1", "icons": [{}, {}]},
+            "protocolVersion": "p", "capabilities": {"tools": {}},
+        }}));
+        assert_eq!(good.map(|good| (good.name.len(), good.protocol)), Ok((300, "p".to_owned())));
+        let refused = said(json!({"error": {"code": -32600, "message": "no"}})).unwrap_err();
+        assert_eq!(refused, "the answer to initialize has no result: no");
+        let odd = said(json!({"result": {"protocolVersion": "p"}})).unwrap_err();
+        assert!(odd.contains("serverInfo"), "{odd}");
+    }
+
+    /// What a client is told by a server that answers `text`, and how many requests it made.
+    async fn told(text: String) -> (Result<Handshake, ServerError>, usize) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (count, mut counted) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = count.send(());
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let length = text.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                     mcp-session-id: s\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
+                let _ = socket.write_all(format!("{head}{text}").as_bytes()).await;
+                let _ = socket.shutdown().await;
+            }
+        });
+        let said = ServerApi::new(base, None, None).unwrap().handshake().await;
+        let mut requests = 0;
+        while counted.try_recv().is_ok() {
+            requests += 1;
+        }
+        (said, requests)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_talks_too_much_is_not_listened_to_and_its_session_ends() {
+        let good = json!({"result": {"serverInfo": {"name": "m", "version": "1"}, "protocolVersion": "p"}});
+        let (said, requests) = told(good.to_string()).await;
+        assert_eq!((said.unwrap().name.as_str(), requests), ("m", 2));
+        let long = json!({"result": vec![json!({}); 50_000]}).to_string();
+        assert!(long.len() > MAX_HANDSHAKE && long.len() < MAX_ANSWER);
+        let (said, requests) = told(long).await;
+        let error = said.unwrap_err().to_string();
+        assert!(error.contains("longer than 65536 bytes"), "{error}");
+        assert_eq!(requests, 2);
     }
 
     #[test]

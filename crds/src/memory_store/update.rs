@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSpec {
     /// Automatic replaces the pod when this spec changes it; Manual leaves it until
-    /// `kubectl memory restart`. The StatefulSet has the new template at once in either case, so
-    /// whatever else makes the pod anew, such as a drain or an eviction, brings the change too. A
-    /// newer operator replaces no pod by itself.
+    /// `kubectl memory restart`. Whatever else makes the pod anew meanwhile, such as a drain or an
+    /// eviction, brings every change but that of `image`. A newer operator replaces no pod by
+    /// itself.
     #[serde(default)]
     pub strategy: UpdateStrategy,
     /// Verify the whole store before its image changes; damage stops the update.

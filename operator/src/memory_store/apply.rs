@@ -1,8 +1,10 @@
 //! Stage 5, needs a client: builds, and applies every object; removes what a former spec wanted.
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::runtime::events::EventType;
@@ -50,11 +52,15 @@ pub(super) async fn apply(
         cluster_domain: &context.settings.cluster_domain,
         apis: context.cluster.apis,
         tls: found.tls.clone(),
+        reached: found.reached.clone(),
         tokens: planned.as_ref().map(|planned| planned.data.clone()),
         claim_size: &size,
         keep: None,
     };
-    input.keep = kept_template(&input, found);
+    input.keep = match found.missing {
+        None => kept_template(&input, found),
+        Some(_) => held_template(context, &input, found).await?,
+    };
     let resources = build::build(&input);
     let Counted { refused_claim, changed, new_template, failure } =
         apply_all(context, store, &resources, found).await?;
@@ -78,10 +84,37 @@ pub(super) async fn apply(
 fn kept_template(input: &Input<'_>, found: &Found) -> Option<KeptTemplate> {
     let set = found.stateful_set.as_deref()?;
     let edition = pods::annotation(set, EDITION)?;
-    if edition == build::EDITION || pods::annotation(set, INPUTS)? != build::inputs(input) {
+    let inputs = build::inputs(input);
+    if edition == build::EDITION || pods::annotation(set, INPUTS)? != inputs {
         return None;
     }
-    Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition })
+    Some(KeptTemplate { template: set.spec.as_ref()?.template.clone(), edition, inputs })
+}
+
+/// The template that is there, while that of other words names what is missing: a pod that is made
+/// anew, by a drain or after a fault, would wait for that. Read from the API server, because the
+/// caches do not keep it.
+async fn held_template(
+    context: &Context,
+    input: &Input<'_>,
+    found: &Found,
+) -> Result<Option<KeptTemplate>, Error> {
+    let before = found.stateful_set.as_deref().and_then(|set| pods::annotation(set, INPUTS));
+    if before.is_none_or(|before| before == build::inputs(input)) {
+        return Ok(kept_template(input, found));
+    }
+    let names = &input.store.names;
+    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &names.namespace);
+    let live = api.get_opt(&names.main()).await.map_err(|source| ApplyError::Api {
+        kind: "StatefulSet".to_owned(),
+        name: names.main(),
+        source: Box::new(source),
+    })?;
+    Ok(live.and_then(|set| {
+        let edition = pods::annotation(&set, EDITION)?;
+        let inputs = pods::annotation(&set, INPUTS)?;
+        Some(KeptTemplate { template: set.spec?.template, edition, inputs })
+    }))
 }
 
 /// What applying all objects came to.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use llm_memory_crds::conditions::{PROGRESSING, progressing};
-use llm_memory_crds::memory_store::{AuthMode, UpdatePhase, UpdateStatus};
+use llm_memory_crds::memory_store::{UpdatePhase, UpdateStatus};
 use llm_memory_crds::{MemoryStore, MemoryStoreStatus};
 use serde_json::json;
 
@@ -16,39 +16,48 @@ use super::rollout::{self, Plan, Replace, Situation, Verification};
 use super::validate::Store;
 use super::{conditions, pods};
 use crate::context::Context;
-use crate::names::operator_audience;
+use crate::names::{Names, operator_audience};
 use crate::probes::{Answer, Target};
 use crate::server_api::JobState;
 
-/// The pod that can be asked is asked; of others, what was said last is known.
+/// The pod that can be asked is asked, as it was made and whatever the spec says by now; of others,
+/// what was said last is known.
 pub(super) fn ask(
     context: &Context,
-    reference: &ObjectRef<MemoryStore>,
-    store: &Store,
-    found: &Found,
+    object: &MemoryStore,
+    pod: Option<&Pod>,
+    authority: Option<&[u8]>,
     before: &MemoryStoreStatus,
 ) -> (Answer, Option<Target>) {
-    let pod = found.pod.as_deref().filter(|pod| store.spec.replicas == 1 && pods::is_ready(pod));
-    let Some(pod) = pod else {
-        let last = context.probes.unwatch(reference).unwrap_or_default();
+    let names = Names::new(object.namespace().unwrap_or_default(), object.name_any());
+    let reference = ObjectRef::new(&names.store).within(&names.namespace);
+    let Some(pod) = pod.filter(|pod| pods::is_ready(pod)) else {
+        let last = context.probes.unwatch(&reference).unwrap_or_default();
         // Figures stay; that somebody answered does not.
         return (Answer { handshake: None, job: None, ..last }, None);
     };
-    let auth = &store.spec.mcp.auth;
     let scheme = if pods::is_encrypted(pod) { "https" } else { "http" };
+    let port = port(before).unwrap_or(object.spec.mcp.port);
+    let uid = object.uid().unwrap_or_default();
     let job = before
         .update
         .as_ref()
         .filter(|update| update.phase == UpdatePhase::Verifying)
         .and_then(|update| update.verify_job.clone());
     let target = Target {
-        base: format!("{scheme}://{}:{}", store.names.host(), store.spec.mcp.port),
-        authority: found.authority.clone(),
-        audience: (auth.mode != AuthMode::None).then(|| operator_audience(&store.uid)),
+        base: format!("{scheme}://{}:{port}", names.host()),
+        authority: authority.map(<[u8]>::to_vec),
+        audience: pods::audience(pod).map(|_| operator_audience(&uid)),
         pod: pod.uid().unwrap_or_default(),
         job,
     };
-    (context.probes.watch(reference, target.clone()), Some(target))
+    (context.probes.watch(&reference, target.clone()), Some(target))
+}
+
+/// The port of the Service: the one that was told last, when it was applied.
+pub(super) fn port(before: &MemoryStoreStatus) -> Option<i32> {
+    let url: http::Uri = before.url.as_ref()?.parse().ok()?;
+    url.port_u16().map(i32::from)
 }
 
 /// Decides about image and pod.
@@ -142,8 +151,8 @@ fn verification(answer: &Answer) -> Verification {
                 JobState::Succeeded => Verification::Intact,
                 JobState::Finding => Verification::Damaged(summary()),
                 JobState::Failed | JobState::Cancelled => {
-                    let error = job.error.as_ref().and_then(|error| error.get("message")?.as_str());
-                    Verification::Failed(error.map_or_else(summary, str::to_owned))
+                    let error = job.error.as_ref().and_then(|error| error.message.clone());
+                    Verification::Failed(error.unwrap_or_else(summary))
                 }
             }
         }
@@ -160,7 +169,8 @@ pub(super) async fn begin_verification(
     let (Some(update), Some(target)) = (plan.update.as_mut(), target) else { return };
     let wish = store.restart_requested.map(|wish| wish.to_string());
     let attempt = crate::hash::of(&json!([store.uid, store.generation, update.to, wish]));
-    let asked = match context.probes.server(target).await {
+    let reference = ObjectRef::new(&store.names.store).within(&store.names.namespace);
+    let asked = match context.probes.server(&reference, target).await {
         Ok(server) => server.verify(&format!("update-{attempt}")).await,
         Err(error) => Err(error),
     };

@@ -2,15 +2,19 @@
 //! objects come from the caches; Secrets are read one by one, by name, so that the operator needs
 //! no right to list the Secrets of a cluster.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use llm_memory_crds::memory_store::AuthMode;
-use std::sync::Arc;
 use thiserror::Error;
 
-use super::build::TlsFacts;
+use super::build::{ISSUER_AUTHORITY, Reached, TlsFacts};
+use super::pods;
 use super::validate::Store;
 use crate::cluster::Cluster;
 
@@ -46,9 +50,11 @@ pub struct Found {
     pub claim: Option<Arc<PersistentVolumeClaim>>,
     /// The Secret with the static tokens that the operator makes.
     pub tokens: Option<Secret>,
-    /// The certificate.
+    /// The certificate that the spec asks for.
     pub tls: Option<TlsFacts>,
-    /// The authority (PEM) that clients of the store have to trust.
+    /// How the server is reached now.
+    pub reached: Reached,
+    /// The authority (PEM) that those who reach it have to trust.
     pub authority: Option<Vec<u8>>,
     /// What the pods need and is not there any more; the one that runs has it still.
     pub missing: Option<String>,
@@ -102,16 +108,42 @@ pub async fn dereference(
             }
         }
     }
-    let (tls, authority) = certificate(&secrets, cluster, store, &mut missing).await?;
-    Ok(Found {
-        stateful_set,
-        pod: cluster.pods.get(&ObjectRef::new(&names.pod()).within(namespace)),
-        claim,
-        tokens,
-        tls,
-        authority,
-        missing: missing.told,
-    })
+    if let Some(name) = auth.oidc.as_ref().and_then(|oidc| oidc.ca_config_map.as_ref()) {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let map = maps.get_opt(name).await.map_err(|source| DereferenceError::Api {
+            what: format!("ConfigMap {name}"),
+            source: Box::new(source),
+        })?;
+        let has = |map: ConfigMap| {
+            map.data.is_some_and(|data| data.contains_key(ISSUER_AUTHORITY))
+                || map.binary_data.is_some_and(|data| data.contains_key(ISSUER_AUTHORITY))
+        };
+        if !map.is_some_and(has) {
+            missing.note(DereferenceError::Missing {
+                field: "spec.mcp.auth.oidc.caConfigMap",
+                reason: format!(
+                    "there is no ConfigMap {name} with the key {ISSUER_AUTHORITY}: create it with \
+                     the authority of the issuer's certificate"
+                ),
+            })?;
+        }
+    }
+    let (tls, mut authority) = certificate(&secrets, cluster, store, &mut missing).await?;
+    let mut reached = Reached::asked_for(store, tls.as_ref());
+    let pod = cluster.pods.get(&ObjectRef::new(&names.pod()).within(namespace));
+    if let Some(pod) = pod.as_deref().filter(|pod| !pods::is_going(pod)) {
+        reached.audience = pods::audience(pod).map(str::to_owned);
+        if !pods::is_encrypted(pod) {
+            (reached.tls, authority) = (None, None);
+        } else if let Some(name) = pods::certificate(pod)
+            && tls.as_ref().is_none_or(|tls| tls.secret_name != name)
+        {
+            let secret = get(&secrets, name).await?;
+            let (facts, found) = facts(name, secret.and_then(|secret| secret.data).as_ref());
+            (reached.tls, authority) = (Some(facts), found);
+        }
+    }
+    Ok(Found { stateful_set, pod, claim, tokens, tls, reached, authority, missing: missing.told })
 }
 
 /// What is missing of a store.
@@ -162,7 +194,8 @@ async fn certificate(
                 reason: format!("there is no Secret {name}: create it with tls.crt and tls.key"),
             })?;
         }
-        return Ok((Some(TlsFacts { secret_name: name, authority_key: "ca.crt" }), None));
+        let (facts, _) = facts(&name, None);
+        return Ok((Some(facts), None));
     };
     for key in ["tls.crt", "tls.key"] {
         if !data.contains_key(key) {
@@ -172,10 +205,28 @@ async fn certificate(
             })?;
         }
     }
+    let (facts, authority) = facts(&name, Some(&data));
+    Ok((Some(facts), authority))
+}
+
+/// What the Secret `name` with the content `data` says of a certificate, and its authority.
+fn facts(name: &str, data: Option<&BTreeMap<String, ByteString>>) -> (TlsFacts, Option<Vec<u8>>) {
     // A certificate that nobody else signed is its own authority.
-    let authority_key = if data.contains_key("ca.crt") { "ca.crt" } else { "tls.crt" };
-    let authority = data.get(authority_key).map(|bytes| bytes.0.clone());
-    Ok((Some(TlsFacts { secret_name: name, authority_key }), authority))
+    let own = data.is_some_and(|data| !data.contains_key("ca.crt"));
+    let authority_key = if own { "tls.crt" } else { "ca.crt" };
+    let authority = data.and_then(|data| data.get(authority_key)).map(|bytes| bytes.0.clone());
+    (TlsFacts { secret_name: name.to_owned(), authority_key }, authority)
+}
+
+/// The authority of the certificate that `pod` serves TLS with, while the spec cannot be acted on.
+pub async fn authority(
+    client: &Client,
+    namespace: &str,
+    pod: &Pod,
+) -> Result<Option<Vec<u8>>, DereferenceError> {
+    let Some(name) = pods::certificate(pod) else { return Ok(None) };
+    let secret = get(&Api::namespaced(client.clone(), namespace), name).await?;
+    Ok(facts(name, secret.and_then(|secret| secret.data).as_ref()).1)
 }
 
 async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, DereferenceError> {

@@ -13,7 +13,7 @@ pub mod build;
 pub mod conditions;
 mod decide;
 pub mod dereference;
-mod events;
+pub mod events;
 pub mod pods;
 pub mod quantity;
 mod reconcile;

@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod, PodSpec, Volume};
 use llm_memory_crds::conditions::ready;
 
-use super::build::TLS_VOLUME;
+use super::build::{AUDIENCE_VARIABLE, PATH_VARIABLE, TLS_VARIABLE, TLS_VOLUME};
 use super::rollout::PodState;
 
 /// Why a pod does not serve.
@@ -49,10 +49,60 @@ pub fn is_down(pod: &Pod, now: Timestamp) -> bool {
     !is_going(pod) && since.is_some_and(|since| now.duration_since(since.0) >= DOWN_AFTER)
 }
 
-/// Whether the pod serves TLS: what it was made with, and not what the spec has asked for since.
+/// Whether the pod serves TLS: what it was made with, and not what the spec has asked for since. A
+/// volume of the name may be anybody's.
 pub fn is_encrypted(pod: &Pod) -> bool {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
-    volumes.is_some_and(|volumes| volumes.iter().any(|volume| volume.name == TLS_VOLUME))
+    variable(pod, TLS_VARIABLE).is_some()
+}
+
+/// The Secret with the certificate that the pod serves TLS with.
+pub fn certificate(pod: &Pod) -> Option<&str> {
+    let volumes = pod.spec.as_ref().filter(|_| is_encrypted(pod))?.volumes.as_ref()?;
+    let volume = volumes.iter().find(|volume| volume.name == TLS_VOLUME)?;
+    volume.secret.as_ref()?.secret_name.as_deref()
+}
+
+/// Audience of the tokens that the pod's callers show; none when it takes everybody.
+pub fn audience(pod: &Pod) -> Option<&str> {
+    variable(pod, AUDIENCE_VARIABLE)
+}
+
+/// The path of MCP that the pod was made with.
+pub fn path(pod: &Pod) -> &str {
+    variable(pod, PATH_VARIABLE).unwrap_or("/mcp")
+}
+
+/// A variable of the server's container.
+fn variable<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let server = containers.iter().find(|container| container.name == crate::names::CONTAINER)?;
+    let variable = server.env.as_ref()?.iter().find(|variable| variable.name == name)?;
+    variable.value.as_deref()
+}
+
+/// Drops of the spec of a pod all that is not asked about here.
+pub fn trim_spec(pod: &mut Pod) {
+    let Some(spec) = pod.spec.take() else { return };
+    let is_known = |name: &str| [TLS_VARIABLE, AUDIENCE_VARIABLE, PATH_VARIABLE].contains(&name);
+    let containers = spec.containers.into_iter().filter(|it| it.name == crate::names::CONTAINER);
+    let volumes = spec.volumes.unwrap_or_default().into_iter();
+    let certificate = volumes.filter(|volume| volume.name == TLS_VOLUME).map(|volume| Volume {
+        name: volume.name,
+        secret: volume.secret,
+        ..Volume::default()
+    });
+    pod.spec = Some(PodSpec {
+        containers: containers
+            .map(|container| {
+                let mut env = container.env.unwrap_or_default();
+                env.retain(|variable| is_known(&variable.name));
+                env.shrink_to_fit();
+                Container { name: container.name, env: Some(env), ..Container::default() }
+            })
+            .collect(),
+        volumes: Some(certificate.collect()),
+        ..PodSpec::default()
+    });
 }
 
 /// When the pod was made.
@@ -132,7 +182,10 @@ fn waiting(pod: &Pod) -> Option<String> {
 /// How the pod stands to the template of its StatefulSet. `answers` says whether a handshake
 /// succeeded.
 pub fn state(pod: Option<&Pod>, set: Option<&StatefulSet>, answers: bool) -> PodState {
-    let Some(pod) = pod.filter(|pod| !is_going(pod)) else { return PodState::Absent };
+    let Some(pod) = pod else { return PodState::Absent };
+    if is_going(pod) {
+        return PodState::Ending;
+    }
     let ready = answers && is_ready(pod);
     let Some(set) = set else { return PodState::Unknown { ready } };
     let status = set.status.as_ref();
@@ -257,5 +310,9 @@ mod tests {
         assert_eq!(state(set(2, 2, "m-2")), PodState::Outdated { ready: true });
         assert_eq!(state(set(3, 2, "m-1")), PodState::Unknown { ready: true });
         assert_eq!(super::state(None, None, true), PodState::Absent);
+        let mut going = ready.clone();
+        going.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(super::state(Some(&going), Some(&set(2, 2, "m-1")), true), PodState::Ending);
     }
 }

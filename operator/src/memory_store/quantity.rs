@@ -4,6 +4,25 @@
 
 /// Bytes of a quantity; `None` when it is not one, or not a whole number of bytes.
 pub fn bytes(text: &str) -> Option<u128> {
+    amount(text, 1)
+}
+
+/// Whether two quantities are the same amount; words that are none have to be the same words.
+pub fn same(a: &str, b: &str) -> bool {
+    a == b || nanos(a).is_some_and(|amount| nanos(b) == Some(amount))
+}
+
+/// A quantity in billionths, of which no smaller part counts.
+fn nanos(text: &str) -> Option<u128> {
+    let small = [("n", 1), ("u", 1_000), ("m", 1_000_000)];
+    small
+        .iter()
+        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, *unit)))
+        .map_or_else(|| amount(text, 1_000_000_000), |(number, unit)| number_of(number, unit))
+}
+
+/// How many parts of which `one` make one a quantity has.
+fn amount(text: &str, one: u128) -> Option<u128> {
     const UNITS: [(&str, u128); 12] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),
@@ -22,6 +41,10 @@ pub fn bytes(text: &str) -> Option<u128> {
         .iter()
         .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, *unit)))
         .unwrap_or((text, 1));
+    number_of(number, unit.checked_mul(one)?)
+}
+
+fn number_of(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;
@@ -68,6 +91,18 @@ mod tests {
         assert_eq!((bytes("x"), bytes("Gi"), bytes("1e3")), (None, None, None));
         assert_eq!(less("1Gi", "1G"), Some(false));
         assert_eq!(larger("1Gi", "2Gi"), "2Gi");
+        for (a, b, alike) in [
+            ("0.5", "500m", true),
+            ("1024Mi", "1Gi", true),
+            ("1", "1000m", true),
+            ("1000u", "1m", true),
+            ("1", "1001m", false),
+            ("1G", "1Gi", false),
+            ("x", "x", true),
+            ("x", "y", false),
+        ] {
+            assert_eq!(same(a, b), alike, "{a} {b}");
+        }
         assert_eq!(for_people(1536), "1.5 KiB");
         assert_eq!(for_people(12), "12 B");
     }

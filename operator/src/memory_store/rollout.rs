@@ -45,8 +45,10 @@ pub struct Situation<'a> {
 /// The pod, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodState {
-    /// There is none, or it is going.
+    /// There is none.
     Absent,
+    /// It is going, however long that takes: a node that died never says that it has gone.
+    Ending,
     /// It was made from the template of today.
     Current {
         /// It is ready and answered a handshake.
@@ -67,7 +69,7 @@ pub enum PodState {
 impl PodState {
     const fn ready(self) -> bool {
         match self {
-            Self::Absent => false,
+            Self::Absent | Self::Ending => false,
             Self::Current { ready } | Self::Outdated { ready } | Self::Unknown { ready } => ready,
         }
     }
@@ -236,9 +238,11 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
         },
         UpdatePhase::RollingOut => {
             let image = update.to.clone();
-            if situation.hibernated || update.since.is_none() {
-                // It is tried when the store wakes, and has its time from then on.
-                let since = (!situation.hibernated).then_some(Time(situation.now));
+            let waits = situation.hibernated || situation.pod == PodState::Ending;
+            if waits || update.since.is_none() {
+                // It is tried when the store wakes or the former pod has gone, and has its time
+                // from then on.
+                let since = (!waits).then_some(Time(situation.now));
                 let update = UpdateStatus { since, ..update.clone() };
                 return Plan { image, update: Some(update), ..waiting(Replace::Outdated) };
             }
@@ -251,7 +255,7 @@ fn carry_on(situation: &Situation<'_>, update: &UpdateStatus, running: &str) -> 
             let tried = match situation.pod {
                 PodState::Current { .. } => late_since(made),
                 PodState::Absent => late,
-                PodState::Outdated { .. } | PodState::Unknown { .. } => false,
+                PodState::Ending | PodState::Outdated { .. } | PodState::Unknown { .. } => false,
             };
             if tried && running == update.to {
                 let message = format!(
@@ -534,6 +538,32 @@ mod tests {
             ..awake
         };
         assert_eq!(phase(&plan(&late)), Some(UpdatePhase::RollingBack));
+    }
+
+    #[test]
+    fn an_image_has_its_time_from_when_the_former_pod_has_gone() {
+        let spec = UpdateSpec { ready_timeout_seconds: 10, ..UpdateSpec::default() };
+        let out = rolling_out();
+        let ending = Situation {
+            running: Some("server:2"),
+            pod: PodState::Ending,
+            now: "2026-01-01T00:01:00Z".parse().unwrap(),
+            ..situation(&spec, Some(&out))
+        };
+        let drained = plan(&ending).update.unwrap();
+        assert_eq!((drained.phase, &drained.since), (UpdatePhase::RollingOut, &None));
+        let hour = "2026-01-01T01:00:00Z".parse().unwrap();
+        let dead = Situation { update: Some(&drained), now: hour, ..ending };
+        assert_eq!(plan(&dead).update.as_ref(), Some(&drained), "nothing is written until then");
+        let gone = Situation { pod: PodState::Absent, ..dead };
+        let begun = plan(&gone).update.unwrap();
+        assert_eq!((begun.phase, &begun.since), (UpdatePhase::RollingOut, &Some(Time(hour))));
+        let late = Situation {
+            update: Some(&begun),
+            now: "2026-01-01T01:00:10Z".parse().unwrap(),
+            ..gone
+        };
+        assert_eq!(phase(&plan(&late)), Some(UpdatePhase::RollingBack), "no pod can be made");
     }
 
     #[test]

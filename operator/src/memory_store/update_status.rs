@@ -1,7 +1,7 @@
 //! Stage 6: the status, only from what was observed. What a store says is computed here without a
 //! client; writing it, when it differs, is the driver's.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use llm_memory_crds::MemoryStoreStatus;
@@ -10,12 +10,13 @@ use llm_memory_crds::conditions::{
     progressing, ready, storage, verified,
 };
 use llm_memory_crds::memory_store::{
-    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase, UpdateStatus,
+    GpuMode, LastVerification, ServerInfo, StorageStatus, UpdatePhase, UpdateStatus, UpdateStrategy,
 };
 
 use super::conditions::{Now, Truth, merge, whole_second};
+use super::decide::port;
 use super::pods;
-use super::rollout::Plan;
+use super::rollout::{Plan, Replace};
 use super::validate::Store;
 use crate::probes::Answer;
 use crate::server_api::{NEARLY_FULL_PERCENT, ServerStatus, Volume};
@@ -31,6 +32,8 @@ pub struct Observed<'a> {
     pub plan: &'a Plan,
     /// The pod.
     pub pod: Option<&'a Pod>,
+    /// The pod was made from a template that was another until now, or may have been.
+    pub outdated: bool,
     /// The claim.
     pub claim: Option<&'a PersistentVolumeClaim>,
     /// Size that was asked for.
@@ -65,16 +68,19 @@ pub fn status(observed: &Observed<'_>) -> MemoryStoreStatus {
         encoding_condition(observed),
     ];
     let scheme = if observed.encrypted { "https" } else { "http" };
+    // Nothing was applied: the Service is as it was.
+    let kept_port = if store.spec.paused { port(before) } else { None };
+    let there = observed.pod.filter(|pod| !pods::is_going(pod));
     MemoryStoreStatus {
         observed_generation: Some(store.generation),
         conditions: merge(&before.conditions, conditions, store.generation, *now),
-        replicas: i32::from(observed.pod.is_some_and(|pod| !pods::is_going(pod))),
+        replicas: i32::from(there.is_some()),
         selector: Some(observed.selector.clone()),
         url: Some(format!(
             "{scheme}://{}:{}{}",
             store.names.host(),
-            store.spec.mcp.port,
-            store.spec.mcp.path
+            kept_port.unwrap_or(store.spec.mcp.port),
+            there.map_or(&*store.spec.mcp.path, pods::path)
         )),
         image: Some(plan.image.clone()),
         server_info: match &answer.handshake {
@@ -159,26 +165,41 @@ fn accepted_condition(missing: Option<&str>) -> Now {
 }
 
 fn ready_condition(observed: &Observed<'_>) -> Now {
+    let spec = &observed.store.spec;
     match observed.pod {
-        Some(pod) if observed.store.spec.replicas > 0 => {
+        // The pod of a store that is paused stays, however many there are to be.
+        Some(pod) if spec.replicas > 0 || spec.paused => {
             serving(pod, Some(observed.answer), &observed.before.conditions)
         }
-        _ => unserved(observed.store.spec.replicas),
+        _ => {
+            let before = &observed.before.conditions;
+            unserved(&observed.store.names.store, spec.replicas, before, observed.now)
+        }
     }
 }
 
-/// Ready of a store that no pod serves.
-fn unserved(replicas: i32) -> Now {
+/// How long the controller of StatefulSets may take to make a pod before it is named.
+pub const SLOW_POD: SignedDuration = SignedDuration::from_secs(30);
+
+/// Ready of the store `name`, which no pod serves.
+pub fn unserved(name: &str, replicas: i32, before: &[Condition], now: Timestamp) -> Now {
     if replicas > 0 {
-        return absent();
+        // A quota, a priority class or the Pod Security Standard: only the controller is told.
+        let refused = format!("there is no pod: `kubectl describe statefulset {name}` says why");
+        let former = |kind| before.iter().find(|condition| condition.type_ == kind);
+        let slow = |condition: &Condition| {
+            now.duration_since(condition.last_transition_time.0) >= SLOW_POD
+        };
+        let ready = former(READY).filter(|ready| ready.reason == ready::NO_POD);
+        let begun = former(PROGRESSING).filter(|progressing| progressing.status == "True");
+        let late = ready.is_some_and(|ready| {
+            ready.message == refused || (slow(ready) && begun.is_some_and(slow))
+        });
+        let message = if late { refused } else { "there is no pod yet".to_owned() };
+        return Now::new(READY, false, ready::NO_POD, message);
     }
     let message = "spec.replicas is 0; the data is kept, `kubectl memory wake` serves it again";
     Now::new(READY, false, ready::HIBERNATED, message)
-}
-
-/// Ready of a store whose pod is not there.
-pub fn absent() -> Now {
-    Now::new(READY, false, ready::NO_POD, "there is no pod yet")
 }
 
 /// Whether `pod` serves, by what was answered last, or by what was said `before` when nobody has
@@ -252,17 +273,34 @@ fn progressing_condition(observed: &Observed<'_>, serves: bool) -> Now {
             UpdatePhase::RolledBack | UpdatePhase::Refused | UpdatePhase::Complete => {}
         }
     }
-    if plan.pending {
+    let pending = || {
         let message = format!(
-            "a change waits for `kubectl memory restart {}`, because spec.update.strategy is Manual",
+            "a change waits for `kubectl memory restart {}`, because spec.update.strategy is \
+             Manual; a pod that is made anew before, as by a drain, has every change but that of \
+             spec.image",
             store.names.store
         );
-        return now(false, progressing::UPDATE_PENDING, message);
+        now(false, progressing::UPDATE_PENDING, message)
+    };
+    if plan.pending {
+        return pending();
     }
     let wanted = store.spec.replicas == 1;
     let there = observed.pod.is_some_and(|pod| !pods::is_going(pod));
     if wanted != there || (wanted && !serves) {
         return now(true, progressing::STARTING, "waiting for the pod".to_owned());
+    }
+    if wanted && observed.outdated {
+        let replaced = plan.replace != Replace::Never;
+        if !replaced && store.spec.update.strategy == UpdateStrategy::Manual {
+            return pending();
+        }
+        let message = if observed.missing.is_some() {
+            "the pod is replaced when nothing is missing: see the condition Accepted"
+        } else {
+            "the pod is replaced, because its template changed"
+        };
+        return now(true, progressing::ROLLING_OUT, message.to_owned());
     }
     now(false, progressing::COMPLETE, "everything is as the spec asks".to_owned())
 }
@@ -435,6 +473,30 @@ mod tests {
             assert_eq!(last_answer(&other, &pod("2026-01-01T00:00:01Z")), None, "{reason}");
         }
         assert_eq!(last_answer(&[], &pod("2026-01-01T00:00:01Z")), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_made_is_asked_about_at_its_statefulset() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begun = |since: &str| {
+            let mut all = said(READY, "False", ready::NO_POD);
+            all.extend(said(PROGRESSING, "True", progressing::STARTING));
+            all[1].last_transition_time = Time(at(since));
+            all
+        };
+        let told = |before: &[Condition], now| unserved("notes", 1, before, at(now)).message;
+        let first = "2026-01-01T00:00:05Z";
+        assert_eq!(told(&begun(first), "2026-01-01T00:00:34Z"), "there is no pod yet");
+        let late = told(&begun(first), "2026-01-01T00:00:35Z");
+        assert!(late.contains("kubectl describe statefulset notes"), "{late}");
+        assert_eq!(told(&[], "2026-01-01T01:00:00Z"), "there is no pod yet");
+        // It slept until a moment ago.
+        let woken = begun("2026-01-01T00:59:59Z");
+        assert_eq!(told(&woken, "2026-01-01T01:00:00Z"), "there is no pod yet");
+        // What was said stays said.
+        let mut again = begun("2026-01-01T00:59:59Z");
+        again[0].message.clone_from(&late);
+        assert_eq!(told(&again, "2026-01-01T01:00:00Z"), late);
     }
 
     #[test]

@@ -43,12 +43,8 @@ pub(super) fn certificate(input: &Input<'_>) -> Option<DynamicObject> {
     object.metadata = metadata(input, names.certificate(), "server");
     object.data = json!({"spec": {
         "secretName": names.certificate(),
-        "dnsNames": [
-            names.main(),
-            format!("{}.{}", names.store, names.namespace),
-            host,
-            format!("{host}.{}", input.cluster_domain),
-        ],
+        // Shorter ones are good for whatever else is called so.
+        "dnsNames": [host, format!("{host}.{}", input.cluster_domain)],
         "issuerRef": {"name": issuer.name, "kind": issuer.kind},
         "usages": ["server auth"],
         "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},

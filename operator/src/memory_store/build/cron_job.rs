@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use llm_memory_crds::memory_store::{AuthMode, Routine, RoutineKind};
+use llm_memory_crds::memory_store::{Routine, RoutineKind};
 
 use super::{Input, metadata, pod, text};
 use crate::memory_store::schedule::default_schedule;
@@ -169,7 +169,7 @@ fn arguments(kind: RoutineKind) -> Vec<String> {
 
 fn environment(input: &Input<'_>, routine: &Routine) -> Vec<EnvVar> {
     let store = input.store;
-    let scheme = if input.tls.is_some() { "https" } else { "http" };
+    let scheme = if input.reached.tls.is_some() { "https" } else { "http" };
     let value = |name: &str, value: String| EnvVar {
         name: text(name),
         value: Some(value),
@@ -193,10 +193,10 @@ fn environment(input: &Input<'_>, routine: &Routine) -> Vec<EnvVar> {
             format!("{scheme}://{}:{}", store.names.host(), store.spec.mcp.port),
         ),
     ];
-    if store.spec.mcp.auth.mode != AuthMode::None {
+    if input.reached.audience.is_some() {
         variables.push(value("LLM_MEMORY_TOKEN_FILE", format!("{TOKEN_FOLDER}/token")));
     }
-    if input.tls.is_some() {
+    if input.reached.tls.is_some() {
         variables.push(value("LLM_MEMORY_CA_FILE", format!("{TOKEN_FOLDER}/ca.crt")));
     }
     variables
@@ -205,19 +205,18 @@ fn environment(input: &Input<'_>, routine: &Routine) -> Vec<EnvVar> {
 /// A token that only this store takes and that ends by itself; and the authority of its
 /// certificate.
 fn token_volume(input: &Input<'_>) -> Option<Volume> {
-    let auth = &input.store.spec.mcp.auth;
     let mut sources = Vec::new();
-    if auth.mode != AuthMode::None {
+    if let Some(audience) = &input.reached.audience {
         sources.push(VolumeProjection {
             service_account_token: Some(ServiceAccountTokenProjection {
-                audience: Some(auth.audience.clone()),
+                audience: Some(audience.clone()),
                 expiration_seconds: Some(600),
                 path: text("token"),
             }),
             ..VolumeProjection::default()
         });
     }
-    if let Some(tls) = &input.tls {
+    if let Some(tls) = &input.reached.tls {
         sources.push(VolumeProjection {
             secret: Some(SecretProjection {
                 name: tls.secret_name.clone(),

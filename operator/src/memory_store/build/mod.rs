@@ -23,11 +23,12 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::DynamicObject;
 use llm_memory_crds::MemoryStore;
+use llm_memory_crds::memory_store::AuthMode;
 use std::collections::BTreeMap;
 
 use super::validate::Store;
 
-pub use pod::TLS_VOLUME;
+pub use pod::{AUDIENCE_VARIABLE, ISSUER_AUTHORITY, PATH_VARIABLE, TLS_VARIABLE, TLS_VOLUME};
 pub use stateful_set::{EDITION, inputs};
 
 /// What an identity may do, in the server's terms.
@@ -68,14 +69,35 @@ pub struct TlsFacts {
     pub authority_key: &'static str,
 }
 
-/// A pod template that runs and is to stay, because nothing that people said has changed since it
-/// was made by an older operator.
+/// How the server is reached at the moment: as the pod that runs was made, and as the spec asks
+/// where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Its certificate, when it speaks TLS.
+    pub tls: Option<TlsFacts>,
+    /// Audience of the tokens that its callers show; none when it takes everybody.
+    pub audience: Option<String>,
+}
+
+impl Reached {
+    /// As the spec asks.
+    pub fn asked_for(store: &Store, tls: Option<&TlsFacts>) -> Self {
+        let auth = &store.spec.mcp.auth;
+        let audience = (auth.mode != AuthMode::None).then(|| auth.audience.clone());
+        Self { tls: tls.cloned(), audience }
+    }
+}
+
+/// A pod template that runs and is to stay: nothing that people said has changed since it was made
+/// by an older operator, or what they said since cannot be acted on yet.
 #[derive(Debug, Clone)]
 pub struct KeptTemplate {
     /// The template, as the API server has it.
     pub template: PodTemplateSpec,
     /// The edition that made it.
     pub edition: String,
+    /// From what it was made, see [`inputs`].
+    pub inputs: String,
 }
 
 /// Everything that objects are made from.
@@ -93,6 +115,8 @@ pub struct Input<'a> {
     pub apis: Apis,
     /// The certificate, when the port is encrypted.
     pub tls: Option<TlsFacts>,
+    /// How those who connect now have to.
+    pub reached: Reached,
     /// Content of the token Secret, when the operator makes it.
     pub tokens: Option<BTreeMap<String, ByteString>>,
     /// The larger of the size asked for and the size that a kept claim has already.

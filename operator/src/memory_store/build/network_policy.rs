@@ -49,7 +49,8 @@ pub(super) fn network_policy(input: &Input<'_>) -> Option<NetworkPolicy> {
         ports: Some(vec![port("UDP", 53), port("TCP", 53)]),
         to: None,
     }];
-    if input.store.spec.mcp.auth.mode != AuthMode::None {
+    let reviews = input.store.spec.mcp.auth.mode != AuthMode::None;
+    if reviews || input.reached.audience.is_some() {
         // The API server, which reviews tokens, has no pods to select. OpenID Connect issuers are
         // reached the same way.
         egress.push(NetworkPolicyEgressRule {

@@ -26,9 +26,17 @@ const DATA: &str = "/data";
 const CONFIG: &str = "/etc/llm-memory";
 const TOKENS: &str = "/etc/llm-memory-tokens";
 const TLS: &str = "/etc/llm-memory-tls";
-/// Volume of the certificate; pods that serve TLS have it.
+/// Volume of the certificate.
 pub const TLS_VOLUME: &str = "tls";
+/// Variables of the server by which a pod that runs shows how it is reached.
+pub const TLS_VARIABLE: &str = "LLM_MEMORY_TLS_CERT_FILE";
+/// It is there when callers show tokens: the audience of those.
+pub const AUDIENCE_VARIABLE: &str = "LLM_MEMORY_KUBERNETES_AUDIENCE";
+/// The path of MCP, where that is not the usual one.
+pub const PATH_VARIABLE: &str = "LLM_MEMORY_MCP_PATH";
 const ISSUER: &str = "/etc/llm-memory-issuer";
+/// Key of the issuer's authority in its ConfigMap.
+pub const ISSUER_AUTHORITY: &str = "ca.crt";
 /// Where clients of the API server expect their account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -133,7 +141,7 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
     ];
     // Not rendered where it says nothing new: pods are replaced when their template changes.
     if spec.mcp.path != McpSpec::default().path {
-        variables.push(("LLM_MEMORY_MCP_PATH", spec.mcp.path.clone()));
+        variables.push((PATH_VARIABLE, spec.mcp.path.clone()));
     }
     if let Some(url) = &spec.mcp.public_url {
         variables.push(("LLM_MEMORY_PUBLIC_URL", url.clone()));
@@ -158,7 +166,7 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
         variables.extend([
             ("LLM_MEMORY_TOKENS_FILE", format!("{TOKENS}/tokens.json")),
             ("LLM_MEMORY_IDENTITIES_FILE", format!("{CONFIG}/{}", config_map::IDENTITIES)),
-            ("LLM_MEMORY_KUBERNETES_AUDIENCE", auth.audience.clone()),
+            (AUDIENCE_VARIABLE, auth.audience.clone()),
         ]);
     }
     if let Some(oidc) = &auth.oidc {
@@ -168,11 +176,11 @@ fn environment(input: &Input<'_>) -> Vec<EnvVar> {
             variables.push(("LLM_MEMORY_OIDC_JWKS_URL", url.clone()));
         }
         if oidc.ca_config_map.is_some() {
-            variables.push(("LLM_MEMORY_OIDC_CA_FILE", format!("{ISSUER}/ca.crt")));
+            variables.push(("LLM_MEMORY_OIDC_CA_FILE", format!("{ISSUER}/{ISSUER_AUTHORITY}")));
         }
     }
     if input.tls.is_some() {
-        variables.push(("LLM_MEMORY_TLS_CERT_FILE", format!("{TLS}/tls.crt")));
+        variables.push((TLS_VARIABLE, format!("{TLS}/tls.crt")));
         variables.push(("LLM_MEMORY_TLS_KEY_FILE", format!("{TLS}/tls.key")));
     }
     variables.extend(video(input.store));

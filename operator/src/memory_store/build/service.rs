@@ -23,7 +23,11 @@ pub(super) fn services(input: &Input<'_>) -> [Service; 2] {
             type_: Some(text("ClusterIP")),
             ports: Some(vec![ServicePort {
                 // So that meshes and gateways know what they carry.
-                app_protocol: Some(text(if input.tls.is_some() { "https" } else { "http" })),
+                app_protocol: Some(text(if input.reached.tls.is_some() {
+                    "https"
+                } else {
+                    "http"
+                })),
                 ..port("mcp", input.store.spec.mcp.port)
             }]),
             ..ServiceSpec::default()

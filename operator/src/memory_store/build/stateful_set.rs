@@ -70,12 +70,12 @@ fn drop_defaults(value: &mut Value, defaults: &Value) {
 
 pub(super) fn stateful_set(input: &Input<'_>) -> StatefulSet {
     let names = &input.store.names;
-    let (template, edition) = match &input.keep {
-        Some(kept) => (kept.template.clone(), kept.edition.clone()),
-        None => (pod::template(input), text(EDITION)),
+    let (template, edition, inputs) = match &input.keep {
+        Some(kept) => (kept.template.clone(), kept.edition.clone(), kept.inputs.clone()),
+        None => (pod::template(input), text(EDITION), inputs(input)),
     };
     let annotations = [
-        (text(INPUTS), inputs(input)),
+        (text(INPUTS), inputs),
         (text(EDITION_ANNOTATION), edition),
         (text(IMAGE), input.image.to_owned()),
     ]

@@ -16,6 +16,16 @@ fn golden_with(spec: Value, apis: Apis, tls: Option<TlsFacts>) -> String {
 }
 
 fn resources(spec: Value, apis: Apis, tls: Option<TlsFacts>) -> Resources {
+    resources_beside(spec, apis, tls, None)
+}
+
+/// What is built while a pod is reached as `running` says.
+fn resources_beside(
+    spec: Value,
+    apis: Apis,
+    tls: Option<TlsFacts>,
+    running: Option<Reached>,
+) -> Resources {
     let mut object = MemoryStore::new("notes", serde_json::from_value(spec).unwrap());
     object.metadata.namespace = Some("team".to_owned());
     object.metadata.uid = Some("11111111-2222-3333-4444-555555555555".to_owned());
@@ -36,6 +46,7 @@ fn resources(spec: Value, apis: Apis, tls: Option<TlsFacts>) -> Resources {
         operator: &operator,
         cluster_domain: "cluster.local",
         apis,
+        reached: running.unwrap_or_else(|| Reached::asked_for(&store, tls.as_ref())),
         tls,
         tokens: planned.map(|planned| planned.data),
         claim_size: &size,
@@ -245,11 +256,41 @@ fn a_newer_operator_keeps_the_template_of_an_unchanged_spec() {
         cluster_domain: "cluster.local",
         apis: Apis::default(),
         tls: None,
+        reached: Reached::default(),
         tokens: None,
         claim_size: "10Gi",
-        keep: Some(KeptTemplate { template: kept.clone(), edition: "0".to_owned() }),
+        keep: Some(KeptTemplate {
+            template: kept.clone(),
+            edition: "0".to_owned(),
+            inputs: "i".to_owned(),
+        }),
     };
     let set = build(&input).stateful_set;
     assert_eq!(set.spec.unwrap().template, kept);
-    assert_eq!(set.metadata.annotations.unwrap()[crate::names::EDITION], "0");
+    let annotations = set.metadata.annotations.unwrap();
+    assert_eq!(annotations[crate::names::EDITION], "0");
+    assert_eq!(annotations[crate::names::INPUTS], "i");
+}
+
+#[test]
+fn those_who_connect_do_as_the_pod_that_runs_was_made() {
+    let apis = Apis::default();
+    let anonymous = json!({"mcp": {"auth": {"mode": "None"}}});
+    let tls = TlsFacts { secret_name: "web".to_owned(), authority_key: "tls.crt" };
+    let kept = Reached { tls: Some(tls.clone()), audience: Some("former".to_owned()) };
+    let built = json!(written_parts(&resources_beside(anonymous, apis, None, Some(kept))));
+    for part in ["https://notes", "LLM_MEMORY_CA_FILE", "\"audience\":\"former\"", "\"port\":6443"]
+    {
+        assert!(built.to_string().contains(part), "{part}: {built}");
+    }
+    let plain = Some(Reached::default());
+    let built = json!(written_parts(&resources_beside(json!({}), apis, Some(tls), plain)));
+    for part in ["https", "LLM_MEMORY_CA_FILE", "LLM_MEMORY_TOKEN_FILE"] {
+        assert!(!built.to_string().contains(part), "{part}: {built}");
+    }
+    assert!(built.to_string().contains("\"port\":6443"), "for the pod to come: {built}");
+}
+
+fn written_parts(resources: &Resources) -> Value {
+    json!([resources.services, resources.network_policy, resources.cron_jobs])
 }

@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::apply::{apply, claim_size};
 use super::conditions::Now;
 use super::decide::{ask, begin_verification, decide};
-use super::dereference::{DereferenceError, Found, dereference};
+use super::dereference::{DereferenceError, Found, authority, dereference};
 use super::rollout::{Plan, PodState, Replace};
 use super::tokens::TokensError;
 use super::update_status::{self, Observed};
@@ -31,7 +31,7 @@ use super::{events, pods};
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::guard::Guarded;
-use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY, Names};
+use crate::names::{FIELD_MANAGER, Names, labels_of_claims};
 use crate::probes::Answer;
 
 /// A store that nothing happens to is looked at this often, and a bit.
@@ -40,6 +40,9 @@ const IDLE: Duration = Duration::from_secs(300);
 const STEP: Duration = Duration::from_secs(2);
 /// A store that changed while it was looked at is looked at again after this.
 const AGAIN: Duration = Duration::from_millis(300);
+/// A store that waits for its pod is looked at this often: after [`update_status::SLOW_POD`] there
+/// is something to say.
+const POD: Duration = Duration::from_secs(31);
 /// What is missing is looked for this often.
 const MISSING: Duration = Duration::from_secs(15);
 /// The longest that looking things up may take, or applying all objects; what was applied until
@@ -106,12 +109,11 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     let started = std::time::Instant::now();
     let reference = reference(object);
     if object.metadata.deletion_timestamp.is_some() {
-        context.probes.unwatch(&reference);
+        context.probes.forget(&reference);
         return Ok(Action::await_change());
     }
-    let outcome = tokio::time::timeout(LONGEST, run(object, &context, &reference))
-        .await
-        .unwrap_or(Err(Error::TimedOut));
+    let outcome =
+        tokio::time::timeout(LONGEST, run(object, &context)).await.unwrap_or(Err(Error::TimedOut));
     context.metrics.reconciled(started.elapsed(), outcome.is_ok());
     if outcome.is_ok() {
         context.failures.succeeded(&reference);
@@ -136,11 +138,7 @@ fn reference(object: &MemoryStore) -> ObjectRef<MemoryStore> {
     ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
 }
 
-async fn run(
-    object: &MemoryStore,
-    context: &Context,
-    reference: &ObjectRef<MemoryStore>,
-) -> Result<Action, Error> {
+async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     let mut before = object.status.clone().unwrap_or_default();
     let mut version = object.resource_version();
@@ -171,7 +169,8 @@ async fn run(
             return Err(error);
         }
     };
-    let (answer, target) = ask(context, reference, &store, &found, &before);
+    let (answer, target) =
+        ask(context, object, found.pod.as_deref(), found.authority.as_deref(), &before);
     if let Some(trouble) = claim_trouble(context, &store, &found, &before).await? {
         hold_up(object, context, &before, trouble, now).await?;
         return Ok(Action::requeue(MISSING));
@@ -194,13 +193,16 @@ async fn run(
     let mut next_token_end = None;
     // An image that was not tried yet has its time from when it is.
     let mut untried = false;
+    let mut outdated = is_outdated(&found);
     if !store.spec.paused {
         match in_time(apply(object, context, &store, &found, &plan, now)).await {
             Ok(applied) => {
                 refused_claim = applied.refused_claim;
                 next_token_end = applied.next_token_end;
                 failure = applied.failure;
-                if !applied.new_template {
+                if applied.new_template {
+                    outdated = true;
+                } else {
                     let replaced = replace_pod(object, context, &store, &found, &plan, &answer);
                     match in_time(replaced).await {
                         Ok(replaced) => untried = replaced,
@@ -231,6 +233,7 @@ async fn run(
         before: &before,
         plan: &plan,
         pod: found.pod.as_deref(),
+        outdated,
         claim: found.claim.as_deref(),
         requested: &requested,
         refused_claim: refused_claim.as_deref(),
@@ -254,7 +257,11 @@ async fn run(
     let written = written?;
     Ok(Action::requeue(match written {
         Written::As(_) if found.missing.is_some() => MISSING,
-        Written::As(_) => next_look(&store, &plan, next_token_end, now),
+        Written::As(_) => {
+            let look = next_look(&store, &plan, next_token_end, now);
+            let awaits_pod = store.spec.replicas > 0 && !store.spec.paused && found.pod.is_none();
+            if awaits_pod { look.min(POD) } else { look }
+        }
         Written::Stale => AGAIN,
     }))
 }
@@ -351,15 +358,15 @@ async fn claim_trouble(
         "the claim {name} is gone, and no empty one takes its place. Where its volume is still \
          there (reclaim policy Retain), make a claim of this name for it, with the labels {}; \
          otherwise delete the MemoryStore and make it again",
-        labels_of_claims(store)
+        labels_of_claims(&store.names.store)
     );
     Ok(now(storage::LOST, message))
 }
 
-/// By these the operator knows a claim as the store's own.
-fn labels_of_claims(store: &Store) -> String {
-    let (name, value) = MANAGED_BY;
-    format!("{name}={value} and {INSTANCE_LABEL}={}", store.names.store)
+/// Whether the pod is of another template than today's, or the controller has not said yet.
+fn is_outdated(found: &Found) -> bool {
+    let state = pods::state(found.pod.as_deref(), found.stateful_set.as_deref(), true);
+    matches!(state, PodState::Outdated { .. } | PodState::Unknown { .. })
 }
 
 /// Replaces the pod when that is due; whether it was.
@@ -378,7 +385,9 @@ async fn replace_pod(
         (Replace::Outdated | Replace::Always, PodState::Outdated { .. })
         | (Replace::Always, PodState::Current { .. }) => true,
         (Replace::Never | Replace::Outdated, _)
-        | (Replace::Always, PodState::Absent | PodState::Unknown { .. }) => false,
+        | (Replace::Always, PodState::Absent | PodState::Ending | PodState::Unknown { .. }) => {
+            false
+        }
     };
     if !due {
         return Ok(false);
@@ -449,17 +458,40 @@ async fn hold_up(
     let generation = object.metadata.generation.unwrap_or_default();
     let names = Names::new(object.namespace().unwrap_or_default(), object.name_any());
     let pod = context.cluster.pods.get(&ObjectRef::new(&names.pod()).within(&names.namespace));
-    let answer = context.probes.last(&reference(object));
+    // Whoever has just begun to lead has not asked it yet, and what is said below is for long.
+    let answer = ask_anyway(object, context, pod.as_deref(), &names, before).await;
     let serving = match pod {
-        Some(pod) => update_status::serving(&pod, answer.as_ref(), &before.conditions),
+        Some(pod) => update_status::serving(&pod, Some(&answer), &before.conditions),
         None if obstacle.kind == ACCEPTED => {
             Now::new(READY, false, ready::NOT_ACCEPTED, "nothing runs: see the condition Accepted")
         }
-        None => update_status::absent(),
+        None => {
+            let replicas = object.spec.replicas;
+            update_status::unserved(&names.store, replicas, &before.conditions, now)
+        }
     };
     let status = update_status::held_up(before, generation, obstacle, serving, now);
     // What is stale is looked at again when the newer version arrives.
     write_status(object, context, before, &status, object.resource_version()).await.map(drop)
+}
+
+/// Asks the pod of a store that nothing is done for.
+async fn ask_anyway(
+    object: &MemoryStore,
+    context: &Context,
+    pod: Option<&Pod>,
+    names: &Names,
+    before: &MemoryStoreStatus,
+) -> Answer {
+    let mut known = None;
+    if let Some(pod) = pod.filter(|pod| pods::is_ready(pod)) {
+        let looked = in_time(async {
+            authority(&context.client, &names.namespace, pod).await.map_err(Error::from)
+        });
+        // Where that is not known now, what was known is good.
+        known = looked.await.unwrap_or_default();
+    }
+    ask(context, object, pod, known.as_deref(), before).0
 }
 
 /// What became of a write of the status.

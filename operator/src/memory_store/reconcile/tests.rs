@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use http::{Method, Request, Response};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::Client;
 use kube::client::Body;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{reflector, watcher};
 use llm_memory_crds::conditions::READY;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -16,8 +18,9 @@ use crate::apply::Applier;
 use crate::cluster::{Cluster, Watched};
 use crate::context::{Failures, Refusals, Settings};
 use crate::memory_store::build::{Apis, OperatorIdentity};
+use crate::memory_store::events::Told;
 use crate::metrics::Metrics;
-use crate::probes::Probes;
+use crate::probes::{Probes, Target};
 
 const STORE: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes";
 const STATUS: &str = "/apis/llm-memory.dev/v1alpha1/namespaces/team/memorystores/notes/status";
@@ -33,6 +36,8 @@ enum Script {
     Refuse(u16, &'static str),
     /// Never.
     Hang,
+    /// With the object as it is: what was asked for is that already, in other words.
+    Keep,
 }
 
 /// An API server that keeps what is applied, but for the requests that its script is about.
@@ -72,6 +77,7 @@ impl Api {
         match scripted {
             Some(Script::Hang) => return std::future::pending().await,
             Some(Script::Refuse(code, message)) => return status(code, message),
+            Some(Script::Keep) => return json_response(200, &self.objects.lock()[&path]),
             None => {}
         }
         if head.method != Method::GET {
@@ -138,6 +144,8 @@ fn status(code: u16, message: &str) -> Response<Body> {
 struct Rig {
     api: Arc<Api>,
     context: Arc<Context>,
+    pods: Mutex<Writer<Pod>>,
+    sets: Mutex<Writer<StatefulSet>>,
 }
 
 impl Rig {
@@ -163,8 +171,11 @@ impl Rig {
         };
         let client = Client::new(service, "team");
         let (cluster, _) = Cluster::watch(&client, &Watched::Everywhere, Apis::default());
+        let mut cluster = Arc::into_inner(cluster).unwrap();
+        let ((pods_cache, pods), (sets_cache, sets)) = (reflector::store(), reflector::store());
+        (cluster.pods, cluster.stateful_sets) = (pods_cache, sets_cache);
+        let cluster = Arc::new(cluster);
         let (probes, _) = Probes::new(Duration::from_secs(5), crate::identity::tests::refused());
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let context = Context {
             client: client.clone(),
             settings: Arc::new(Settings {
@@ -180,12 +191,66 @@ impl Rig {
             applier: Arc::new(Applier::new(client.clone(), Arc::clone(&cluster))),
             cluster,
             probes,
-            recorder: Recorder::new(client, reporter),
+            told: Arc::new(Told::default()),
             metrics: Arc::new(Metrics::default()),
             failures: Arc::new(Failures::default()),
             refusals: Arc::new(Refusals::default()),
         };
-        Self { api, context: Arc::new(context) }
+        Self { api, context: Arc::new(context), pods: Mutex::new(pods), sets: Mutex::new(sets) }
+    }
+
+    /// The spec becomes `spec`, in another generation.
+    fn edit(&self, spec: Value) {
+        let mut objects = self.api.objects.lock();
+        let store = objects.get_mut(STORE).unwrap();
+        store["spec"] = spec;
+        let generation = store["metadata"]["generation"].as_i64().unwrap();
+        store["metadata"]["generation"] = json!(generation + 1);
+    }
+
+    /// The cache of pods shows one that was made with `env`, and is `ready`.
+    fn show_pod(&self, env: Value, ready: bool) {
+        let pod = json!({
+            "metadata": {
+                "name": "notes-0", "namespace": "team", "uid": "p",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"controller-revision-hash": "notes-1"},
+            },
+            "spec": {"containers": [{"name": "server", "env": env}]},
+            "status": {"conditions": [
+                {"type": "Ready", "status": if ready { "True" } else { "False" },
+                    "lastTransitionTime": "2026-01-01T00:00:09Z"},
+            ]},
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods.lock().apply_watcher_event(&watcher::Event::Apply(pod));
+    }
+
+    /// The cache of StatefulSets shows what was applied, in `generation`, of which the controller
+    /// has seen `seen` and made `revision`.
+    fn show_set(&self, generation: i64, seen: i64, revision: &str) {
+        let mut set = self.api.objects.lock()[SET].clone();
+        set["metadata"]["generation"] = json!(generation);
+        set["status"] =
+            json!({"observedGeneration": seen, "updateRevision": revision, "replicas": 1});
+        let set = serde_json::from_value(set).unwrap();
+        self.sets.lock().apply_watcher_event(&watcher::Event::Apply(set));
+    }
+
+    /// It was told before that the store serves.
+    fn say_serving(&self) {
+        let mut objects = self.api.objects.lock();
+        let said = &mut objects.get_mut(STORE).unwrap()["status"]["conditions"];
+        let ready = said.as_array_mut().unwrap().iter_mut().find(|it| it["type"] == READY);
+        let ready = ready.unwrap();
+        ready["status"] = json!("True");
+        ready["reason"] = json!(ready::SERVING);
+        ready["lastTransitionTime"] = json!("2026-01-02T00:00:00Z");
+    }
+
+    /// Where the store is asked.
+    fn target(&self) -> Option<Target> {
+        self.context.probes.target(&ObjectRef::new("notes").within("team"))
     }
 
     fn store(&self) -> MemoryStore {
@@ -424,4 +489,195 @@ async fn a_claim_that_is_gone_is_told_and_no_empty_one_takes_its_place() {
     assert_eq!(told.len(), 1, "it is told once");
     rig.api.objects.lock().insert(CLAIM.to_owned(), claim);
     rig.converges().await;
+}
+
+/// Variables of a pod that knows its callers by tokens.
+fn with_tokens() -> Value {
+    json!([{"name": "LLM_MEMORY_KUBERNETES_AUDIENCE", "value": "llm-memory"}])
+}
+
+#[tokio::test]
+async fn a_pod_is_asked_and_told_of_as_it_was_made() {
+    let manual = |mode: &str| json!({"update": {"strategy": "Manual"}, "mcp": {"path": "/web", "auth": {"mode": mode}}});
+    let rig = Rig::with(manual("None"));
+    rig.reconcile().await.unwrap();
+    rig.show_pod(with_tokens(), true);
+    rig.reconcile().await.unwrap();
+    let asked = rig.target().unwrap();
+    assert_eq!(asked.base, "http://notes.team.svc:3000");
+    assert_eq!(asked.audience.as_deref(), Some("llm-memory.dev/memorystore/u"));
+    let url = || rig.store().status.unwrap().url.unwrap();
+    assert_eq!(url(), "http://notes.team.svc:3000/mcp");
+    // A pod that takes everybody is shown no token before it is replaced.
+    rig.edit(manual("Token"));
+    let tls = json!([{"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/tls.crt"},
+        {"name": "LLM_MEMORY_MCP_PATH", "value": "/former"}]);
+    rig.show_pod(tls, true);
+    rig.reconcile().await.unwrap();
+    let asked = rig.target().unwrap();
+    assert_eq!((asked.base.as_str(), asked.audience), ("https://notes.team.svc:3000", None));
+    assert_eq!(url(), "https://notes.team.svc:3000/former");
+}
+
+#[tokio::test]
+async fn a_store_that_is_paused_is_as_it_was() {
+    let rig = Rig::with(json!({"mcp": {"port": 80}}));
+    rig.reconcile().await.unwrap();
+    rig.show_pod(with_tokens(), true);
+    rig.edit(json!({"paused": true, "replicas": 0, "mcp": {"port": 8080}}));
+    for _ in 0..2 {
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(READY).1, ready::NOT_PROBED, "its pod stays");
+        assert_eq!(rig.target().unwrap().base, "http://notes.team.svc:80");
+        assert_eq!(rig.store().status.unwrap().url.unwrap(), "http://notes.team.svc:80/mcp");
+    }
+    rig.edit(json!({"mcp": {"port": 8080}}));
+    for _ in 0..2 {
+        rig.reconcile().await.unwrap();
+    }
+    assert_eq!(rig.target().unwrap().base, "http://notes.team.svc:8080");
+}
+
+#[tokio::test]
+async fn a_store_whose_spec_is_not_acted_on_is_asked_all_the_same() {
+    for wrong in [
+        json!({"podTemplate": {"specc": {}}}),
+        json!({"storage": {"existingClaim": "theirs"}}),
+        json!({"mcp": {"auth": {"secretName": "theirs"}}}),
+    ] {
+        let rig = Rig::with(wrong);
+        rig.show_pod(with_tokens(), true);
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(ACCEPTED).0, "False");
+        assert_eq!(rig.target().unwrap().pod, "p");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_sleeps_does_so_when_it_cannot_be_looked_at() {
+    let rig = Rig::with(json!({"replicas": 0}));
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.condition(READY).1, ready::HIBERNATED);
+    rig.api.script(Method::GET, TOKENS, Script::Refuse(403, "secrets is forbidden"));
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(rig.condition(READY).1, ready::HIBERNATED);
+}
+
+#[tokio::test]
+async fn an_object_that_is_written_in_other_words_holds_no_replacement_up() {
+    // An exponent is not read here, and the API server reads it.
+    let rig = Rig::with(json!({"resources": {"limits": {"memory": "1e9"}}}));
+    rig.reconcile().await.unwrap();
+    let memory = "/spec/template/spec/containers/0/resources/limits/memory";
+    *rig.api.objects.lock().get_mut(SET).unwrap().pointer_mut(memory).unwrap() = json!("1G");
+    rig.show_pod(with_tokens(), false);
+    rig.show_set(2, 2, "notes-2");
+    rig.api.script(Method::PATCH, SET, Script::Keep);
+    let pod = "/api/v1/namespaces/team/pods/notes-0";
+    rig.api.script(Method::DELETE, pod, Script::Refuse(403, "pods is forbidden"));
+    assert_eq!(rig.reconcile().await.unwrap_err().label(), "replace");
+}
+
+#[tokio::test]
+async fn a_change_is_not_complete_before_a_pod_has_it() {
+    for (strategy, state, reason) in [
+        ("Automatic", "True", progressing::ROLLING_OUT),
+        ("Manual", "False", progressing::UPDATE_PENDING),
+    ] {
+        let spec = |memory: &str| json!({"update": {"strategy": strategy}, "resources": {"limits": {"memory": memory}}});
+        let rig = Rig::with(spec("1Gi"));
+        rig.reconcile().await.unwrap();
+        rig.show_pod(with_tokens(), true);
+        rig.show_set(1, 1, "notes-1");
+        rig.say_serving();
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(PROGRESSING).1, progressing::COMPLETE);
+        rig.edit(spec("2Gi"));
+        // The template is written; the controller sees it, and names its revision.
+        for (seen, revision) in [(1, "notes-1"), (1, "notes-1"), (2, "notes-2")] {
+            rig.reconcile().await.unwrap();
+            let (status, said, message) = rig.condition(PROGRESSING);
+            assert_eq!((status.as_str(), said.as_str()), (state, reason), "{strategy}: {message}");
+            rig.show_set(2, seen, revision);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_names_what_is_missing_is_not_written() {
+    let secret = "/api/v1/namespaces/team/secrets/own";
+    let map = "/api/v1/namespaces/team/configmaps/corporate";
+    let oidc = json!({
+        "issuer": "https://id.example.org", "audience": "m", "caConfigMap": "corporate",
+        "subjects": [{"subject": "ada"}],
+    });
+    for (auth, path, object) in [
+        (json!({"secretName": "own"}), secret, json!({"data": {"tokens.json": "e30="}})),
+        (json!({"mode": "OIDC", "oidc": oidc}), map, json!({"data": {"ca.crt": "x"}})),
+    ] {
+        let rig = Rig::new();
+        rig.reconcile().await.unwrap();
+        rig.show_set(1, 1, "notes-1");
+        let template = || rig.api.objects.lock()[SET]["spec"]["template"].clone();
+        let replicas = || rig.api.objects.lock()[SET]["spec"]["replicas"].clone();
+        let before = template();
+        rig.edit(json!({"image": "llm-memory:1", "replicas": 0, "mcp": {"auth": auth}}));
+        for _ in 0..2 {
+            assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+            let (status, reason, message) = rig.condition(ACCEPTED);
+            assert_eq!(
+                (status.as_str(), reason.as_str()),
+                ("False", accepted::REFERENCE_NOT_FOUND)
+            );
+            assert!(message.starts_with("spec.mcp.auth."), "{message}");
+            assert_eq!((template(), replicas()), (before.clone(), json!(0)), "the rest is applied");
+            rig.show_set(2, 2, "notes-1");
+        }
+        let mut object = object;
+        object["metadata"] = json!({"name": "x", "resourceVersion": "1"});
+        rig.api.objects.lock().insert(path.to_owned(), object);
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.condition(ACCEPTED).0, "True");
+        assert_ne!(template(), before);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_delete_a_claim() {
+    let rig = Rig::new();
+    let theirs = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data-notes-0", "namespace": "team", "uid": "x", "resourceVersion": "1"}});
+    rig.api.objects.lock().insert(CLAIM.to_owned(), theirs);
+    assert_eq!(rig.reconcile().await.unwrap(), Action::requeue(MISSING));
+    let (_, reason, message) = rig.condition(ACCEPTED);
+    assert_eq!(reason, accepted::NAME_CONFLICT);
+    assert!(message.contains("app.kubernetes.io/instance=notes"), "{message}");
+    assert!(!message.contains("delete"), "{message}");
+    let label = |name: &str, value: &str| {
+        let mut objects = rig.api.objects.lock();
+        objects.get_mut(CLAIM).unwrap()["metadata"]["labels"][name] = json!(value);
+    };
+    label("app.kubernetes.io/managed-by", "llm-memory-operator");
+    label("app.kubernetes.io/instance", "notes");
+    rig.converges().await;
+}
+
+#[tokio::test]
+async fn another_note_is_another_event_and_many_are_no_flood() {
+    let rig = Rig::new();
+    let store = rig.store();
+    let tell = async |note: &str| {
+        let note = note.to_owned();
+        events::publish(&rig.context, &store, EventType::Normal, "Told", note, "Tell").await;
+        let (method, _) = rig.api.writes().pop().unwrap();
+        method
+    };
+    assert_eq!(tell("one").await, Method::POST);
+    assert_eq!(tell("two").await, Method::POST);
+    assert_eq!(tell("one").await, Method::PATCH, "once more");
+    let mut made = 0;
+    for number in 0..100 {
+        made += usize::from(tell(&format!("number {number}")).await == Method::POST);
+    }
+    assert_eq!(made, 3);
 }
