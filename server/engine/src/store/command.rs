@@ -287,9 +287,10 @@ impl<'a, 't> Decider<'a, 't> {
         let Upsert { mut content, ready, keep, if_version, who } = upsert;
         let stored = self.applier.tables().item(&content.id)?;
         let live = stored.as_ref().filter(|item| !item.deleted);
+        // First, or a conflict would tell the version of an item that the writer may not know of.
+        check_admitted(&content.id, live, &who)?;
         let current = live.map_or(Version(0), |item| item.version);
         expect_version(&content.id, if_version, current)?;
-        check_admitted(&content.id, live, &who)?;
         content.updated_at = self.clock;
         content.created_at = self.clock;
         content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());

@@ -110,3 +110,16 @@ fn no_proof_is_given_of_what_the_caller_may_not_see() {
         assert!(matches!(prove(caller, version), Err(EngineError::NotFound { .. })));
     }
 }
+
+#[test]
+fn a_version_expected_of_an_item_that_is_not_to_be_seen_does_not_tell_the_real_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let private = UpsertRequest { sensitivity: Some(Sensitivity::Private), ..note("x", "t", "1") };
+    engine.upsert(&caller(), private).unwrap();
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    for if_version in [None, Some(Version(1)), Some(Version(7))] {
+        let error = engine.upsert(&team, UpsertRequest { if_version, ..note("x", "t", "2") });
+        assert!(matches!(error, Err(EngineError::Forbidden { .. })), "{if_version:?}: {error:?}");
+    }
+}
