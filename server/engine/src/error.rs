@@ -44,10 +44,11 @@ pub enum EngineError {
         /// What is missing.
         reason: String,
     },
-    /// More work is waiting than the queue holds. Nothing was changed; try again later.
-    #[error("busy: {waiting} writes are waiting, try again in {retry_after_ms} ms")]
+    /// More work is waiting or going on than there is room for. Nothing was changed; try again
+    /// later.
+    #[error("busy: {waiting} calls are ahead of this one, try again in {retry_after_ms} ms")]
     Busy {
-        /// Writes in the queue.
+        /// Calls in the queue or at work.
         waiting: usize,
         /// When to try again.
         retry_after_ms: u64,

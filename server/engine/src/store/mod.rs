@@ -15,6 +15,7 @@ mod in_flight;
 mod list;
 mod maintenance;
 mod open;
+mod past;
 mod payloads;
 mod query;
 mod read;
@@ -54,6 +55,7 @@ use crate::item::redaction::Redactor;
 pub use crate::lookups::CacheUse;
 use crate::progress::NoProgress;
 
+use past::PastMemory;
 use payloads::Payloads;
 use query::{Eyes, QueryCache};
 use routing::Routes;
@@ -132,6 +134,7 @@ pub struct Engine {
     payloads: Arc<Payloads>,
     frames: Arc<FrameCache>,
     queries: QueryCache,
+    past: Arc<PastMemory>,
     listeners: Arc<RwLock<Vec<ChangeListener>>>,
     scopes: RwLock<Scopes>,
     /// Held for as long as the store is open.
@@ -214,6 +217,7 @@ impl Engine {
             payloads: Arc::new(Payloads::new(options.payload_cache_bytes)),
             frames: Arc::new(FrameCache::new(options.frame_cache_bytes)),
             queries: QueryCache::new(options.payload_cache_bytes / 4),
+            past: Arc::default(),
             disk,
             options,
             identity,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::Visibility;
 use super::cursor::Cursor;
+use super::past::{MAX_PAST_BYTES, PastShare};
 use super::payloads::bytes_of;
 use super::scope::{ScopeState, Views};
 use crate::api::{
@@ -24,9 +25,13 @@ const DEFAULT_HISTORY: usize = 20;
 /// Most entries in a history.
 const MAX_HISTORY: usize = 200;
 /// Items changed since a moment that a search or a graph of that moment lays over the present, at
-/// most; and bytes of what they were then.
+/// most.
 const MAX_PAST_ITEMS: usize = 50_000;
-const MAX_PAST_BYTES: usize = 64 << 20;
+/// Bytes that an item comes to while it is laid over the present, by those of its words: the words
+/// once more, where they stand, and what is made of them on the way.
+const PAST_FACTOR: usize = 8;
+/// Bytes that an item's id, or a link, comes to beside its letters.
+const PAST_ID_BYTES: usize = 64;
 
 /// Time and journal record of an item's last write.
 pub(crate) type Position = (Timestamp, Seq);
@@ -243,31 +248,38 @@ impl<'a> Reader<'a> {
     fn past_links(&self) -> Result<Option<PastLinks>> {
         let Some(at) = self.at else { return Ok(None) };
         let (mut changed, mut to) = (HashSet::new(), HashMap::<_, Vec<_>>::new());
-        self.each_changed_since(at, "a graph", |id, seen| {
-            let bytes = seen.map_or(0, |seen| {
+        let mut bytes = 0;
+        let share = self.each_changed_since(at, "a graph", |id, seen| {
+            bytes += id.as_str().len() + PAST_ID_BYTES;
+            if let Some(seen) = seen {
                 // Of the past the skeleton is the whole content.
                 for link in &seen.skeleton.links {
                     to.entry(link.to.clone()).or_default().push((link.rel, id.clone()));
+                    bytes += link.to.as_str().len() + id.as_str().len() + 2 * PAST_ID_BYTES;
                 }
-                bytes_of(&seen.skeleton)
-            });
+                // Read, though not kept: a graph must not take for ever, either.
+                bytes += bytes_of(&seen.skeleton);
+            }
             changed.insert(id);
             bytes
         })?;
-        Ok(Some(PastLinks { changed, to }))
+        Ok(Some(PastLinks { changed, to, _share: share }))
     }
 
     /// Gives `each` every item that was written since record `at`, as it was then: `None` where it
-    /// was not there. `each` answers how many bytes it comes to. `purpose` is for the message.
+    /// was not there. `each` answers how many bytes all it has made of them come to; what is
+    /// answered in the end is the memory for that, taken before it is made. `purpose` is for the
+    /// message.
     ///
     /// # Errors
-    /// [`EngineError::Invalid`] when there are more items or bytes than are looked at.
+    /// [`EngineError::Invalid`] when there are more items or bytes than one reader gets,
+    /// [`EngineError::Busy`] when other readers leave too little.
     pub(crate) fn each_changed_since(
         &self,
         at: Seq,
         purpose: &str,
         mut each: impl FnMut(ItemId, Option<Seen>) -> usize,
-    ) -> Result<()> {
+    ) -> Result<PastShare> {
         let too_much = || {
             let reason = format!(
                 "too much of the scope {} has changed since for {purpose} of that moment (at most \
@@ -278,9 +290,18 @@ impl<'a> Reader<'a> {
             );
             EngineError::invalid("asOf", reason)
         };
-        let mut changed = BTreeSet::new();
+        let mut share = self.state.past.share();
+        let mut hold = |bytes| {
+            if bytes > MAX_PAST_BYTES { Err(too_much()) } else { share.hold(bytes) }
+        };
+        let (mut changed, mut names) = (BTreeSet::new(), 0);
         for change in self.view.changes(at, Seq(u64::MAX))? {
-            changed.insert(change?.2);
+            let (_, _, id) = change?;
+            let bytes = id.as_str().len() + PAST_ID_BYTES;
+            if changed.insert(id) {
+                names += bytes;
+                hold(names)?;
+            }
             if changed.len() > MAX_PAST_ITEMS {
                 return Err(too_much());
             }
@@ -288,12 +309,12 @@ impl<'a> Reader<'a> {
         let mut bytes = 0;
         for id in changed {
             let seen = self.past(&id, at)?;
-            bytes += each(id, seen);
-            if bytes > MAX_PAST_BYTES {
-                return Err(too_much());
-            }
+            let words = seen.as_ref().map_or(0, |seen| bytes_of(&seen.skeleton));
+            hold(names + bytes + PAST_ID_BYTES + PAST_FACTOR * words)?;
+            bytes = each(id, seen);
         }
-        Ok(())
+        hold(bytes)?;
+        Ok(share)
     }
 }
 
@@ -304,6 +325,8 @@ struct PastLinks {
     changed: HashSet<ItemId>,
     /// What linked to an item then, of those.
     to: HashMap<ItemId, Vec<(Relation, ItemId)>>,
+    /// Kept for as long as they are.
+    _share: PastShare,
 }
 
 /// `memory.get` in one scope.

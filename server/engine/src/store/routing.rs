@@ -204,6 +204,7 @@ impl Engine {
             dir: &self.dir(key),
             options: &self.options,
             payloads: &self.payloads,
+            past: &self.past,
             frames: &self.frames,
             listeners: &self.listeners,
             cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::ids::{ItemId, Scope, Seq};
 use crate::item::{ConfidenceConfig, Counters, Item, Sensitivity};
 use crate::ranking::Parameters;
-use crate::text::{Change, TextIndex};
+use crate::store::past::Past;
+use crate::text::TextIndex;
 
 /// One scope at one moment, with one caller's eyes.
 pub(crate) trait ItemSource {
@@ -48,9 +49,9 @@ pub(crate) trait ItemSource {
     /// Whether any item may have been used or voted on.
     fn has_counters(&self) -> bool;
 
-    /// For a moment in the past: every item that has changed since, as it was then
-    /// ([`Change::Remove`] when it was not there). `None` for the present.
-    fn past(&self) -> Result<Option<Vec<Change>>>;
+    /// For a moment in the past: every item that has changed since, as it was then. `None` for
+    /// the present.
+    fn past(&self) -> Result<Option<Past>>;
 }
 
 /// What a caller may see.

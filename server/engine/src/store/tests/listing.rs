@@ -134,3 +134,28 @@ fn a_graph_of_the_past_reads_what_has_changed_since_once() {
     let expected: Vec<(&str, &str)> = expected.iter().map(|(a, b)| (&**a, &**b)).collect();
     assert_eq!(edges, expected);
 }
+
+#[test]
+fn readers_of_the_past_are_refused_while_others_hold_the_memory_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("a", "t", "before")).unwrap();
+    let then = tick();
+    engine.upsert(&caller(), note("a", "t", "after")).unwrap();
+    let mut others: Vec<_> = (0..3).map(|_| engine.past.share()).collect();
+    for share in &mut others {
+        share.hold(super::super::past::MAX_PAST_BYTES).unwrap();
+    }
+    let request = QueryRequest { as_of: Some(then), ..query("before") };
+    let graph = json!({"id": "a", "direction": "in", "asOf": then.to_string()});
+    let graph: GraphRequest = serde_json::from_value(graph).unwrap();
+    let refused = engine.query(&caller(), request.clone()).unwrap_err();
+    assert!(matches!(refused, EngineError::Busy { waiting: 3, .. }), "{refused}");
+    assert_eq!(engine.graph(&caller(), graph.clone()).unwrap_err().code(), "busy");
+    assert_eq!(found(&engine, "after"), ["a"], "the present needs none of it");
+    drop(others);
+    for _ in 0..2 {
+        assert_eq!(engine.query(&caller(), request.clone()).unwrap().items.len(), 1);
+        assert_eq!(engine.graph(&caller(), graph.clone()).unwrap().nodes.len(), 1);
+    }
+}
