@@ -229,10 +229,12 @@ pub struct TermScore {
     pub term: String,
     /// Occurrences in the field.
     pub term_frequency: u32,
-    /// Items that contain it in this field.
-    pub document_frequency: u64,
-    /// ln(1 + (N - df + 0.5) / (df + 0.5)).
-    pub idf: f64,
+    /// Items that contain it in this field; left out for callers from whom some items are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_frequency: Option<u64>,
+    /// ln(1 + (N - df + 0.5) / (df + 0.5)); left out likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idf: Option<f64>,
     /// Weight of the field.
     pub weight: f64,
     /// What it adds to the score.

@@ -443,8 +443,8 @@ impl Candidates {
                     field: term.field.as_str().to_owned(),
                     term: term.term.clone(),
                     term_frequency: frequency,
-                    document_frequency: statistics.frequency(index),
-                    idf: f64::from(scoring.idf),
+                    document_frequency: Some(statistics.frequency(index)),
+                    idf: Some(f64::from(scoring.idf)),
                     weight: parameters.weights.of(term.field),
                     value: f64::from(value),
                 });

@@ -61,6 +61,8 @@ pub(super) struct Search<'a, S> {
     query: Cow<'a, ParsedQuery>,
     now: Timestamp,
     filter: Filter,
+    /// Whether the caller may know how many items contain a word.
+    tells_counts: bool,
     pasts: Vec<Option<Past>>,
     parameters: Vec<Parameters>,
     confidence: Vec<ConfidenceConfig>,
@@ -124,6 +126,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
             query,
             now,
             filter,
+            tells_counts: eyes.see_all(),
             pasts,
             parameters,
             confidence,
@@ -420,6 +423,12 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 context: "explain a score",
                 message: error.to_string(),
             })?;
+        if !self.tells_counts {
+            // Items that the caller may not see are counted, too.
+            for term in &mut explanation.bm25 {
+                (term.document_frequency, term.idf) = (None, None);
+            }
+        }
         explanation.boosts = self
             .boosts(scored.source, hit, scored.confidence)
             .map(|(boost, value)| (boost.as_str().to_owned(), value))

@@ -123,3 +123,25 @@ fn a_version_expected_of_an_item_that_is_not_to_be_seen_does_not_tell_the_real_o
         assert!(matches!(error, Err(EngineError::Forbidden { .. })), "{if_version:?}: {error:?}");
     }
 }
+
+#[test]
+fn an_explanation_counts_nothing_for_those_from_whom_items_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let with = |id, sensitivity| UpsertRequest { sensitivity, ..note(id, "t", "retry") };
+    engine.upsert(&caller(), with("a", Some(Sensitivity::Team))).unwrap();
+    engine.upsert(&caller(), with("b", Some(Sensitivity::Private))).unwrap();
+    let counted = |caller: &Caller| {
+        let request = QueryRequest { explain: true, ..query("retry") };
+        let result = engine.query(caller, request).unwrap();
+        let hit = result.items.into_iter().find(|hit| hit_id(hit) == "a").unwrap();
+        let explanation = hit.explanation.unwrap();
+        let sum: f64 = explanation.bm25.iter().map(|term| term.value).sum();
+        assert!((sum + explanation.boosts.values().sum::<f64>() - hit.score).abs() < 1e-9);
+        let term = &explanation.bm25[0];
+        (term.document_frequency, term.idf.is_some())
+    };
+    assert_eq!(counted(&caller()), (Some(2), true));
+    assert_eq!(counted(&Caller { clearance: Sensitivity::Team, ..caller() }), (None, false));
+    assert_eq!(counted(&Caller { own_only: true, ..caller() }), (None, false));
+}
