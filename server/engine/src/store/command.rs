@@ -36,6 +36,11 @@ impl Visibility {
         Self { clearance: Sensitivity::Private, owner: None }
     }
 
+    /// Whether nothing is kept from the caller.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.clearance == Sensitivity::Private && self.owner.is_none()
+    }
+
     pub(crate) fn admits(&self, sensitivity: Sensitivity, created_by: &str) -> bool {
         sensitivity <= self.clearance
             && self.owner.as_deref().is_none_or(|owner| owner == created_by)

@@ -8,7 +8,7 @@ use super::read::{Reader, Seen, limit, top};
 use crate::api::{Filters, ListRequest, ListResult, TotalRelation};
 use crate::error::Result;
 use crate::ids::{Seq, Timestamp};
-use crate::item::{Sensitivity, Summary};
+use crate::item::Summary;
 
 /// Items in a list when the caller does not say.
 const DEFAULT_LIST: usize = 50;
@@ -96,10 +96,7 @@ impl Page {
 impl Reader<'_> {
     /// Items that match `filters`, where that is known without a look at each.
     fn known_total(&self, filters: &Filters) -> Result<Option<u64>> {
-        let all = *filters == Filters::default()
-            && self.at.is_none()
-            && self.visibility.owner.is_none()
-            && self.visibility.clearance == Sensitivity::Private;
+        let all = *filters == Filters::default() && self.at.is_none() && self.visibility.sees_all();
         if !all {
             return Ok(None);
         }

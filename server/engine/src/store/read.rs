@@ -12,7 +12,7 @@ use crate::api::{
     Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
     HistoryRequest, HistoryResult,
 };
-use crate::catalog::{ItemRecord, ReadView, relation_of};
+use crate::catalog::{ItemRecord, ReadView, VersionRecord, relation_of};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Seq, Timestamp, Version};
@@ -149,8 +149,30 @@ impl<'a> Reader<'a> {
 
     /// Whether the item as it is now may be seen. Who may not sees none of its past either:
     /// it may have been classified for what it was.
-    fn admits_latest(&self, latest: &ItemRecord) -> bool {
+    pub(crate) fn admits_latest(&self, latest: &ItemRecord) -> bool {
         self.visibility.admits(latest.sensitivity(), &latest.created_by)
+    }
+
+    /// Whether a version of an item whose newest may be seen may be seen as well. It may have been
+    /// kept closer than the item is now, or be of another item that had this name before; so may
+    /// one whose content is gone.
+    pub(crate) fn admits_version(
+        &self,
+        latest: &ItemRecord,
+        version: &VersionRecord,
+    ) -> Result<bool> {
+        let hash = version.hash.into();
+        // A damaged body must not keep whoever may see everything from what is known of it.
+        if self.visibility.sees_all() || hash == latest.hash() {
+            return Ok(true);
+        }
+        match self.state.content(&self.view, hash) {
+            Ok(content) => Ok(content.is_some_and(|content| {
+                self.visibility.admits(content.sensitivity, &content.provenance.created_by)
+            })),
+            Err(EngineError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn admits(&self, content: &Content) -> bool {
@@ -378,6 +400,9 @@ pub(crate) fn history(
     let mut more = false;
     for entry in reader.view.versions(&request.id, until)? {
         let (seq, record) = entry?;
+        if !reader.admits_version(&latest, &record)? {
+            continue;
+        }
         total += 1;
         if seq >= before {
             continue;
@@ -389,18 +414,14 @@ pub(crate) fn history(
         let hash = record.hash.into();
         let item = if request.content && !record.deleted {
             match reader.state.content(&reader.view, hash)? {
-                Some(content)
-                    if reader
-                        .visibility
-                        .admits(content.sensitivity, &content.provenance.created_by) =>
-                {
+                Some(content) => {
                     let counters = reader.counters_at(&request.id, seq)?;
                     let moment = Timestamp::from_millis(record.ts);
                     let content = Content::clone(&content);
                     let parameters = &reader.config.confidence;
                     Some(present(content, &counters, hash, moment, parameters))
                 }
-                _ => None,
+                None => None,
             }
         } else {
             None
