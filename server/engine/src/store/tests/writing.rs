@@ -2,7 +2,7 @@
 
 use super::listing::at;
 use super::*;
-use crate::api::SyncMergeRequest;
+use crate::api::{SyncMergeRequest, SyncStatusRequest};
 use crate::item::{Counters, fixtures};
 
 fn committed(id: &str, text: &str) -> UpsertRequest {
@@ -86,6 +86,55 @@ fn syncing_brings_nothing_back_that_was_deleted_or_is_over() {
     assert_eq!(forced.skipped, []);
     assert_eq!(read_committed(&engine, "erased").text, "old");
     assert_eq!(read_committed(&engine, "over").text, "old");
+}
+
+#[test]
+fn comparing_scopes_counts_everything_and_names_as_much_as_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), local(&format!("here{n}"), "x")).unwrap();
+        engine.upsert(&caller(), committed(&format!("there{n}"), "x")).unwrap();
+        engine.upsert(&caller(), committed(&format!("newer{n}"), "x")).unwrap();
+    }
+    tick();
+    for n in 0..3 {
+        engine.upsert(&caller(), local(&format!("newer{n}"), "y")).unwrap();
+    }
+    let status = |limit| engine.sync_status(&caller(), SyncStatusRequest { limit });
+    let first = status(Some(2)).unwrap();
+    let totals = [first.only_local_total, first.only_committed_total, first.local_newer_total];
+    assert_eq!((totals, first.committed_newer_total), ([3; 3], 0));
+    let names = |list: &[crate::item::Summary]| -> Vec<String> {
+        list.iter().map(|one| one.id.to_string()).collect()
+    };
+    assert_eq!(names(&first.only_local), ["here2", "here1"]);
+    assert_eq!(names(&first.only_committed), ["there2", "there1"]);
+    assert_eq!(names(&first.local_newer), ["newer2", "newer1"]);
+    assert_eq!(status(None).unwrap().only_local.len(), 3);
+    assert_eq!(status(Some(1001)).unwrap_err().code(), "invalid_argument");
+}
+
+#[test]
+fn copying_a_whole_scope_counts_everything_and_names_the_first() {
+    const ITEMS: usize = 1001;
+    let disk = llm_memory_disk::faulty::FaultyDisk::new();
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk), Path::new("/store"), options).unwrap();
+    let items = (0..ITEMS).map(|n| {
+        let mut one = fixtures::note(&format!("n{n}"), "x", at(1));
+        one.sensitivity = Sensitivity::Team;
+        (one, Counters::default())
+    });
+    engine.import(&caller(), Scope::Local, items).unwrap();
+    let result = sync(&engine, &caller(), false);
+    assert_eq!((result.merged_total, result.merged.len()), (1001, 1000));
+    assert_eq!((result.skipped_total, result.skipped.len()), (0, 0));
+    let mut ids: Vec<ItemId> = result.merged;
+    ids.extend((0..2).map(|n| ItemId::new(format!("none{n}")).unwrap()));
+    let named = SyncMergeRequest { ids, force: false };
+    let result = engine.sync_merge(&caller(), named).unwrap();
+    assert_eq!((result.merged.len(), result.skipped.len()), (1000, 2));
 }
 
 #[test]
