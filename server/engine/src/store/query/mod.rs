@@ -182,7 +182,10 @@ fn answer<S: ItemSource>(
         next += 1;
     }
 
-    let more = next < ranking.hits.len();
+    // What is gone or damaged takes no place in the page, so that it may end with the ranking, which
+    // is no longer than was needed.
+    let more = next < ranking.hits.len()
+        || (ranking.hits.len() >= needed && (ranking.total > next as u64 || !ranking.total_exact));
     let next_cursor = (more && next < MAX_DEPTH)
         .then(|| ranking.hits.get(next.wrapping_sub(1)).map(|last| Cursor::after(last, next, now)))
         .flatten()

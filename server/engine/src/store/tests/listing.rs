@@ -159,3 +159,32 @@ fn readers_of_the_past_are_refused_while_others_hold_the_memory_for_it() {
         assert_eq!(engine.graph(&caller(), graph.clone()).unwrap().nodes.len(), 1);
     }
 }
+
+#[test]
+fn hits_that_are_gone_end_no_paging() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let write = |lost: bool| {
+        let numbers = (0..20).filter(|n| (n % 4 == 3) == lost);
+        import(&engine, numbers.map(|n| fixtures::note(&format!("n{n}"), "needle", at(n))));
+    };
+    write(true);
+    engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    write(false);
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/blocks")).unwrap();
+    let engine = open(dir.path());
+    let mut request = QueryRequest { k: Some(3), ..query("needle") };
+    let mut seen = Vec::new();
+    loop {
+        let page = engine.query(&caller(), request.clone()).unwrap();
+        seen.extend(page.items.iter().map(hit_id));
+        request.cursor = page.next_cursor;
+        if request.cursor.is_none() {
+            break;
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 15, "{seen:?}");
+}
