@@ -363,7 +363,8 @@ pub struct SyncMergeRequest {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SyncStatusRequest {
-    /// Items in each list: 1 to 1,000, 100 by default. All are counted.
+    /// Items in each list: 1 to 1,000, 100 by default; fewer when they are longer than 250,000
+    /// characters together. All are counted.
     #[schemars(range(min = 1, max = 1000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,

@@ -90,7 +90,8 @@ pub struct TimeRange {
 pub struct ListRequest {
     /// Scope or union of scopes.
     pub scope: ScopeSelector,
-    /// Items in one reply: 1 to 1,000, 50 by default.
+    /// Items in one reply: 1 to 1,000, 50 by default; fewer when they are longer than 1,000,000
+    /// characters together.
     #[schemars(range(min = 1, max = 1000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -161,11 +162,13 @@ pub struct QueryRequest {
     /// Where the last reply stopped (`nextCursor`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Longest reply in characters of item text; 40,000 by default.
+    /// Longest reply in characters of all that can be long in an item: its texts, tags, files,
+    /// symbols, links and context; 40,000 by default. Texts are cut to it, and the first hit always
+    /// comes.
     #[schemars(range(min = 200, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<usize>,
-    /// Longest reply in tokens of four characters; beats `maxChars`.
+    /// The same in tokens, counted as four characters each; beats `maxChars`.
     #[schemars(range(min = 50, max = 250_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_budget: Option<usize>,
@@ -368,7 +371,7 @@ pub struct GraphResult {
     pub edges: Vec<GraphEdge>,
     /// Links to items that do not exist (any more).
     pub dangling: Vec<GraphEdge>,
-    /// Whether `limit` cut the walk.
+    /// Whether `limit`, or the 1,000,000 characters that a reply holds, cut the walk.
     pub truncated: bool,
 }
 
@@ -381,7 +384,8 @@ pub struct HistoryRequest {
     /// Scope; looked up when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// Entries in one reply: 1 to 200, 20 by default, newest first.
+    /// Entries in one reply: 1 to 200, 20 by default, newest first; fewer when they are longer than
+    /// 1,000,000 characters together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 200))]
     pub limit: Option<usize>,

@@ -7,6 +7,7 @@ use super::command::Visibility;
 use super::cursor::Cursor;
 use super::past::{MAX_PAST_BYTES, PastShare};
 use super::payloads::bytes_of;
+use super::query::{Budget, MAX_CHARS, item_chars, summary_chars};
 use super::scope::{ScopeState, Views};
 use crate::api::{
     Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
@@ -398,6 +399,7 @@ pub(crate) fn history(
     let mut total = 0;
     let mut entries = Vec::new();
     let mut more = false;
+    let mut budget = Budget::of(MAX_CHARS);
     for entry in reader.view.versions(&request.id, until)? {
         let (seq, record) = entry?;
         if !reader.admits_version(&latest, &record)? {
@@ -407,7 +409,7 @@ pub(crate) fn history(
         if seq >= before {
             continue;
         }
-        if entries.len() >= limit {
+        if more || entries.len() >= limit {
             more = true;
             continue;
         }
@@ -426,6 +428,10 @@ pub(crate) fn history(
         } else {
             None
         };
+        if item.as_ref().is_some_and(|item| !budget.take(item_chars(item))) {
+            more = true;
+            continue;
+        }
         entries.push(HistoryEntry {
             version: record.version,
             seq,
@@ -460,6 +466,7 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
     let Some(start) = reader.find(&request.id)? else { return Ok(None) };
     let follow = |rel: Relation| request.rels.is_empty() || request.rels.contains(&rel);
     let mut nodes = vec![GraphNode { summary: reader.summary(&start), depth: 0 }];
+    let mut budget = Budget::of(MAX_CHARS);
     let mut reached = HashSet::from([request.id.clone()]);
     let mut edges: BTreeMap<(ItemId, Relation, ItemId), bool> = BTreeMap::new();
     let mut queue = VecDeque::from([(start, 0_u32)]);
@@ -498,12 +505,13 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
             if let Some(found) = found
                 && !reached.contains(&other)
             {
-                if nodes.len() >= limit {
+                let summary = reader.summary(&found);
+                if nodes.len() >= limit || !budget.take(summary_chars(&summary)) {
                     truncated = true;
                     continue;
                 }
                 reached.insert(other);
-                nodes.push(GraphNode { summary: reader.summary(&found), depth: level + 1 });
+                nodes.push(GraphNode { summary, depth: level + 1 });
                 queue.push_back((found, level + 1));
             }
             edges.insert(key, exists);

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Engine;
 use super::command::{Command, Visibility, Who};
 use super::in_flight::InFlight;
+use super::query::{Budget, MAX_CHARS, summary_chars};
 use super::read::{Reader, limit};
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
@@ -24,6 +25,8 @@ use crate::journal::Op;
 const DEFAULT_NAMED: usize = 100;
 /// Most items named in a list; the others are counted.
 const MAX_NAMED: usize = 1000;
+/// Longest list of a comparison, in characters.
+const LIST_CHARS: usize = MAX_CHARS / 4;
 
 impl Engine {
     /// `project.sync.status`: what differs between the project's local and committed scopes.
@@ -76,8 +79,8 @@ impl Engine {
         if let Some(local) = readers.first() {
             let mut copy = |id: &ItemId| {
                 match into.copy(local, id)? {
-                    None => merged.push(|| id.clone()),
-                    Some(reason) => skipped.push(|| Skipped { id: id.clone(), reason }),
+                    None => merged.push(|| id.clone(), |_| 0),
+                    Some(reason) => skipped.push(|| Skipped { id: id.clone(), reason }, |_| 0),
                 }
                 Ok(true)
             };
@@ -300,19 +303,27 @@ impl super::scope::ScopeState {
 struct First<T> {
     most: usize,
     named: Vec<T>,
+    budget: Budget,
     total: u64,
 }
 
 impl<T> First<T> {
     fn of(most: usize) -> Self {
-        Self { most, named: Vec::new(), total: 0 }
+        Self { most, named: Vec::new(), budget: Budget::of(LIST_CHARS), total: 0 }
     }
 
-    /// Counts one more; makes it only when it is named.
-    fn push(&mut self, one: impl FnOnce() -> T) {
+    /// Counts one more; makes it only when it is named. `chars` says how long it is.
+    fn push(&mut self, one: impl FnOnce() -> T, chars: impl FnOnce(&T) -> usize) {
         self.total += 1;
-        if self.named.len() < self.most {
-            self.named.push(one());
+        if self.named.len() >= self.most {
+            return;
+        }
+        let one = one();
+        if self.budget.take(chars(&one)) {
+            self.named.push(one);
+        } else {
+            // Nor any that comes later.
+            self.most = self.named.len();
         }
     }
 }
@@ -331,9 +342,9 @@ fn ahead(
             None => None,
         };
         match counterpart {
-            None => only.push(|| one.summary(&seen)),
+            None => only.push(|| one.summary(&seen), summary_chars),
             Some(other) if other.skeleton.updated_at < seen.skeleton.updated_at => {
-                newer.push(|| one.summary(&seen));
+                newer.push(|| one.summary(&seen), summary_chars);
             }
             Some(_) => {}
         }

@@ -30,7 +30,7 @@ use crate::error::{EngineError, Result};
 use crate::ids::{Digest, Timestamp};
 use crate::item::{Item, Summary};
 use crate::text::{MAX_QUERY_CHARS, parse};
-use budget::Budget;
+pub(crate) use budget::{Budget, MAX_CHARS, item_chars, summary_chars};
 use cursor::Cursor;
 use rank::{Ranking, Search};
 
@@ -97,7 +97,7 @@ fn validate(request: &QueryRequest) -> Result<()> {
         _ => Ok(()),
     };
     within("k", request.k, 1, MAX_K)?;
-    within("maxChars", request.max_chars, 200, 1_000_000)?;
+    within("maxChars", request.max_chars, 200, MAX_CHARS)?;
     within("tokenBudget", request.token_budget, 50, 250_000)?;
     let length = request.q.chars().count();
     if length > MAX_QUERY_CHARS {
@@ -277,12 +277,6 @@ fn present<S: ItemSource>(
 fn sum(explanation: &Explanation) -> f64 {
     let terms: f64 = explanation.bm25.iter().map(|term| term.value).sum();
     terms + explanation.boosts.values().sum::<f64>()
-}
-
-fn summary_chars(summary: &Summary) -> usize {
-    let lists = [&summary.tags, &summary.files, &summary.symbols];
-    let words: usize = lists.into_iter().flatten().map(|word| word.chars().count()).sum();
-    summary.title.chars().count() + words
 }
 
 fn notice(

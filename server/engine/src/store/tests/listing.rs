@@ -160,6 +160,63 @@ fn readers_of_the_past_are_refused_while_others_hold_the_memory_for_it() {
     }
 }
 
+/// A note whose files alone are more than 100,000 characters.
+fn heavy(id: &str) -> UpsertRequest {
+    let files = (0..100).map(|n| format!("{n:03}{}", "x".repeat(1000))).collect();
+    UpsertRequest { files, ..note(id, "t", "needle") }
+}
+
+#[test]
+fn replies_are_bounded_by_all_that_can_be_long_in_an_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..12 {
+        engine.upsert(&caller(), heavy(&format!("n{n:02}"))).unwrap();
+    }
+    let request = QueryRequest { token_budget: Some(50), ..query("needle") };
+    let page = engine.query(&caller(), request).unwrap();
+    assert_eq!((page.items.len(), page.items[0].truncated), (1, false));
+    assert!(page.next_cursor.is_some() && page.notice.is_some());
+
+    let list = ListRequest { scope: ScopeSelector::Local, ..ListRequest::default() };
+    let page = engine.list(&caller(), list.clone()).unwrap();
+    assert_eq!((page.total, page.items.len()), (12, 9));
+    let mut all = pages(&engine, &caller(), list);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 12);
+
+    let status = engine.sync_status(&caller(), SyncStatusRequest::default()).unwrap();
+    assert_eq!((status.only_local_total, status.only_local.len()), (12, 2));
+
+    for n in 1..12 {
+        let link = json!({"from": "n00", "to": format!("n{n:02}"), "rel": "relates"});
+        engine.link(&caller(), serde_json::from_value(link).unwrap()).unwrap();
+    }
+    let graph = serde_json::from_value(json!({"id": "n00"})).unwrap();
+    let graph = engine.graph(&caller(), graph).unwrap();
+    assert_eq!((graph.nodes.len(), graph.truncated), (10, true));
+}
+
+#[test]
+fn a_history_with_contents_comes_in_pages_of_a_bounded_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), note("a", "t", &format!("{n}{}", "x ".repeat(300_000)))).unwrap();
+    }
+    let mut request: HistoryRequest =
+        serde_json::from_value(json!({"id": "a", "content": true})).unwrap();
+    for version in [3, 2, 1] {
+        let page = engine.history(&caller(), request.clone()).unwrap();
+        assert_eq!((page.total, page.entries.len()), (3, 1));
+        assert_eq!(page.entries[0].version, Version(version));
+        assert!(page.entries[0].item.is_some());
+        request.cursor = page.next_cursor;
+    }
+    assert_eq!(request.cursor, None);
+}
+
 #[test]
 fn hits_that_are_gone_end_no_paging() {
     let dir = tempfile::tempdir().unwrap();
