@@ -139,6 +139,10 @@ fn answer<S: ItemSource>(
 ) -> Result<(QueryResult, Option<Timestamp>)> {
     let k = request.k.unwrap_or(DEFAULT_K);
     let parsed = parse(&request.q);
+    // What cannot be looked for is not the same as nothing, which asks for the newest items.
+    if parsed.is_blank() && !request.q.trim().is_empty() {
+        return Ok((nothing(request), None));
+    }
     let search = Search::new(sources, eyes, request, &parsed, now)?;
     let mut needed = (cursor.map_or(0, |cursor| cursor.offset) + k + 1).min(MAX_DEPTH);
     let (ranking, from) = loop {
@@ -218,6 +222,26 @@ fn answer<S: ItemSource>(
         notice,
     };
     Ok((result, page.valid_until))
+}
+
+/// The reply to a query without anything to look for.
+fn nothing(request: &QueryRequest) -> QueryResult {
+    QueryResult {
+        items: Vec::new(),
+        total: 0,
+        total_relation: TotalRelation::Eq,
+        scope: request.scope,
+        query: String::new(),
+        took_ms: 0.0,
+        cached: false,
+        next_cursor: None,
+        facets: request.facets.then(FacetCounts::default),
+        notice: Some(
+            "q has no letters or digits to look for: use words, or leave q empty to get the \
+             newest items"
+                .to_owned(),
+        ),
+    }
 }
 
 struct Page {

@@ -245,3 +245,18 @@ fn hits_that_are_gone_end_no_paging() {
     seen.dedup();
     assert_eq!(seen.len(), 15, "{seen:?}");
 }
+
+#[test]
+fn a_query_without_anything_to_look_for_finds_nothing_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("a", "t", "words")).unwrap();
+    for nothing in ["\u{1f389}", "!!!", "\"", "-", "?! ..."] {
+        let result = engine.query(&caller(), query(nothing)).unwrap();
+        assert_eq!((result.items.len(), result.total), (0, 0), "{nothing}");
+        assert!(result.notice.unwrap().contains("no letters or digits"), "{nothing}");
+    }
+    for listing in ["", "  ", "-other"] {
+        assert_eq!(found(&engine, listing), ["a"], "{listing:?}");
+    }
+}
