@@ -263,8 +263,13 @@ impl<'a, 't> Decider<'a, 't> {
                 Ok(WriteResult { seq, changed: true, ..self.unchanged(id.clone(), &stored) })
             }
             Command::Delete { op, id, if_version, erase, who } => {
-                let stored = self.visible(&id, &who.visibility, true)?;
-                expect_version(&id, if_version, stored.version)?;
+                let stored = if erase {
+                    self.erasable(&id, &who.visibility)?
+                } else {
+                    self.visible(&id, &who.visibility, true)?
+                };
+                let current = if stored.deleted { Version(0) } else { stored.version };
+                expect_version(&id, if_version, current)?;
                 if op == Op::Prune && !stored.expired_at(self.now) {
                     // Renewed since somebody found it expired.
                     return Err(self.not_found(&id).into());
@@ -560,6 +565,20 @@ impl<'a, 't> Decider<'a, 't> {
             .filter(|item| expired_too || !item.expired_at(self.now))
             .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
             .ok_or_else(|| self.not_found(id))
+    }
+
+    /// The item, if the caller may know of it and there is still something to erase: what was
+    /// deleted keeps its bodies.
+    fn erasable(&mut self, id: &ItemId, visibility: &Visibility) -> Result<ItemRecord> {
+        let stored = self.applier.tables().item(id)?;
+        let stored = stored
+            .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
+            .ok_or_else(|| self.not_found(id))?;
+        let mut left = !stored.deleted;
+        for hash in self.applier.hashes_of(id)? {
+            left = left || self.applier.tables().blob(hash)? != Some(Blob::Erased);
+        }
+        if left { Ok(stored) } else { Err(self.not_found(id)) }
     }
 
     fn not_found(&self, id: &ItemId) -> EngineError {

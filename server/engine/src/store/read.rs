@@ -357,8 +357,9 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
     let Some(version) = request.version else {
         return reader.find(&request.id)?.map(|seen| reader.item(&seen)).transpose();
     };
-    let latest = reader.view.item(&request.id)?;
-    if latest.is_none_or(|latest| !reader.admits_latest(&latest)) {
+    let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
+    // A version may have been given a shorter life than the item has now.
+    if !reader.admits_latest(&latest) || latest.expired_at(reader.now) {
         return Ok(None);
     }
     let until = reader.at.unwrap_or(Seq(u64::MAX));
@@ -376,7 +377,10 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
         };
         let counters = reader.counters_at(&request.id, until)?;
         let seen = Seen { seq, hash, skeleton: content, counters };
-        return if reader.admits(&seen.skeleton) { reader.item(&seen).map(Some) } else { Ok(None) };
+        let admitted = reader
+            .visibility
+            .admits(seen.skeleton.sensitivity, &seen.skeleton.provenance.created_by);
+        return if admitted { reader.item(&seen).map(Some) } else { Ok(None) };
     }
     Ok(None)
 }

@@ -223,3 +223,34 @@ fn a_damaged_block_does_not_keep_a_scope_from_opening() {
     }
     check_lost_content(dir.path());
 }
+
+#[test]
+fn what_was_deleted_or_pruned_before_can_still_be_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("deleted", "t", "one")).unwrap();
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "deleted"})).unwrap()).unwrap();
+    let mut over = fixtures::note("pruned", "two", at(0));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    import(&engine, [over]);
+    prune(&engine, "pruned").unwrap();
+    let first = |id| {
+        let request = GetRequest { version: Some(Version(1)), ..get(id) };
+        engine.get(&caller(), request).map(|item| item.text).map_err(|error| error.to_string())
+    };
+    assert_eq!(first("deleted").unwrap(), "one");
+    for id in ["deleted", "pruned"] {
+        erase(&engine, id);
+        let request = serde_json::from_value(json!({"id": id, "erase": true})).unwrap();
+        let again = engine.delete(&caller(), request).unwrap_err();
+        assert!(matches!(again, EngineError::NotFound { .. }), "{again}");
+    }
+    assert!(first("deleted").unwrap_err().contains("was erased"));
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    let report = &engine.journal_verify(&caller(), all(), &NoProgress).unwrap()["local"];
+    assert_eq!((report.valid, report.erased_bodies), (true, 2));
+    let items = engine.status().unwrap()[0].items;
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!((items, engine.status().unwrap()[0].items), (0, 0));
+    assert!(engine.verify_views(&caller(), all(), &NoProgress).unwrap()["local"].ok);
+}

@@ -215,3 +215,28 @@ fn a_configuration_that_may_not_be_written_is_not_in_force() {
     assert_eq!(current.sharing.sensitivity, Sensitivity::Team);
     assert!(!dir.path().join("committed/app/config.json").exists());
 }
+
+/// An item of the committed scope whose life is over.
+fn over(engine: &Engine, id: &str) {
+    let mut over = fixtures::note(id, "over", at(5));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(6)));
+    over.sensitivity = Sensitivity::Team;
+    engine.import(&caller(), Scope::Committed, [(over, Counters::default())]).unwrap();
+}
+
+#[test]
+fn deleting_and_renewing_prefer_the_item_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    engine.upsert(&caller(), note("x", "t", "alive")).unwrap();
+    let renew = || engine.renew(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap());
+    let delete = || engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap());
+    assert_eq!(renew().unwrap().scope, Scope::Local);
+    assert_eq!(delete().unwrap().scope, Scope::Local);
+    assert_eq!(renew().unwrap().scope, Scope::Committed);
+    // Of a version whose life was shorter the item's own is what counts.
+    let first = GetRequest { version: Some(Version(1)), ..get("x") };
+    assert_eq!(engine.get(&caller(), first).unwrap().text, "over");
+    assert_eq!(delete().unwrap().scope, Scope::Committed);
+}
