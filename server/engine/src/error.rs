@@ -27,9 +27,7 @@ pub enum EngineError {
         scope: String,
     },
     /// The item changed since the caller read it.
-    #[error(
-        "item {id} is at version {actual}, not {expected}: read it again and repeat the change"
-    )]
+    #[error("{}", conflict(id, *expected, *actual))]
     VersionConflict {
         /// The item.
         id: ItemId,
@@ -126,6 +124,19 @@ pub enum EngineError {
         /// What the library said.
         message: String,
     },
+}
+
+fn conflict(id: &ItemId, expected: Version, actual: Version) -> String {
+    if actual == Version(0) {
+        return format!(
+            "there is no item {id}, but ifVersion expects version {expected}: leave ifVersion out, \
+             or pass 0, to write a new one"
+        );
+    }
+    format!(
+        "item {id} is at version {actual}, but ifVersion expects {expected}: read it again and \
+         repeat the change"
+    )
 }
 
 impl EngineError {

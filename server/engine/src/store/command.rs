@@ -299,7 +299,11 @@ impl<'a, 't> Decider<'a, 't> {
         let live = stored.as_ref().filter(|item| !item.deleted);
         // First, or a conflict would tell the version of an item that the writer may not know of.
         check_admitted(&content.id, live, &who)?;
-        let current = live.map_or(Version(0), |item| item.version);
+        let current = match live {
+            // For readers it is not there any more.
+            Some(item) if if_version == Some(Version(0)) && item.expired_at(self.now) => Version(0),
+            live => live.map_or(Version(0), |item| item.version),
+        };
         expect_version(&content.id, if_version, current)?;
         content.updated_at = self.clock;
         content.created_at = self.clock;

@@ -240,3 +240,18 @@ fn deleting_and_renewing_prefer_the_item_that_is_there() {
     assert_eq!(engine.get(&caller(), first).unwrap().text, "over");
     assert_eq!(delete().unwrap().scope, Scope::Committed);
 }
+
+#[test]
+fn version_0_is_that_of_an_item_that_no_reader_sees() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    let expecting = |id, version| {
+        let if_version = Some(Version(version));
+        engine.upsert(&caller(), UpsertRequest { if_version, ..committed(id, "new") })
+    };
+    assert_eq!(expecting("x", 0).unwrap().version, Version(2));
+    assert_eq!(expecting("x", 0).unwrap_err().code(), "version_conflict");
+    let told = expecting("nope", 3).unwrap_err().to_string();
+    assert!(told.contains("no item nope") && told.contains("ifVersion"), "{told}");
+}
