@@ -282,7 +282,11 @@ impl Engine {
     /// `memory.get`.
     pub fn get(&self, caller: &Caller, request: GetRequest) -> Result<Item> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        Self::first(&routes, &request.id, request.as_of, |reader| read::get(reader, &request))
+        let get = |reader: &read::Reader<'_>| read::get(reader, &request);
+        match request.version {
+            Some(_) => Self::living_first(&routes, &request.id, request.as_of, get),
+            None => Self::first(&routes, &request.id, request.as_of, get),
+        }
     }
 
     /// `memory.list`.
@@ -295,7 +299,8 @@ impl Engine {
     /// `memory.history`.
     pub fn history(&self, caller: &Caller, request: HistoryRequest) -> Result<HistoryResult> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        Self::first(&routes, &request.id, request.as_of, |reader| read::history(reader, &request))
+        let history = |reader: &read::Reader<'_>| read::history(reader, &request);
+        Self::living_first(&routes, &request.id, request.as_of, history)
     }
 
     /// `memory.graph`.
@@ -316,6 +321,24 @@ impl Engine {
             query::query(&readers, &eyes, &request, Some(&self.queries))
         };
         routes.watch(query())
+    }
+
+    /// The first answer of the scopes where the item is there; where it is in none of them, of
+    /// those that remember it.
+    fn living_first<T>(
+        routes: &Routes,
+        id: &ItemId,
+        as_of: Option<Timestamp>,
+        ask: impl Fn(&read::Reader<'_>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let living = Self::first(routes, id, as_of, |reader| match reader.find(id)? {
+            Some(_) => ask(reader),
+            None => Ok(None),
+        });
+        match living {
+            Err(EngineError::NotFound { .. }) => Self::first(routes, id, as_of, ask),
+            answered => answered,
+        }
     }
 
     /// The first answer of the scopes in lookup order.

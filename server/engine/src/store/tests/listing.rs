@@ -260,3 +260,26 @@ fn a_query_without_anything_to_look_for_finds_nothing_and_says_so() {
         assert_eq!(found(&engine, listing), ["a"], "{listing:?}");
     }
 }
+
+#[test]
+fn a_history_is_that_of_the_item_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let committed = UpsertRequest { scope: Scope::Committed, ..note("x", "t", "gone") };
+    let committed = UpsertRequest { sensitivity: Some(Sensitivity::Team), ..committed };
+    engine.upsert(&caller(), committed).unwrap();
+    engine.upsert(&caller(), note("x", "t", "alive")).unwrap();
+    let delete = json!({"id": "x", "scope": "committed"});
+    engine.delete(&caller(), serde_json::from_value(delete).unwrap()).unwrap();
+    let history = || {
+        let request = serde_json::from_value(json!({"id": "x"})).unwrap();
+        engine.history(&caller(), request).unwrap().scope
+    };
+    let first = || {
+        let first = GetRequest { version: Some(Version(1)), ..get("x") };
+        engine.get(&caller(), first).unwrap().text
+    };
+    assert_eq!((history(), &*first()), (Scope::Local, "alive"));
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap()).unwrap();
+    assert_eq!((history(), &*first()), (Scope::Committed, "gone"));
+}
