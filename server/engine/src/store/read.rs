@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::command::Visibility;
 use super::cursor::Cursor;
@@ -59,6 +60,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) now: Timestamp,
     pub(crate) visibility: &'a Visibility,
     pub(crate) config: Arc<ScopeConfig>,
+    /// Not newer than `config`, so that nothing made with an older one is kept for this one.
+    pub(crate) config_generation: u64,
 }
 
 /// An item as of the reader's position, without texts.
@@ -83,8 +86,19 @@ impl<'a> Reader<'a> {
         let view = views.catalog.read()?;
         let at = as_of.map(|moment| view.seq_at(moment)).transpose()?;
         let now = as_of.unwrap_or_else(Timestamp::now);
+        let config_generation = state.config_generation.load(Ordering::Acquire);
         let config = state.config.load_full();
-        Ok(Self { state, views, view, head, at, now, visibility, config })
+        Ok(Self {
+            state,
+            views,
+            view,
+            head,
+            at,
+            now,
+            visibility,
+            config,
+            config_generation,
+        })
     }
 
     /// The item, unless it does not exist for this reader.
@@ -163,7 +177,6 @@ impl<'a> Reader<'a> {
         version: &VersionRecord,
     ) -> Result<bool> {
         let hash = version.hash.into();
-        // A damaged body must not keep whoever may see everything from what is known of it.
         if self.visibility.sees_all() || hash == latest.hash() {
             return Ok(true);
         }

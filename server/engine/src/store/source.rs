@@ -1,6 +1,5 @@
 //! What search needs of a scope.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::past::Past;
@@ -65,7 +64,7 @@ impl ItemSource for Reader<'_> {
     }
 
     fn config_generation(&self) -> u64 {
-        self.state.config_generation.load(Ordering::Acquire)
+        self.config_generation
     }
 
     fn parameters(&self) -> Parameters {

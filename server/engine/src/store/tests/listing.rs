@@ -283,3 +283,19 @@ fn a_history_is_that_of_the_item_that_is_there() {
     engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap()).unwrap();
     assert_eq!((history(), &*first()), (Scope::Committed, "gone"));
 }
+
+#[test]
+fn nothing_made_with_an_old_configuration_is_kept_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("a", "t", "x")).unwrap();
+    let routes = engine.readable(&caller(), Some(ScopeSelector::Local)).unwrap();
+    let generation =
+        |readers: &[read::Reader<'_>]| query::ItemSource::config_generation(&readers[0]);
+    let before = routes.readers(None).unwrap();
+    let at_first = generation(&before);
+    let config = crate::config::ScopeConfig::default();
+    engine.set_scope_config(&caller(), Scope::Local, &config).unwrap();
+    assert_eq!(generation(&before), at_first);
+    assert!(generation(&routes.readers(None).unwrap()) > at_first);
+}
