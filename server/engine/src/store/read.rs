@@ -125,6 +125,12 @@ impl<'a> Reader<'a> {
         Ok(live.map_or(Version(0), |item| item.version))
     }
 
+    /// The content stored now, whether or not its life is over, unless it may not be seen.
+    pub(crate) fn stored(&self, id: &ItemId) -> Result<Option<Arc<Content>>> {
+        let live = self.view.item(id)?.filter(|item| !item.deleted && self.admits_latest(item));
+        live.map(|item| self.state.stored(&self.view, id, item.hash())).transpose()
+    }
+
     fn latest(&self, id: &ItemId, record: &ItemRecord) -> Seen {
         Seen {
             seq: record.seq,

@@ -167,9 +167,14 @@ impl Engine {
             content.scope = scope;
             let reader = Reader::new(&store.state, None, &eyes)?;
             let version = reader.version(&content.id)?;
-            let stored = match reader.find(&content.id)? {
-                Some(seen) => Some(store.state.stored(&reader.view, &content.id, seen.hash)?),
-                None => None,
+            // Whether or not its life is over: it may have been changed here before that.
+            let stored = match reader.stored(&content.id) {
+                Ok(stored) => stored,
+                Err(lost @ EngineError::Corrupt { .. }) => {
+                    skipped.push(Skipped { id: content.id, reason: lost.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             drop(reader);
             let edited = match rules.at(Timestamp::now()).import(stored.as_deref(), &content) {

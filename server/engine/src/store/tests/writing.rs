@@ -255,3 +255,21 @@ fn version_0_is_that_of_an_item_that_no_reader_sees() {
     let told = expecting("nope", 3).unwrap_err().to_string();
     assert!(told.contains("no item nope") && told.contains("ifVersion"), "{told}");
 }
+
+#[test]
+fn importing_again_knows_items_whose_life_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    let again = |text: &str, moment| {
+        let mut item = fixtures::note("x", text, moment);
+        (item.ttl_days, item.expires_at) = (Some(1.0), Some(at(6)));
+        item.sensitivity = Sensitivity::Team;
+        engine.import(&caller(), Scope::Committed, [(item, Counters::default())]).unwrap()
+    };
+    assert_eq!(again("over", at(5)), (0, Vec::new()));
+    let (written, skipped) = again("older", at(4));
+    assert_eq!(written, 0);
+    assert!(skipped[0].reason.contains("was written later"), "{skipped:?}");
+    assert_eq!(again("newer", at(6)), (1, Vec::new()));
+}
