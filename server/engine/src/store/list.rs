@@ -53,7 +53,11 @@ pub(crate) fn list(readers: &[Reader<'_>], request: &ListRequest) -> Result<List
     }
     let total_relation = if exact { TotalRelation::Eq } else { TotalRelation::Gte };
     let (items, next_cursor) = page.finish();
-    Ok(ListResult { total, total_relation, items, next_cursor })
+    let damaged = readers.iter().any(|reader| reader.damaged.get() > 0);
+    let notice = damaged.then(|| {
+        "items are left out because they are damaged: an operator should run journal.verify".into()
+    });
+    Ok(ListResult { total, total_relation, items, next_cursor, notice })
 }
 
 /// The entries of a list after a cursor: one more than asked for, or than a reply holds, to know

@@ -1,5 +1,6 @@
 //! Reading items: one, histories, graphs. Every read takes "as of".
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,6 +63,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) config: Arc<ScopeConfig>,
     /// Not newer than `config`, so that nothing made with an older one is kept for this one.
     pub(crate) config_generation: u64,
+    /// Items that were passed over because their bodies are damaged.
+    pub(crate) damaged: Cell<usize>,
 }
 
 /// An item as of the reader's position, without texts.
@@ -88,6 +91,7 @@ impl<'a> Reader<'a> {
         let now = as_of.unwrap_or_else(Timestamp::now);
         let config_generation = state.config_generation.load(Ordering::Acquire);
         let config = state.config.load_full();
+        let damaged = Cell::new(0);
         Ok(Self {
             state,
             views,
@@ -98,6 +102,7 @@ impl<'a> Reader<'a> {
             visibility,
             config,
             config_generation,
+            damaged,
         })
     }
 
@@ -129,6 +134,19 @@ impl<'a> Reader<'a> {
     pub(crate) fn stored(&self, id: &ItemId) -> Result<Option<Arc<Content>>> {
         let live = self.view.item(id)?.filter(|item| !item.deleted && self.admits_latest(item));
         live.map(|item| self.state.stored(&self.view, id, item.hash())).transpose()
+    }
+
+    /// What was found, or nothing where its body is damaged: one lost body must not keep a reader of
+    /// many from the others.
+    fn unless_damaged<T>(&self, found: Result<Option<T>>) -> Result<Option<T>> {
+        match found {
+            Err(EngineError::Corrupt { what, reason }) => {
+                tracing::warn!(what, reason, "an item cannot be read");
+                self.damaged.set(self.damaged.get() + 1);
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     fn latest(&self, id: &ItemId, record: &ItemRecord) -> Seen {
@@ -183,6 +201,7 @@ impl<'a> Reader<'a> {
         version: &VersionRecord,
     ) -> Result<bool> {
         let hash = version.hash.into();
+        // A damaged body must not keep whoever may see everything from what is known of it.
         if self.visibility.sees_all() || hash == latest.hash() {
             return Ok(true);
         }
@@ -263,7 +282,7 @@ impl<'a> Reader<'a> {
         };
         for change in self.view.changes(Seq(0), at)?.rev() {
             let (seq, moment, id) = change?;
-            let seen = self.find(&id)?.filter(|seen| seen.seq == seq);
+            let seen = self.unless_damaged(self.find(&id))?.filter(|seen| seen.seq == seq);
             if !visit((moment, seq), seen)? {
                 break;
             }
@@ -350,7 +369,7 @@ impl<'a> Reader<'a> {
         }
         let mut bytes = 0;
         for id in changed {
-            let seen = self.past(&id, at)?;
+            let seen = self.unless_damaged(self.past(&id, at))?;
             let words = seen.as_ref().map_or(0, |seen| bytes_of(&seen.skeleton));
             hold(names + bytes + PAST_ID_BYTES + PAST_FACTOR * words)?;
             bytes = each(id, seen);
@@ -438,7 +457,7 @@ pub(crate) fn history(
         }
         let hash = record.hash.into();
         let item = if request.content && !record.deleted {
-            match reader.state.content(&reader.view, hash)? {
+            match reader.unless_damaged(reader.state.content(&reader.view, hash))? {
                 Some(content) => {
                     let counters = reader.counters_at(&request.id, seq)?;
                     let moment = Timestamp::from_millis(record.ts);

@@ -100,6 +100,10 @@ impl ItemSource for Reader<'_> {
         !self.state.counted.is_empty()
     }
 
+    fn damaged(&self) -> usize {
+        self.damaged.get()
+    }
+
     fn past(&self) -> Result<Option<Past>> {
         let Some(at) = self.at else { return Ok(None) };
         let mut overlay = Overlay::default();

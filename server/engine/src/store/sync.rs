@@ -78,7 +78,12 @@ impl Engine {
         let (mut merged, mut skipped) = (First::of(most), First::of(most));
         if let Some(local) = readers.first() {
             let mut copy = |id: &ItemId| {
-                match into.copy(local, id)? {
+                let left_out = match into.copy(local, id) {
+                    // The others are as good as ever.
+                    Err(lost @ EngineError::Corrupt { .. }) => Some(lost.to_string()),
+                    copied => copied?,
+                };
+                match left_out {
                     None => merged.push(|| id.clone(), |_| 0),
                     Some(reason) => skipped.push(|| Skipped { id: id.clone(), reason }, |_| 0),
                 }

@@ -196,9 +196,10 @@ fn answer<S: ItemSource>(
         .map(|cursor| cursor.encode(fingerprint));
     let mut notice =
         notice(&parsed, &budget, ran_out, more, next_cursor.is_some(), page.hits.len());
+    damaged += sources.iter().map(ItemSource::damaged).sum::<usize>();
     if damaged > 0 {
         let said = format!(
-            "{damaged} hits are left out because they are damaged: an operator should run journal.verify"
+            "{damaged} items are left out because they are damaged: an operator should run journal.verify"
         );
         notice = Some(notice.map_or_else(|| said.clone(), |other| format!("{other}; {said}")));
     }

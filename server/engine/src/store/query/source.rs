@@ -52,6 +52,9 @@ pub(crate) trait ItemSource {
     /// For a moment in the past: every item that has changed since, as it was then. `None` for
     /// the present.
     fn past(&self) -> Result<Option<Past>>;
+
+    /// Items passed over so far because they are damaged.
+    fn damaged(&self) -> usize;
 }
 
 /// What a caller may see.

@@ -126,6 +126,9 @@ impl ItemSource for At<'_> {
     fn has_counters(&self) -> bool {
         !self.memory.counters.is_empty()
     }
+    fn damaged(&self) -> usize {
+        0
+    }
     fn past(&self) -> crate::Result<Option<Past>> {
         let Some(at) = self.at else { return Ok(None) };
         let later = self.memory.log.iter().filter(|(seq, ..)| *seq > at);

@@ -242,21 +242,6 @@ fn deleting_and_renewing_prefer_the_item_that_is_there() {
 }
 
 #[test]
-fn version_0_is_that_of_an_item_that_no_reader_sees() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path());
-    over(&engine, "x");
-    let expecting = |id, version| {
-        let if_version = Some(Version(version));
-        engine.upsert(&caller(), UpsertRequest { if_version, ..committed(id, "new") })
-    };
-    assert_eq!(expecting("x", 0).unwrap().version, Version(2));
-    assert_eq!(expecting("x", 0).unwrap_err().code(), "version_conflict");
-    let told = expecting("nope", 3).unwrap_err().to_string();
-    assert!(told.contains("no item nope") && told.contains("ifVersion"), "{told}");
-}
-
-#[test]
 fn importing_again_knows_items_whose_life_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
@@ -272,4 +257,19 @@ fn importing_again_knows_items_whose_life_is_over() {
     assert_eq!(written, 0);
     assert!(skipped[0].reason.contains("was written later"), "{skipped:?}");
     assert_eq!(again("newer", at(6)), (1, Vec::new()));
+}
+
+#[test]
+fn version_0_is_that_of_an_item_that_no_reader_sees() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    let expecting = |id, version| {
+        let if_version = Some(Version(version));
+        engine.upsert(&caller(), UpsertRequest { if_version, ..committed(id, "new") })
+    };
+    assert_eq!(expecting("x", 0).unwrap().version, Version(2));
+    assert_eq!(expecting("x", 0).unwrap_err().code(), "version_conflict");
+    let told = expecting("nope", 3).unwrap_err().to_string();
+    assert!(told.contains("no item nope") && told.contains("ifVersion"), "{told}");
 }
