@@ -283,9 +283,18 @@ impl Engine {
     pub fn get(&self, caller: &Caller, request: GetRequest) -> Result<Item> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
         let get = |reader: &read::Reader<'_>| read::get(reader, &request);
-        match request.version {
+        let found = match request.version {
             Some(_) => Self::living_first(&routes, &request.id, request.as_of, get),
             None => Self::first(&routes, &request.id, request.as_of, get),
+        };
+        match found {
+            Err(missing @ EngineError::NotFound { .. }) => {
+                let told = Self::first(&routes, &request.id, None, |reader| {
+                    read::known_versions(reader, &request)
+                });
+                Err(told.unwrap_or(missing))
+            }
+            found => found,
         }
     }
 

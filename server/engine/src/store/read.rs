@@ -423,6 +423,47 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
     Ok(None)
 }
 
+/// Why there is no such version, or nothing at that moment, of an item that is there for this
+/// reader of the present.
+pub(crate) fn known_versions(
+    reader: &Reader<'_>,
+    request: &GetRequest,
+) -> Result<Option<EngineError>> {
+    let id = &request.id;
+    let Some(latest) =
+        reader.view.item(id)?.filter(|_| reader.find(id).is_ok_and(|it| it.is_some()))
+    else {
+        return Ok(None);
+    };
+    let mut oldest = None;
+    for entry in reader.view.versions(id, Seq(u64::MAX))? {
+        let (_, record) = entry?;
+        if !record.deleted && reader.admits_version(&latest, &record)? {
+            oldest = Some((record.version, Timestamp::from_millis(record.ts)));
+        }
+    }
+    let Some((first, since)) = oldest else { return Ok(None) };
+    let error = match (request.version, request.as_of) {
+        (_, Some(_)) => EngineError::invalid(
+            "asOf",
+            format!(
+                "item {id} was not there at that moment: its first version is of {since}; \
+                 memory_history lists all"
+            ),
+        ),
+        (Some(version), None) => EngineError::invalid(
+            "version",
+            format!(
+                "item {id} has no version {version}: the oldest is {first}, the newest {}; \
+                 memory_history lists all",
+                latest.version
+            ),
+        ),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(error))
+}
+
 /// `memory.history` in one scope; `None` when the item never existed for this reader.
 pub(crate) fn history(
     reader: &Reader<'_>,

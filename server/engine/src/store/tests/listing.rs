@@ -299,3 +299,26 @@ fn nothing_made_with_an_old_configuration_is_kept_for_a_new_one() {
     assert_eq!(generation(&before), at_first);
     assert!(generation(&routes.readers(None).unwrap()) > at_first);
 }
+
+#[test]
+fn what_there_is_of_an_item_is_told_who_asks_for_another_version_or_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let before = tick();
+    engine.upsert(&caller(), note("a", "t", "one")).unwrap();
+    engine.upsert(&caller(), note("a", "t", "two")).unwrap();
+    let told = |caller: &Caller, request| engine.get(caller, request).unwrap_err();
+    let version = GetRequest { version: Some(Version(7)), ..get("a") };
+    let error = told(&caller(), version.clone());
+    assert_eq!(error.code(), "invalid_argument");
+    assert!(error.to_string().contains("the oldest is 1, the newest 2"), "{error}");
+    let past = GetRequest { as_of: Some(before), ..get("a") };
+    let error = told(&caller(), past.clone()).to_string();
+    assert!(error.contains("was not there at that moment: its first version is of 20"), "{error}");
+    // Of an item that is not to be seen nothing is told, nor of one that is not there.
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    let nope = GetRequest { version: Some(Version(7)), ..get("nope") };
+    for (caller, request) in [(&team, version), (&team, past), (&caller(), nope)] {
+        assert_eq!(told(caller, request).code(), "not_found");
+    }
+}
