@@ -171,7 +171,7 @@ pub struct QueryRequest {
     #[schemars(range(min = 200, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<usize>,
-    /// The same in tokens, counted as four characters each; beats `maxChars`.
+    /// Longest reply in tokens, each of them four of the characters that `maxChars` counts; beats it.
     #[schemars(range(min = 50, max = 250_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_budget: Option<usize>,
