@@ -27,9 +27,7 @@ pub enum EngineError {
         scope: String,
     },
     /// The item changed since the caller read it.
-    #[error(
-        "item {id} is at version {actual}, not {expected}: read it again and repeat the change"
-    )]
+    #[error("{}", conflict(id, *expected, *actual))]
     VersionConflict {
         /// The item.
         id: ItemId,
@@ -44,10 +42,11 @@ pub enum EngineError {
         /// What is missing.
         reason: String,
     },
-    /// More work is waiting than the queue holds. Nothing was changed; try again later.
-    #[error("busy: {waiting} writes are waiting, try again in {retry_after_ms} ms")]
+    /// More work is waiting or going on than there is room for. Nothing was changed; try again
+    /// later.
+    #[error("busy: {waiting} calls are ahead of this one, try again in {retry_after_ms} ms")]
     Busy {
-        /// Writes in the queue.
+        /// Calls in the queue or at work.
         waiting: usize,
         /// When to try again.
         retry_after_ms: u64,
@@ -125,6 +124,19 @@ pub enum EngineError {
         /// What the library said.
         message: String,
     },
+}
+
+fn conflict(id: &ItemId, expected: Version, actual: Version) -> String {
+    if actual == Version(0) {
+        return format!(
+            "there is no item {id}, but ifVersion expects version {expected}: leave ifVersion out, \
+             or pass 0, to write a new one"
+        );
+    }
+    format!(
+        "item {id} is at version {actual}, but ifVersion expects {expected}: read it again and \
+         repeat the change"
+    )
 }
 
 impl EngineError {

@@ -179,6 +179,7 @@ fn context_pack(
     let request: PackRequest = reply::parse(arguments)?;
     request.validate()?;
     let found = context.engine.query(context.caller, request.to_query())?;
+    let notice = request.notice(&found);
     let items = reply::whole_items(found);
     let config = governing_config(context, request.scope)?;
     // Titles of linked items that the caller may not see, or that are gone, are left out.
@@ -187,7 +188,8 @@ fn context_pack(
             GetRequest { id: id.clone(), scope: Some(scope), as_of: request.as_of, version: None };
         context.engine.get(context.caller, asked).ok().map(|item| item.title)
     };
-    reply::value(pack::build(&request, &items, &config.pack, &title_of))
+    let packed = pack::build(&request, &items, &config.pack, &title_of);
+    reply::value(Pack { notice, ..packed })
 }
 
 /// The configuration that governs what spans several scopes: that of the first one in lookup

@@ -1,6 +1,8 @@
 //! The `project_*` tools: what a project is, what it shares, and how its scopes are configured.
 
-use llm_memory_engine::api::{ScopeRequest, SyncMergeRequest, SyncMergeResult, SyncStatus};
+use llm_memory_engine::api::{
+    ScopeRequest, SyncMergeRequest, SyncMergeResult, SyncStatus, SyncStatusRequest,
+};
 use llm_memory_engine::config::ScopeConfig;
 use llm_memory_engine::ids::{ProjectId, Scope};
 use llm_memory_engine::{EngineError, project};
@@ -155,17 +157,17 @@ pub(super) fn tools() -> Vec<Tool> {
             dotted: "project.sync.status",
             title: "Compare local and committed",
             description: "Which items are only in the project's local scope, only in its \
-                committed scope, or newer in one of them.",
+                committed scope, or newer in one of them: how many, and the first of each.",
             roles: ITEMS,
             core: false,
             read_only: true,
             destructive: false,
             idempotent: true,
-            input_schema: schema::input::<NoArguments>,
+            input_schema: schema::input::<SyncStatusRequest>,
             output_schema: schema::output::<SyncStatus>,
             run: |context, arguments| {
-                let NoArguments {} = reply::parse(arguments)?;
-                reply::value(context.engine.sync_status(context.caller)?)
+                let request: SyncStatusRequest = reply::parse(arguments)?;
+                reply::value(context.engine.sync_status(context.caller, request)?)
             },
         },
         Tool {
@@ -174,7 +176,8 @@ pub(super) fn tools() -> Vec<Tool> {
             title: "Share local memories",
             description: "Copy local items into the committed scope, where the team sees them. \
                 Items too sensitive for it, and items that are newer there (unless force), are \
-                skipped and named with the reason.",
+                skipped and named with the reason. All items are counted; without ids, the first \
+                1,000 of each kind are named.",
             roles: ITEMS,
             core: false,
             read_only: false,

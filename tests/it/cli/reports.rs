@@ -189,8 +189,8 @@ fn logs_are_analyzed_whatever_the_time_zone() {
     let cli = Cli::new();
     let lines = [
         r#"{"timestamp":"2026-11-22T08:00:00.1Z","level":"INFO","message":"Tool called: memory.query"}"#,
-        r#"{"timestamp":"2026-11-22T08:00:01Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 12 writes are waiting"}"#,
-        r#"{"timestamp":"2026-11-22T08:00:02Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 7 writes are waiting"}"#,
+        r#"{"timestamp":"2026-11-22T08:00:01Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 12 calls are ahead of this one"}"#,
+        r#"{"timestamp":"2026-11-22T08:00:02Z","level":"ERROR","message":"Tool execution failed: memory.query","error":"busy: 7 calls are ahead of this one"}"#,
         r#"{"timestamp":"2026-11-21T07:59:59Z","level":"ERROR","message":"long ago"}"#,
         "torn",
     ];
@@ -205,7 +205,7 @@ fn logs_are_analyzed_whatever_the_time_zone() {
       INFO   1 (33.33 %)
       unreadable lines: 1
     top errors:
-      2 x Tool execution failed: memory.query: busy: # writes are waiting (last [time])
+      2 x Tool execution failed: memory.query: busy: # calls are ahead of this one (last [time])
     calls: no data (no audit log)
     ");
     assert_eq!(cli.run("logs analyze --since yesterday").code, 64);

@@ -359,10 +359,30 @@ pub struct SyncMergeRequest {
     pub force: bool,
 }
 
-/// Result of `project.sync.status`.
+/// `project.sync.status`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SyncStatusRequest {
+    /// Items in each list: 1 to 1,000, 100 by default; fewer when they are longer than 250,000
+    /// characters together. All are counted.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Result of `project.sync.status`. Each list begins with what was written last and ends at the
+/// limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncStatus {
+    /// Items only in the local scope.
+    pub only_local_total: u64,
+    /// Items only in the committed scope.
+    pub only_committed_total: u64,
+    /// Items in both, the local one written later.
+    pub local_newer_total: u64,
+    /// Items in both, the committed one written later.
+    pub committed_newer_total: u64,
     /// Only in the local scope.
     pub only_local: Vec<Summary>,
     /// Only in the committed scope.
@@ -382,9 +402,14 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Result of `project.sync.merge`.
+/// Result of `project.sync.merge`. When all items were asked for, each list ends after 1,000.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SyncMergeResult {
+    /// Items copied.
+    pub merged_total: u64,
+    /// Items left out.
+    pub skipped_total: u64,
     /// Copied.
     pub merged: Vec<ItemId>,
     /// Left out.

@@ -90,7 +90,8 @@ pub struct TimeRange {
 pub struct ListRequest {
     /// Scope or union of scopes.
     pub scope: ScopeSelector,
-    /// Items in one reply: 1 to 1,000, 50 by default.
+    /// Items in one reply: 1 to 1,000, 50 by default; fewer when they are longer than 1,000,000
+    /// characters together.
     #[schemars(range(min = 1, max = 1000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -117,6 +118,9 @@ pub struct ListResult {
     /// Pass it as `cursor` to get the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+    /// What the caller should know about the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// How much of each hit a query answers.
@@ -161,11 +165,13 @@ pub struct QueryRequest {
     /// Where the last reply stopped (`nextCursor`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Longest reply in characters of item text; 40,000 by default.
+    /// Longest reply in characters of all that can be long in an item: its texts, tags, files,
+    /// symbols, links and context; 40,000 by default. Texts are cut to it, and the first hit always
+    /// comes.
     #[schemars(range(min = 200, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<usize>,
-    /// Longest reply in tokens of four characters; beats `maxChars`.
+    /// Longest reply in tokens, each of them four of the characters that `maxChars` counts; beats it.
     #[schemars(range(min = 50, max = 250_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_budget: Option<usize>,
@@ -229,10 +235,12 @@ pub struct TermScore {
     pub term: String,
     /// Occurrences in the field.
     pub term_frequency: u32,
-    /// Items that contain it in this field.
-    pub document_frequency: u64,
-    /// ln(1 + (N - df + 0.5) / (df + 0.5)).
-    pub idf: f64,
+    /// Items that contain it in this field; left out for callers from whom some items are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_frequency: Option<u64>,
+    /// ln(1 + (N - df + 0.5) / (df + 0.5)); left out likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idf: Option<f64>,
     /// Weight of the field.
     pub weight: f64,
     /// What it adds to the score.
@@ -366,7 +374,7 @@ pub struct GraphResult {
     pub edges: Vec<GraphEdge>,
     /// Links to items that do not exist (any more).
     pub dangling: Vec<GraphEdge>,
-    /// Whether `limit` cut the walk.
+    /// Whether `limit`, or the 1,000,000 characters that a reply holds, cut the walk.
     pub truncated: bool,
 }
 
@@ -379,7 +387,8 @@ pub struct HistoryRequest {
     /// Scope; looked up when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// Entries in one reply: 1 to 200, 20 by default, newest first.
+    /// Entries in one reply: 1 to 200, 20 by default, newest first; fewer when they are longer than
+    /// 1,000,000 characters together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 200))]
     pub limit: Option<usize>,

@@ -21,7 +21,7 @@ pub(crate) use apply::{Applied, Applier, COUNTERS_META, ERASE_META};
 pub(crate) use backend::DiskBackend;
 pub(crate) use read::ReadView;
 use record::CATALOG_FORMAT;
-pub(crate) use record::{Blob, ItemRecord, relation_of};
+pub(crate) use record::{Blob, ItemRecord, VersionRecord, relation_of};
 pub(crate) use tables::Tables;
 
 use crate::error::{EngineError, Result};

@@ -173,6 +173,9 @@ pub struct Pack {
     pub left_out: Vec<ItemId>,
     /// SHA-256 over everything above. Equal digests are equal packs.
     pub digest: Digest,
+    /// What the caller should know about the search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// Most hints of tags.
@@ -232,6 +235,7 @@ fn empty(request: &PackRequest, items: &[Item]) -> Pack {
         chars: 0,
         left_out: Vec::new(),
         digest: Digest::ZERO,
+        notice: None,
     }
 }
 
@@ -245,7 +249,7 @@ impl Pack {
     }
 
     fn compute_digest(&self) -> Digest {
-        let unsealed = Self { digest: Digest::ZERO, ..self.clone() };
+        let unsealed = Self { digest: Digest::ZERO, notice: None, ..self.clone() };
         // A pack holds nothing that JSON cannot say.
         Digest::of(&serde_json::to_vec(&unsealed).unwrap_or_default())
     }

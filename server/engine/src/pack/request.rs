@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::glob;
-use crate::api::{Detail, Filters, QueryRequest};
+use crate::api::{Detail, Filters, QueryRequest, QueryResult};
 use crate::error::{EngineError, Result};
 use crate::ids::{ScopeSelector, Timestamp};
 
@@ -120,6 +120,19 @@ impl PackRequest {
             max_chars: Some(1_000_000),
             ..QueryRequest::default()
         }
+    }
+
+    /// What a pack of `found`, the answer to [`PackRequest::to_query`], should say about it.
+    #[must_use]
+    pub fn notice(&self, found: &QueryResult) -> Option<String> {
+        let hits = found.items.len();
+        if found.next_cursor.is_some() && hits < self.k.unwrap_or(DEFAULT_K) {
+            return Some(format!(
+                "only the first {hits} hits were looked at, because they are very long together: \
+                 narrow q or filters, or look for the others with memory_query"
+            ));
+        }
+        found.notice.clone()
     }
 
     /// Characters of item text that the pack may hold.

@@ -314,3 +314,22 @@ proptest! {
         prop_assert!(used <= budget);
     }
 }
+
+#[test]
+fn a_pack_says_what_its_search_did_not_look_at() {
+    let found = |cursor: Option<&str>, notice: Option<&str>| -> crate::api::QueryResult {
+        let result = serde_json::json!({
+            "items": [], "total": 9, "totalRelation": "eq", "scope": "all", "query": "x",
+            "tookMs": 1.0, "cached": false, "nextCursor": cursor, "notice": notice,
+        });
+        serde_json::from_value(result).unwrap()
+    };
+    let request = PackRequest::default();
+    assert_eq!(request.notice(&found(None, None)), None);
+    assert_eq!(request.notice(&found(None, Some("damaged"))).as_deref(), Some("damaged"));
+    let said = request.notice(&found(Some("more"), Some("pass nextCursor"))).unwrap();
+    assert!(said.contains("only the first 0 hits") && !said.contains("nextCursor"), "{said}");
+    let plain = pack(&request, &[fact("f", "x")]);
+    let noticed = Pack { notice: Some(said), ..plain.clone() };
+    assert_eq!(noticed.compute_digest(), plain.digest);
+}

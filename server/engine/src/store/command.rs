@@ -36,6 +36,11 @@ impl Visibility {
         Self { clearance: Sensitivity::Private, owner: None }
     }
 
+    /// Whether nothing is kept from the caller.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.clearance == Sensitivity::Private && self.owner.is_none()
+    }
+
     pub(crate) fn admits(&self, sensitivity: Sensitivity, created_by: &str) -> bool {
         sensitivity <= self.clearance
             && self.owner.as_deref().is_none_or(|owner| owner == created_by)
@@ -258,8 +263,13 @@ impl<'a, 't> Decider<'a, 't> {
                 Ok(WriteResult { seq, changed: true, ..self.unchanged(id.clone(), &stored) })
             }
             Command::Delete { op, id, if_version, erase, who } => {
-                let stored = self.visible(&id, &who.visibility, true)?;
-                expect_version(&id, if_version, stored.version)?;
+                let stored = if erase {
+                    self.erasable(&id, &who.visibility)?
+                } else {
+                    self.visible(&id, &who.visibility, true)?
+                };
+                let current = if stored.deleted { Version(0) } else { stored.version };
+                expect_version(&id, if_version, current)?;
                 if op == Op::Prune && !stored.expired_at(self.now) {
                     // Renewed since somebody found it expired.
                     return Err(self.not_found(&id).into());
@@ -287,9 +297,14 @@ impl<'a, 't> Decider<'a, 't> {
         let Upsert { mut content, ready, keep, if_version, who } = upsert;
         let stored = self.applier.tables().item(&content.id)?;
         let live = stored.as_ref().filter(|item| !item.deleted);
-        let current = live.map_or(Version(0), |item| item.version);
-        expect_version(&content.id, if_version, current)?;
+        // First, or a conflict would tell the version of an item that the writer may not know of.
         check_admitted(&content.id, live, &who)?;
+        let current = match live {
+            // For readers it is not there any more.
+            Some(item) if if_version == Some(Version(0)) && item.expired_at(self.now) => Version(0),
+            live => live.map_or(Version(0), |item| item.version),
+        };
+        expect_version(&content.id, if_version, current)?;
         content.updated_at = self.clock;
         content.created_at = self.clock;
         content.version = stored.as_ref().map_or(Version(1), |item| item.version.next());
@@ -554,6 +569,20 @@ impl<'a, 't> Decider<'a, 't> {
             .filter(|item| expired_too || !item.expired_at(self.now))
             .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
             .ok_or_else(|| self.not_found(id))
+    }
+
+    /// The item, if the caller may know of it and there is still something to erase: what was
+    /// deleted keeps its bodies.
+    fn erasable(&mut self, id: &ItemId, visibility: &Visibility) -> Result<ItemRecord> {
+        let stored = self.applier.tables().item(id)?;
+        let stored = stored
+            .filter(|item| visibility.admits(item.sensitivity(), &item.created_by))
+            .ok_or_else(|| self.not_found(id))?;
+        let mut left = !stored.deleted;
+        for hash in self.applier.hashes_of(id)? {
+            left = left || self.applier.tables().blob(hash)? != Some(Blob::Erased);
+        }
+        if left { Ok(stored) } else { Err(self.not_found(id)) }
     }
 
     fn not_found(&self, id: &ItemId) -> EngineError {

@@ -15,6 +15,7 @@ mod in_flight;
 mod list;
 mod maintenance;
 mod open;
+mod past;
 mod payloads;
 mod query;
 mod read;
@@ -54,6 +55,7 @@ use crate::item::redaction::Redactor;
 pub use crate::lookups::CacheUse;
 use crate::progress::NoProgress;
 
+use past::PastMemory;
 use payloads::Payloads;
 use query::{Eyes, QueryCache};
 use routing::Routes;
@@ -132,6 +134,7 @@ pub struct Engine {
     payloads: Arc<Payloads>,
     frames: Arc<FrameCache>,
     queries: QueryCache,
+    past: Arc<PastMemory>,
     listeners: Arc<RwLock<Vec<ChangeListener>>>,
     scopes: RwLock<Scopes>,
     /// Held for as long as the store is open.
@@ -214,6 +217,7 @@ impl Engine {
             payloads: Arc::new(Payloads::new(options.payload_cache_bytes)),
             frames: Arc::new(FrameCache::new(options.frame_cache_bytes)),
             queries: QueryCache::new(options.payload_cache_bytes / 4),
+            past: Arc::default(),
             disk,
             options,
             identity,
@@ -278,7 +282,20 @@ impl Engine {
     /// `memory.get`.
     pub fn get(&self, caller: &Caller, request: GetRequest) -> Result<Item> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        Self::first(&routes, &request.id, request.as_of, |reader| read::get(reader, &request))
+        let get = |reader: &read::Reader<'_>| read::get(reader, &request);
+        let found = match request.version {
+            Some(_) => Self::living_first(&routes, &request.id, request.as_of, get),
+            None => Self::first(&routes, &request.id, request.as_of, get),
+        };
+        match found {
+            Err(missing @ EngineError::NotFound { .. }) => {
+                let told = Self::first(&routes, &request.id, None, |reader| {
+                    read::known_versions(reader, &request)
+                });
+                Err(told.unwrap_or(missing))
+            }
+            found => found,
+        }
     }
 
     /// `memory.list`.
@@ -291,7 +308,8 @@ impl Engine {
     /// `memory.history`.
     pub fn history(&self, caller: &Caller, request: HistoryRequest) -> Result<HistoryResult> {
         let routes = self.readable(caller, request.scope.map(Into::into))?;
-        Self::first(&routes, &request.id, request.as_of, |reader| read::history(reader, &request))
+        let history = |reader: &read::Reader<'_>| read::history(reader, &request);
+        Self::living_first(&routes, &request.id, request.as_of, history)
     }
 
     /// `memory.graph`.
@@ -312,6 +330,24 @@ impl Engine {
             query::query(&readers, &eyes, &request, Some(&self.queries))
         };
         routes.watch(query())
+    }
+
+    /// The first answer of the scopes where the item is there; where it is in none of them, of
+    /// those that remember it.
+    fn living_first<T>(
+        routes: &Routes,
+        id: &ItemId,
+        as_of: Option<Timestamp>,
+        ask: impl Fn(&read::Reader<'_>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let living = Self::first(routes, id, as_of, |reader| match reader.find(id)? {
+            Some(_) => ask(reader),
+            None => Ok(None),
+        });
+        match living {
+            Err(EngineError::NotFound { .. }) => Self::first(routes, id, as_of, ask),
+            answered => answered,
+        }
     }
 
     /// The first answer of the scopes in lookup order.

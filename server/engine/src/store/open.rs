@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use super::contradiction::{self, Contradiction};
 use super::counted::Counted;
 use super::generations;
+use super::past::PastMemory;
 use super::payloads::Payloads;
 use super::replay::{Source, follow_text, replay_catalog};
 use super::scope::{Refusal, ScopeState, ScopeStore, Views};
@@ -40,6 +41,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) options: &'a Options,
     pub(crate) payloads: &'a Arc<Payloads>,
+    pub(crate) past: &'a Arc<PastMemory>,
     pub(crate) frames: &'a Arc<FrameCache>,
     pub(crate) listeners: &'a Arc<RwLock<Vec<ChangeListener>>>,
     pub(crate) cache_bytes: usize,
@@ -113,6 +115,7 @@ pub(crate) fn open(
         config: ArcSwap::from_pointee(config),
         config_generation: AtomicU64::new(0),
         payloads: Arc::clone(opening.payloads),
+        past: Arc::clone(opening.past),
         listeners: Arc::clone(opening.listeners),
         visible: AtomicU64::new(visible),
         counted,

@@ -1,17 +1,21 @@
 //! Reading items: one, histories, graphs. Every read takes "as of".
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::command::Visibility;
 use super::cursor::Cursor;
+use super::past::{MAX_PAST_BYTES, PastShare};
 use super::payloads::bytes_of;
+use super::query::{Budget, MAX_CHARS, item_chars, summary_chars};
 use super::scope::{ScopeState, Views};
 use crate::api::{
     Direction, Filters, GetRequest, GraphEdge, GraphNode, GraphRequest, GraphResult, HistoryEntry,
     HistoryRequest, HistoryResult,
 };
-use crate::catalog::{ItemRecord, ReadView, relation_of};
+use crate::catalog::{ItemRecord, ReadView, VersionRecord, relation_of};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Seq, Timestamp, Version};
@@ -24,9 +28,13 @@ const DEFAULT_HISTORY: usize = 20;
 /// Most entries in a history.
 const MAX_HISTORY: usize = 200;
 /// Items changed since a moment that a search or a graph of that moment lays over the present, at
-/// most; and bytes of what they were then.
+/// most.
 const MAX_PAST_ITEMS: usize = 50_000;
-const MAX_PAST_BYTES: usize = 64 << 20;
+/// Bytes that an item comes to while it is laid over the present, by those of its words: the words
+/// once more, where they stand, and what is made of them on the way.
+const PAST_FACTOR: usize = 8;
+/// Bytes that an item's id, or a link, comes to beside its letters.
+const PAST_ID_BYTES: usize = 64;
 
 /// Time and journal record of an item's last write.
 pub(crate) type Position = (Timestamp, Seq);
@@ -53,6 +61,10 @@ pub(crate) struct Reader<'a> {
     pub(crate) now: Timestamp,
     pub(crate) visibility: &'a Visibility,
     pub(crate) config: Arc<ScopeConfig>,
+    /// Not newer than `config`, so that nothing made with an older one is kept for this one.
+    pub(crate) config_generation: u64,
+    /// Items that were passed over because their bodies are damaged.
+    pub(crate) damaged: Cell<usize>,
 }
 
 /// An item as of the reader's position, without texts.
@@ -77,8 +89,21 @@ impl<'a> Reader<'a> {
         let view = views.catalog.read()?;
         let at = as_of.map(|moment| view.seq_at(moment)).transpose()?;
         let now = as_of.unwrap_or_else(Timestamp::now);
+        let config_generation = state.config_generation.load(Ordering::Acquire);
         let config = state.config.load_full();
-        Ok(Self { state, views, view, head, at, now, visibility, config })
+        let damaged = Cell::new(0);
+        Ok(Self {
+            state,
+            views,
+            view,
+            head,
+            at,
+            now,
+            visibility,
+            config,
+            config_generation,
+            damaged,
+        })
     }
 
     /// The item, unless it does not exist for this reader.
@@ -103,6 +128,25 @@ impl<'a> Reader<'a> {
     pub(crate) fn version(&self, id: &ItemId) -> Result<Version> {
         let live = self.view.item(id)?.filter(|item| !item.deleted);
         Ok(live.map_or(Version(0), |item| item.version))
+    }
+
+    /// The content stored now, whether or not its life is over, unless it may not be seen.
+    pub(crate) fn stored(&self, id: &ItemId) -> Result<Option<Arc<Content>>> {
+        let live = self.view.item(id)?.filter(|item| !item.deleted && self.admits_latest(item));
+        live.map(|item| self.state.stored(&self.view, id, item.hash())).transpose()
+    }
+
+    /// What was found, or nothing where its body is damaged: one lost body must not keep a reader of
+    /// many from the others.
+    fn unless_damaged<T>(&self, found: Result<Option<T>>) -> Result<Option<T>> {
+        match found {
+            Err(EngineError::Corrupt { what, reason }) => {
+                tracing::warn!(what, reason, "an item cannot be read");
+                self.damaged.set(self.damaged.get() + 1);
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     fn latest(&self, id: &ItemId, record: &ItemRecord) -> Seen {
@@ -144,8 +188,30 @@ impl<'a> Reader<'a> {
 
     /// Whether the item as it is now may be seen. Who may not sees none of its past either:
     /// it may have been classified for what it was.
-    fn admits_latest(&self, latest: &ItemRecord) -> bool {
+    pub(crate) fn admits_latest(&self, latest: &ItemRecord) -> bool {
         self.visibility.admits(latest.sensitivity(), &latest.created_by)
+    }
+
+    /// Whether a version of an item whose newest may be seen may be seen as well. It may have been
+    /// kept closer than the item is now, or be of another item that had this name before; so may
+    /// one whose content is gone.
+    pub(crate) fn admits_version(
+        &self,
+        latest: &ItemRecord,
+        version: &VersionRecord,
+    ) -> Result<bool> {
+        let hash = version.hash.into();
+        // A damaged body must not keep whoever may see everything from what is known of it.
+        if self.visibility.sees_all() || hash == latest.hash() {
+            return Ok(true);
+        }
+        match self.state.content(&self.view, hash) {
+            Ok(content) => Ok(content.is_some_and(|content| {
+                self.visibility.admits(content.sensitivity, &content.provenance.created_by)
+            })),
+            Err(EngineError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn admits(&self, content: &Content) -> bool {
@@ -216,7 +282,7 @@ impl<'a> Reader<'a> {
         };
         for change in self.view.changes(Seq(0), at)?.rev() {
             let (seq, moment, id) = change?;
-            let seen = self.find(&id)?.filter(|seen| seen.seq == seq);
+            let seen = self.unless_damaged(self.find(&id))?.filter(|seen| seen.seq == seq);
             if !visit((moment, seq), seen)? {
                 break;
             }
@@ -243,31 +309,38 @@ impl<'a> Reader<'a> {
     fn past_links(&self) -> Result<Option<PastLinks>> {
         let Some(at) = self.at else { return Ok(None) };
         let (mut changed, mut to) = (HashSet::new(), HashMap::<_, Vec<_>>::new());
-        self.each_changed_since(at, "a graph", |id, seen| {
-            let bytes = seen.map_or(0, |seen| {
+        let mut bytes = 0;
+        let share = self.each_changed_since(at, "a graph", |id, seen| {
+            bytes += id.as_str().len() + PAST_ID_BYTES;
+            if let Some(seen) = seen {
                 // Of the past the skeleton is the whole content.
                 for link in &seen.skeleton.links {
                     to.entry(link.to.clone()).or_default().push((link.rel, id.clone()));
+                    bytes += link.to.as_str().len() + id.as_str().len() + 2 * PAST_ID_BYTES;
                 }
-                bytes_of(&seen.skeleton)
-            });
+                // Read, though not kept: a graph must not take for ever, either.
+                bytes += bytes_of(&seen.skeleton);
+            }
             changed.insert(id);
             bytes
         })?;
-        Ok(Some(PastLinks { changed, to }))
+        Ok(Some(PastLinks { changed, to, _share: share }))
     }
 
     /// Gives `each` every item that was written since record `at`, as it was then: `None` where it
-    /// was not there. `each` answers how many bytes it comes to. `purpose` is for the message.
+    /// was not there. `each` answers how many bytes all it has made of them come to; what is
+    /// answered in the end is the memory for that, taken before it is made. `purpose` is for the
+    /// message.
     ///
     /// # Errors
-    /// [`EngineError::Invalid`] when there are more items or bytes than are looked at.
+    /// [`EngineError::Invalid`] when there are more items or bytes than one reader gets,
+    /// [`EngineError::Busy`] when other readers leave too little.
     pub(crate) fn each_changed_since(
         &self,
         at: Seq,
         purpose: &str,
         mut each: impl FnMut(ItemId, Option<Seen>) -> usize,
-    ) -> Result<()> {
+    ) -> Result<PastShare> {
         let too_much = || {
             let reason = format!(
                 "too much of the scope {} has changed since for {purpose} of that moment (at most \
@@ -278,22 +351,31 @@ impl<'a> Reader<'a> {
             );
             EngineError::invalid("asOf", reason)
         };
-        let mut changed = BTreeSet::new();
+        let mut share = self.state.past.share();
+        let mut hold = |bytes| {
+            if bytes > MAX_PAST_BYTES { Err(too_much()) } else { share.hold(bytes) }
+        };
+        let (mut changed, mut names) = (BTreeSet::new(), 0);
         for change in self.view.changes(at, Seq(u64::MAX))? {
-            changed.insert(change?.2);
+            let (_, _, id) = change?;
+            let bytes = id.as_str().len() + PAST_ID_BYTES;
+            if changed.insert(id) {
+                names += bytes;
+                hold(names)?;
+            }
             if changed.len() > MAX_PAST_ITEMS {
                 return Err(too_much());
             }
         }
         let mut bytes = 0;
         for id in changed {
-            let seen = self.past(&id, at)?;
-            bytes += each(id, seen);
-            if bytes > MAX_PAST_BYTES {
-                return Err(too_much());
-            }
+            let seen = self.unless_damaged(self.past(&id, at))?;
+            let words = seen.as_ref().map_or(0, |seen| bytes_of(&seen.skeleton));
+            hold(names + bytes + PAST_ID_BYTES + PAST_FACTOR * words)?;
+            bytes = each(id, seen);
         }
-        Ok(())
+        hold(bytes)?;
+        Ok(share)
     }
 }
 
@@ -304,6 +386,8 @@ struct PastLinks {
     changed: HashSet<ItemId>,
     /// What linked to an item then, of those.
     to: HashMap<ItemId, Vec<(Relation, ItemId)>>,
+    /// Kept for as long as they are.
+    _share: PastShare,
 }
 
 /// `memory.get` in one scope.
@@ -311,8 +395,9 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
     let Some(version) = request.version else {
         return reader.find(&request.id)?.map(|seen| reader.item(&seen)).transpose();
     };
-    let latest = reader.view.item(&request.id)?;
-    if latest.is_none_or(|latest| !reader.admits_latest(&latest)) {
+    let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
+    // A version may have been given a shorter life than the item has now.
+    if !reader.admits_latest(&latest) || latest.expired_at(reader.now) {
         return Ok(None);
     }
     let until = reader.at.unwrap_or(Seq(u64::MAX));
@@ -330,9 +415,53 @@ pub(crate) fn get(reader: &Reader<'_>, request: &GetRequest) -> Result<Option<It
         };
         let counters = reader.counters_at(&request.id, until)?;
         let seen = Seen { seq, hash, skeleton: content, counters };
-        return if reader.admits(&seen.skeleton) { reader.item(&seen).map(Some) } else { Ok(None) };
+        let admitted = reader
+            .visibility
+            .admits(seen.skeleton.sensitivity, &seen.skeleton.provenance.created_by);
+        return if admitted { reader.item(&seen).map(Some) } else { Ok(None) };
     }
     Ok(None)
+}
+
+/// Why there is no such version, or nothing at that moment, of an item that is there for this
+/// reader of the present.
+pub(crate) fn known_versions(
+    reader: &Reader<'_>,
+    request: &GetRequest,
+) -> Result<Option<EngineError>> {
+    let id = &request.id;
+    let Some(latest) =
+        reader.view.item(id)?.filter(|_| reader.find(id).is_ok_and(|it| it.is_some()))
+    else {
+        return Ok(None);
+    };
+    let mut oldest = None;
+    for entry in reader.view.versions(id, Seq(u64::MAX))? {
+        let (_, record) = entry?;
+        if !record.deleted && reader.admits_version(&latest, &record)? {
+            oldest = Some((record.version, Timestamp::from_millis(record.ts)));
+        }
+    }
+    let Some((first, since)) = oldest else { return Ok(None) };
+    let error = match (request.version, request.as_of) {
+        (_, Some(_)) => EngineError::invalid(
+            "asOf",
+            format!(
+                "item {id} was not there at that moment: its first version is of {since}; \
+                 memory_history lists all"
+            ),
+        ),
+        (Some(version), None) => EngineError::invalid(
+            "version",
+            format!(
+                "item {id} has no version {version}: the oldest is {first}, the newest {}; \
+                 memory_history lists all",
+                latest.version
+            ),
+        ),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(error))
 }
 
 /// `memory.history` in one scope; `None` when the item never existed for this reader.
@@ -353,35 +482,39 @@ pub(crate) fn history(
     let mut total = 0;
     let mut entries = Vec::new();
     let mut more = false;
+    let mut budget = Budget::of(MAX_CHARS);
     for entry in reader.view.versions(&request.id, until)? {
         let (seq, record) = entry?;
+        if !reader.admits_version(&latest, &record)? {
+            continue;
+        }
         total += 1;
         if seq >= before {
             continue;
         }
-        if entries.len() >= limit {
+        if more || entries.len() >= limit {
             more = true;
             continue;
         }
         let hash = record.hash.into();
         let item = if request.content && !record.deleted {
-            match reader.state.content(&reader.view, hash)? {
-                Some(content)
-                    if reader
-                        .visibility
-                        .admits(content.sensitivity, &content.provenance.created_by) =>
-                {
+            match reader.unless_damaged(reader.state.content(&reader.view, hash))? {
+                Some(content) => {
                     let counters = reader.counters_at(&request.id, seq)?;
                     let moment = Timestamp::from_millis(record.ts);
                     let content = Content::clone(&content);
                     let parameters = &reader.config.confidence;
                     Some(present(content, &counters, hash, moment, parameters))
                 }
-                _ => None,
+                None => None,
             }
         } else {
             None
         };
+        if item.as_ref().is_some_and(|item| !budget.take(item_chars(item))) {
+            more = true;
+            continue;
+        }
         entries.push(HistoryEntry {
             version: record.version,
             seq,
@@ -416,6 +549,7 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
     let Some(start) = reader.find(&request.id)? else { return Ok(None) };
     let follow = |rel: Relation| request.rels.is_empty() || request.rels.contains(&rel);
     let mut nodes = vec![GraphNode { summary: reader.summary(&start), depth: 0 }];
+    let mut budget = Budget::of(MAX_CHARS);
     let mut reached = HashSet::from([request.id.clone()]);
     let mut edges: BTreeMap<(ItemId, Relation, ItemId), bool> = BTreeMap::new();
     let mut queue = VecDeque::from([(start, 0_u32)]);
@@ -454,12 +588,13 @@ pub(crate) fn graph(reader: &Reader<'_>, request: &GraphRequest) -> Result<Optio
             if let Some(found) = found
                 && !reached.contains(&other)
             {
-                if nodes.len() >= limit {
+                let summary = reader.summary(&found);
+                if nodes.len() >= limit || !budget.take(summary_chars(&summary)) {
                     truncated = true;
                     continue;
                 }
                 reached.insert(other);
-                nodes.push(GraphNode { summary: reader.summary(&found), depth: level + 1 });
+                nodes.push(GraphNode { summary, depth: level + 1 });
                 queue.push_back((found, level + 1));
             }
             edges.insert(key, exists);

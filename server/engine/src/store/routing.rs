@@ -204,6 +204,7 @@ impl Engine {
             dir: &self.dir(key),
             options: &self.options,
             payloads: &self.payloads,
+            past: &self.past,
             frames: &self.frames,
             listeners: &self.listeners,
             cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
@@ -225,7 +226,14 @@ impl Engine {
             }
             Err(error) => {
                 scopes.cache_given -= cache;
-                scopes.failed.insert(key.clone(), Failed::since(begun, error.to_string()));
+                // A scope that was not even made is not missed: names come from callers.
+                if self.disk.exists(&self.dir(key)).unwrap_or(true) {
+                    let failed = Failed::since(begun, error.to_string());
+                    scopes.failed.insert(key.clone(), failed);
+                } else if Arc::strong_count(&turn) == 2 {
+                    // The table's and this one: nobody waits for it.
+                    scopes.opening.remove(key);
+                }
                 Err(error)
             }
         }

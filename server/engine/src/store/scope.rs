@@ -13,6 +13,7 @@ use llm_memory_disk::Disk;
 use parking_lot::{Mutex, RwLock};
 
 use super::counted::Counted;
+use super::past::PastMemory;
 use super::payloads::Payloads;
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
@@ -48,6 +49,8 @@ pub(crate) struct ScopeState {
     /// Counts changes of the configuration, for caches.
     pub(crate) config_generation: AtomicU64,
     pub(crate) payloads: Arc<Payloads>,
+    /// Memory for reading the past, shared by all scopes.
+    pub(crate) past: Arc<PastMemory>,
     pub(crate) listeners: Arc<RwLock<Vec<ChangeListener>>>,
     /// Last record that is durable and visible to readers.
     pub(crate) visible: AtomicU64,

@@ -1,15 +1,15 @@
 //! What search needs of a scope.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::past::Past;
 use super::query::ItemSource;
 use super::read::Reader;
 use crate::error::Result;
 use crate::ids::{ItemId, Scope, Seq};
 use crate::item::{ConfidenceConfig, Content, Counters, Item};
 use crate::ranking::Parameters;
-use crate::text::{Change, IndexDoc, TextIndex};
+use crate::text::{Change, IndexDoc, Overlay, TextIndex};
 
 /// `content` as the text index sees it.
 pub(crate) fn index_doc(content: &Content, seq: Seq) -> IndexDoc {
@@ -64,7 +64,7 @@ impl ItemSource for Reader<'_> {
     }
 
     fn config_generation(&self) -> u64 {
-        self.state.config_generation.load(Ordering::Acquire)
+        self.config_generation
     }
 
     fn parameters(&self) -> Parameters {
@@ -100,21 +100,24 @@ impl ItemSource for Reader<'_> {
         !self.state.counted.is_empty()
     }
 
-    fn past(&self) -> Result<Option<Vec<Change>>> {
+    fn damaged(&self) -> usize {
+        self.damaged.get()
+    }
+
+    fn past(&self) -> Result<Option<Past>> {
         let Some(at) = self.at else { return Ok(None) };
-        let mut past = Vec::new();
-        self.each_changed_since(at, "a search", |id, seen| {
-            let Some(seen) = seen else {
-                past.push(Change::Remove { seq: at, id });
-                return 0;
-            };
-            // Of the past the skeleton is the whole content.
-            let doc = index_doc(&seen.skeleton, seen.seq);
-            let bytes = doc.bytes();
-            past.push(Change::Put { seq: seen.seq, doc: Box::new(doc) });
-            bytes
+        let mut overlay = Overlay::default();
+        let share = self.each_changed_since(at, "a search", |id, seen| {
+            overlay.add(match seen {
+                None => Change::Remove { seq: at, id },
+                // Of the past the skeleton is the whole content.
+                Some(seen) => {
+                    let doc = index_doc(&seen.skeleton, seen.seq);
+                    Change::Put { seq: seen.seq, doc: Box::new(doc) }
+                }
+            });
+            overlay.bytes()
         })?;
-        past.sort_by_key(Change::seq);
-        Ok(Some(past))
+        Ok(Some(Past::new(overlay, share)))
     }
 }

@@ -6,21 +6,32 @@ use std::sync::atomic::Ordering;
 use super::Engine;
 use super::command::{Command, Visibility, Who};
 use super::in_flight::InFlight;
-use super::read::Reader;
+use super::query::{Budget, MAX_CHARS, summary_chars};
+use super::read::{Reader, limit};
 use super::routing::{visibility, who};
 use super::scope::ScopeStore;
 use super::write::Rules;
-use crate::api::{Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus, WriteResult};
+use crate::api::{
+    Caller, Skipped, SyncMergeRequest, SyncMergeResult, SyncStatus, SyncStatusRequest, WriteResult,
+};
 use crate::catalog::ReadView;
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Scope, Timestamp, Version};
-use crate::item::{Content, Counters};
+use crate::item::{Content, Counters, Summary};
 use crate::journal::Op;
+
+/// Items named in each list of a comparison when the caller does not say.
+const DEFAULT_NAMED: usize = 100;
+/// Most items named in a list; the others are counted.
+const MAX_NAMED: usize = 1000;
+/// Longest list of a comparison, in characters.
+const LIST_CHARS: usize = MAX_CHARS / 4;
 
 impl Engine {
     /// `project.sync.status`: what differs between the project's local and committed scopes.
-    pub fn sync_status(&self, caller: &Caller) -> Result<SyncStatus> {
+    pub fn sync_status(&self, caller: &Caller, request: SyncStatusRequest) -> Result<SyncStatus> {
+        let limit = limit("limit", request.limit, DEFAULT_NAMED, MAX_NAMED)?;
         let (local, committed) = (
             self.readable(caller, Some(Scope::Local.into()))?,
             self.readable(caller, Some(Scope::Committed.into()))?,
@@ -28,43 +39,18 @@ impl Engine {
         let local = local.readers(None)?;
         let committed = committed.readers(None)?;
         let (local, committed) = (local.first(), committed.first());
-        let mut status = SyncStatus {
-            only_local: Vec::new(),
-            only_committed: Vec::new(),
-            local_newer: Vec::new(),
-            committed_newer: Vec::new(),
-        };
-        each(local, |reader, seen| {
-            let summary = reader.summary(&seen);
-            let other = match committed {
-                Some(committed) => committed.find(&summary.id)?,
-                None => None,
-            };
-            match other {
-                None => status.only_local.push(summary),
-                Some(other) if other.skeleton.updated_at < summary.updated_at => {
-                    status.local_newer.push(summary);
-                }
-                Some(_) => {}
-            }
-            Ok(())
-        })?;
-        each(committed, |reader, seen| {
-            let summary = reader.summary(&seen);
-            let other = match local {
-                Some(local) => local.find(&summary.id)?,
-                None => None,
-            };
-            match other {
-                None => status.only_committed.push(summary),
-                Some(other) if other.skeleton.updated_at < summary.updated_at => {
-                    status.committed_newer.push(summary);
-                }
-                Some(_) => {}
-            }
-            Ok(())
-        })?;
-        Ok(status)
+        let (only_local, local_newer) = ahead(local, committed, limit)?;
+        let (only_committed, committed_newer) = ahead(committed, local, limit)?;
+        Ok(SyncStatus {
+            only_local_total: only_local.total,
+            only_committed_total: only_committed.total,
+            local_newer_total: local_newer.total,
+            committed_newer_total: committed_newer.total,
+            only_local: only_local.named,
+            only_committed: only_committed.named,
+            local_newer: local_newer.named,
+            committed_newer: committed_newer.named,
+        })
     }
 
     /// `project.sync.merge`: copies local items into the committed scope, under the rules that
@@ -87,22 +73,35 @@ impl Engine {
             who: who(caller),
             force: request.force,
         };
-        let mut result = SyncMergeResult { merged: Vec::new(), skipped: Vec::new() };
-        let Some(local) = readers.first() else { return Ok(result) };
-        let mut ids = request.ids;
-        if ids.is_empty() {
-            local.newest(|seen| {
-                ids.push(seen.skeleton.id.clone());
+        // Whoever names items learns what became of each.
+        let most = request.ids.len().max(MAX_NAMED);
+        let (mut merged, mut skipped) = (First::of(most), First::of(most));
+        if let Some(local) = readers.first() {
+            let mut copy = |id: &ItemId| {
+                let left_out = match into.copy(local, id) {
+                    // The others are as good as ever.
+                    Err(lost @ EngineError::Corrupt { .. }) => Some(lost.to_string()),
+                    copied => copied?,
+                };
+                match left_out {
+                    None => merged.push(|| id.clone(), |_| 0),
+                    Some(reason) => skipped.push(|| Skipped { id: id.clone(), reason }, |_| 0),
+                }
                 Ok(true)
-            })?;
-        }
-        for id in ids {
-            match into.copy(local, &id)? {
-                None => result.merged.push(id),
-                Some(reason) => result.skipped.push(Skipped { id, reason }),
+            };
+            if request.ids.is_empty() {
+                local.newest(|seen| copy(&seen.skeleton.id))?;
+            }
+            for id in &request.ids {
+                copy(id)?;
             }
         }
-        Ok(result)
+        Ok(SyncMergeResult {
+            merged_total: merged.total,
+            skipped_total: skipped.total,
+            merged: merged.named,
+            skipped: skipped.named,
+        })
     }
 
     /// The configuration of one scope.
@@ -173,9 +172,14 @@ impl Engine {
             content.scope = scope;
             let reader = Reader::new(&store.state, None, &eyes)?;
             let version = reader.version(&content.id)?;
-            let stored = match reader.find(&content.id)? {
-                Some(seen) => Some(store.state.stored(&reader.view, &content.id, seen.hash)?),
-                None => None,
+            // Whether or not its life is over: it may have been changed here before that.
+            let stored = match reader.stored(&content.id) {
+                Ok(stored) => stored,
+                Err(lost @ EngineError::Corrupt { .. }) => {
+                    skipped.push(Skipped { id: content.id, reason: lost.to_string() });
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             drop(reader);
             let edited = match rules.at(Timestamp::now()).import(stored.as_deref(), &content) {
@@ -305,12 +309,56 @@ impl super::scope::ScopeState {
     }
 }
 
-fn each(
-    reader: Option<&Reader<'_>>,
-    mut visit: impl FnMut(&Reader<'_>, super::read::Seen) -> Result<()>,
-) -> Result<()> {
-    match reader {
-        None => Ok(()),
-        Some(reader) => reader.newest(|seen| visit(reader, seen).map(|()| true)),
+/// The first of many, and how many there are.
+struct First<T> {
+    most: usize,
+    named: Vec<T>,
+    budget: Budget,
+    total: u64,
+}
+
+impl<T> First<T> {
+    fn of(most: usize) -> Self {
+        Self { most, named: Vec::new(), budget: Budget::of(LIST_CHARS), total: 0 }
     }
+
+    /// Counts one more; makes it only when it is named. `chars` says how long it is.
+    fn push(&mut self, one: impl FnOnce() -> T, chars: impl FnOnce(&T) -> usize) {
+        self.total += 1;
+        if self.named.len() >= self.most {
+            return;
+        }
+        let one = one();
+        if self.budget.take(chars(&one)) {
+            self.named.push(one);
+        } else {
+            // Nor any that comes later.
+            self.most = self.named.len();
+        }
+    }
+}
+
+/// Items of one scope that the other lacks, and those written later than in the other.
+fn ahead(
+    one: Option<&Reader<'_>>,
+    other: Option<&Reader<'_>>,
+    limit: usize,
+) -> Result<(First<Summary>, First<Summary>)> {
+    let (mut only, mut newer) = (First::of(limit), First::of(limit));
+    let Some(one) = one else { return Ok((only, newer)) };
+    one.newest(|seen| {
+        let counterpart = match other {
+            Some(other) => other.find(&seen.skeleton.id)?,
+            None => None,
+        };
+        match counterpart {
+            None => only.push(|| one.summary(&seen), summary_chars),
+            Some(other) if other.skeleton.updated_at < seen.skeleton.updated_at => {
+                newer.push(|| one.summary(&seen), summary_chars);
+            }
+            Some(_) => {}
+        }
+        Ok(true)
+    })?;
+    Ok((only, newer))
 }

@@ -51,7 +51,8 @@ impl Engine {
     /// `memory.delete`.
     pub fn delete(&self, caller: &Caller, request: DeleteRequest) -> Result<WriteResult> {
         let DeleteRequest { id, scope, erase, if_version } = request;
-        let scope = self.holder(caller, &id, scope, true)?;
+        let most = if erase { Gone::Deleted } else { Gone::Expired };
+        let scope = self.holder(caller, &id, scope, most)?;
         scope.writer.write(Command::Delete {
             op: Op::Delete,
             id,
@@ -79,13 +80,13 @@ impl Engine {
         pinned: bool,
     ) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope, false)?;
+        let holder = self.holder(caller, &id, scope, Gone::No)?;
         self.edit(caller, &holder, op, id, None, move |editor, stored| editor.pin(stored, pinned))
     }
 
     /// `memory.tag`.
     pub fn tag(&self, caller: &Caller, request: TagRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope, false)?;
+        let holder = self.holder(caller, &request.id, request.scope, Gone::No)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Tag, id, None, move |editor, stored| {
             editor.tag(stored, &request)
@@ -94,7 +95,7 @@ impl Engine {
 
     /// `memory.patch`.
     pub fn patch(&self, caller: &Caller, request: PatchRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope, false)?;
+        let holder = self.holder(caller, &request.id, request.scope, Gone::No)?;
         let (id, if_version) = (request.id.clone(), request.if_version);
         self.edit(caller, &holder, Op::Patch, id, if_version, move |editor, stored| {
             editor.patch(stored, &request)
@@ -103,7 +104,7 @@ impl Engine {
 
     /// `memory.append`.
     pub fn append(&self, caller: &Caller, request: AppendRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.id, request.scope, false)?;
+        let holder = self.holder(caller, &request.id, request.scope, Gone::No)?;
         let id = request.id.clone();
         self.edit(caller, &holder, Op::Append, id, None, move |editor, stored| {
             editor.append(stored, &request)
@@ -112,7 +113,7 @@ impl Engine {
 
     /// `memory.link`.
     pub fn link(&self, caller: &Caller, request: LinkRequest) -> Result<WriteResult> {
-        let holder = self.holder(caller, &request.from, request.scope, false)?;
+        let holder = self.holder(caller, &request.from, request.scope, Gone::No)?;
         if !request.remove {
             let eyes = visibility(caller);
             let reader = Reader::new(&holder.state, None, &eyes)?;
@@ -130,7 +131,7 @@ impl Engine {
     /// `memory.renew`. Also brings back an item whose life is over but which is not pruned yet.
     pub fn renew(&self, caller: &Caller, request: RenewRequest) -> Result<WriteResult> {
         let RenewRequest { id, scope, ttl_days } = request;
-        let holder = self.holder(caller, &id, scope, true)?;
+        let holder = self.holder(caller, &id, scope, Gone::Expired)?;
         self.edit(caller, &holder, Op::Renew, id, None, move |editor, stored| {
             editor.renew(stored, ttl_days)
         })
@@ -139,7 +140,7 @@ impl Engine {
     /// `memory.feedback`.
     pub fn feedback(&self, caller: &Caller, request: FeedbackRequest) -> Result<WriteResult> {
         let FeedbackRequest { id, scope, helpful } = request;
-        let holder = self.holder(caller, &id, scope, false)?;
+        let holder = self.holder(caller, &id, scope, Gone::No)?;
         holder.writer.write(Command::Count {
             op: Op::Feedback,
             id,
@@ -151,7 +152,7 @@ impl Engine {
     /// `memory.use`.
     pub fn record_use(&self, caller: &Caller, request: ItemRequest) -> Result<WriteResult> {
         let ItemRequest { id, scope } = request;
-        let holder = self.holder(caller, &id, scope, false)?;
+        let holder = self.holder(caller, &id, scope, Gone::No)?;
         holder.writer.write(Command::Count {
             op: Op::Use,
             id,
@@ -165,7 +166,7 @@ impl Engine {
         let Some(first) = request.source_ids.first() else {
             return Err(EngineError::invalid("sourceIds", "give at least one item"));
         };
-        let scope = self.holder(caller, first, Some(request.scope), false)?;
+        let scope = self.holder(caller, first, Some(request.scope), Gone::No)?;
         let target = request.target_id.clone().unwrap_or_else(|| first.clone());
         let sources = request.source_ids.clone();
         let delete_sources = request.delete_source;
@@ -211,13 +212,14 @@ impl Engine {
         }
     }
 
-    /// The writable scope that holds `id`; one that is named need not hold it, but be there.
+    /// The writable scope that holds `id`, one that holds it alive before one where it is gone, up
+    /// to `most`; a scope that is named need not hold it, but be there.
     fn holder(
         &self,
         caller: &Caller,
         id: &ItemId,
         scope: Option<Scope>,
-        expired_too: bool,
+        most: Gone,
     ) -> Result<Arc<ScopeStore>> {
         if let Some(scope) = scope {
             // What changes an item never creates a scope: the name may be mistyped.
@@ -227,19 +229,36 @@ impl Engine {
         }
         let routes = self.readable(caller, None)?;
         let now = Timestamp::now();
+        let mut held: Option<(Gone, Scope)> = None;
         for scope in &routes.scopes {
             let stored = scope.watch(scope.state.read().and_then(|view| view.item(id)))?;
-            let visible = stored.is_some_and(|item| {
-                !item.deleted
-                    && (expired_too || !item.expired_at(now))
-                    && routes.visibility.admits(item.sensitivity(), &item.created_by)
-            });
-            if visible {
-                return self.writable(caller, scope.state.key.scope);
+            let Some(item) = stored else { continue };
+            let gone = match (item.deleted, item.expired_at(now)) {
+                (true, _) => Gone::Deleted,
+                (false, true) => Gone::Expired,
+                (false, false) => Gone::No,
+            };
+            if gone <= most
+                && held.is_none_or(|(other, _)| gone < other)
+                && routes.visibility.admits(item.sensitivity(), &item.created_by)
+            {
+                held = Some((gone, scope.state.key.scope));
             }
         }
-        Err(EngineError::NotFound { id: id.clone(), scope: routes.names() })
+        match held {
+            Some((_, scope)) => self.writable(caller, scope),
+            None => Err(EngineError::NotFound { id: id.clone(), scope: routes.names() }),
+        }
     }
+}
+
+/// Whether an item is there for its readers, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Gone {
+    No,
+    /// Its life is over.
+    Expired,
+    Deleted,
 }
 
 /// The rules an edit obeys, owned so that they can travel to the writer's thread.

@@ -21,7 +21,7 @@ use tantivy::{DocAddress, DocId, DocSet, Term};
 use super::bm25::TermScoring;
 use super::clauses::occurs_in;
 use super::committed::{Best, Found, Search};
-use super::document::{IndexDoc, TextField, title_key};
+use super::document::{Change, IndexDoc, TextField, title_key};
 use super::facets::FacetCounter;
 use super::filter::Filter;
 use super::query::ParsedQuery;
@@ -67,12 +67,17 @@ pub struct Overlay {
 impl Overlay {
     /// An overlay of the given changes back to the past.
     #[must_use]
-    pub fn new(changes: impl IntoIterator<Item = super::Change>) -> Self {
+    pub fn new(changes: impl IntoIterator<Item = Change>) -> Self {
         let mut overlay = Self::default();
         for change in changes {
-            overlay.tail.apply(change.into());
+            overlay.add(change);
         }
         overlay
+    }
+
+    /// Adds the change back to the past of one more item.
+    pub fn add(&mut self, change: Change) {
+        self.tail.apply(change.into());
     }
 
     /// Bytes held, roughly.
@@ -438,8 +443,8 @@ impl Candidates {
                     field: term.field.as_str().to_owned(),
                     term: term.term.clone(),
                     term_frequency: frequency,
-                    document_frequency: statistics.frequency(index),
-                    idf: f64::from(scoring.idf),
+                    document_frequency: Some(statistics.frequency(index)),
+                    idf: Some(f64::from(scoring.idf)),
                     weight: parameters.weights.of(term.field),
                     value: f64::from(value),
                 });

@@ -369,6 +369,15 @@ impl Editor<'_> {
                 "looks like a secret, and ids are not redacted: choose another id",
             ));
         }
+        let new = |link: &Link| stored.is_none_or(|stored| !stored.links.contains(link));
+        for (position, link) in draft.links.iter().enumerate() {
+            if new(link) && self.redactor.is_secret(link.to.as_str()) {
+                return Err(EngineError::invalid(
+                    format!("links[{position}].to"),
+                    "looks like a secret, and ids are not redacted: link another item",
+                ));
+            }
+        }
         validate::normalise(&mut draft);
         let Cleaned { redactions, marked } = self.redactor.redact_content(&mut draft);
         if redactions > 0 {

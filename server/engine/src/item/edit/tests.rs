@@ -157,6 +157,27 @@ fn no_new_item_is_named_by_a_secret() {
 }
 
 #[test]
+fn no_new_link_points_at_a_secret() {
+    let secret = format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+    let (stored, _) = pair();
+    let link = |remove| LinkRequest {
+        from: stored.id.clone(),
+        to: id(&secret),
+        rel: Relation::Relates,
+        scope: None,
+        remove,
+    };
+    let refused = editor().link(&stored, &link(false)).unwrap_err().to_string();
+    assert!(refused.starts_with("links[2].to: looks like a secret"), "{refused}");
+    assert!(!refused.contains(&secret));
+    // One that is there already can be taken away, and keeps nobody from other changes.
+    let linked = Link { rel: Relation::Relates, to: id(&secret) };
+    let old = Content { links: vec![linked], ..stored.clone() };
+    assert!(editor().pin(&old, true).unwrap().changed);
+    assert!(editor().link(&old, &link(true)).unwrap().content.links.is_empty());
+}
+
+#[test]
 fn versions_are_compared_before_writing() {
     let stored = Version(1);
     for (actual, fits) in [(Version(0), Version(0)), (stored, stored)] {

@@ -30,7 +30,6 @@ use crate::api::{
 use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
 use crate::ids::{Seq, Timestamp};
-use crate::item::Sensitivity;
 use crate::journal::{BodyState, Op};
 use crate::progress::Progress;
 use shrink::Leaving;
@@ -329,27 +328,15 @@ impl Engine {
 /// The record of the version asked for, if that version exists for this reader.
 fn provable(reader: &Reader<'_>, request: &ProveRequest) -> Result<Option<Seq>> {
     let Some(latest) = reader.view.item(&request.id)? else { return Ok(None) };
-    if !reader.visibility.admits(latest.sensitivity(), &latest.created_by) {
+    if !reader.admits_latest(&latest) {
         return Ok(None);
     }
-    // A damaged body must not keep whoever may see everything from a proof about it.
-    let sees_all =
-        reader.visibility.owner.is_none() && reader.visibility.clearance == Sensitivity::Private;
     for entry in reader.view.versions(&request.id, Seq(u64::MAX))? {
         let (seq, version) = entry?;
         if request.version.is_some_and(|wanted| wanted != version.version) {
             continue;
         }
-        if sees_all || version.deleted {
-            return Ok(Some(seq));
-        }
-        // It may have been kept closer than the item is now. Of an erased one nothing is left to
-        // tell.
-        let content = reader.state.content(&reader.view, version.hash.into())?;
-        let seen = content.is_none_or(|content| {
-            reader.visibility.admits(content.sensitivity, &content.provenance.created_by)
-        });
-        return Ok(seen.then_some(seq));
+        return Ok(reader.admits_version(&latest, &version)?.then_some(seq));
     }
     Ok(None)
 }

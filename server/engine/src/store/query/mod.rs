@@ -30,7 +30,7 @@ use crate::error::{EngineError, Result};
 use crate::ids::{Digest, Timestamp};
 use crate::item::{Item, Summary};
 use crate::text::{MAX_QUERY_CHARS, parse};
-use budget::Budget;
+pub(crate) use budget::{Budget, MAX_CHARS, item_chars, summary_chars};
 use cursor::Cursor;
 use rank::{Ranking, Search};
 
@@ -97,7 +97,7 @@ fn validate(request: &QueryRequest) -> Result<()> {
         _ => Ok(()),
     };
     within("k", request.k, 1, MAX_K)?;
-    within("maxChars", request.max_chars, 200, 1_000_000)?;
+    within("maxChars", request.max_chars, 200, MAX_CHARS)?;
     within("tokenBudget", request.token_budget, 50, 250_000)?;
     let length = request.q.chars().count();
     if length > MAX_QUERY_CHARS {
@@ -139,6 +139,10 @@ fn answer<S: ItemSource>(
 ) -> Result<(QueryResult, Option<Timestamp>)> {
     let k = request.k.unwrap_or(DEFAULT_K);
     let parsed = parse(&request.q);
+    // What cannot be looked for is not the same as nothing, which asks for the newest items.
+    if parsed.is_blank() && !request.q.trim().is_empty() {
+        return Ok((nothing(request), None));
+    }
     let search = Search::new(sources, eyes, request, &parsed, now)?;
     let mut needed = (cursor.map_or(0, |cursor| cursor.offset) + k + 1).min(MAX_DEPTH);
     let (ranking, from) = loop {
@@ -182,16 +186,20 @@ fn answer<S: ItemSource>(
         next += 1;
     }
 
-    let more = next < ranking.hits.len();
+    // What is gone or damaged takes no place in the page, so that it may end with the ranking, which
+    // is no longer than was needed.
+    let more = next < ranking.hits.len()
+        || (ranking.hits.len() >= needed && (ranking.total > next as u64 || !ranking.total_exact));
     let next_cursor = (more && next < MAX_DEPTH)
         .then(|| ranking.hits.get(next.wrapping_sub(1)).map(|last| Cursor::after(last, next, now)))
         .flatten()
         .map(|cursor| cursor.encode(fingerprint));
     let mut notice =
         notice(&parsed, &budget, ran_out, more, next_cursor.is_some(), page.hits.len());
+    damaged += sources.iter().map(ItemSource::damaged).sum::<usize>();
     if damaged > 0 {
         let said = format!(
-            "{damaged} hits are left out because they are damaged: an operator should run journal.verify"
+            "{damaged} items are left out because they are damaged: an operator should run journal.verify"
         );
         notice = Some(notice.map_or_else(|| said.clone(), |other| format!("{other}; {said}")));
     }
@@ -215,6 +223,26 @@ fn answer<S: ItemSource>(
         notice,
     };
     Ok((result, page.valid_until))
+}
+
+/// The reply to a query without anything to look for.
+fn nothing(request: &QueryRequest) -> QueryResult {
+    QueryResult {
+        items: Vec::new(),
+        total: 0,
+        total_relation: TotalRelation::Eq,
+        scope: request.scope,
+        query: String::new(),
+        took_ms: 0.0,
+        cached: false,
+        next_cursor: None,
+        facets: request.facets.then(FacetCounts::default),
+        notice: Some(
+            "q has no letters or digits to look for: use words, or leave q empty to get the \
+             newest items"
+                .to_owned(),
+        ),
+    }
 }
 
 struct Page {
@@ -274,12 +302,6 @@ fn present<S: ItemSource>(
 fn sum(explanation: &Explanation) -> f64 {
     let terms: f64 = explanation.bm25.iter().map(|term| term.value).sum();
     terms + explanation.boosts.values().sum::<f64>()
-}
-
-fn summary_chars(summary: &Summary) -> usize {
-    let lists = [&summary.tags, &summary.files, &summary.symbols];
-    let words: usize = lists.into_iter().flatten().map(|word| word.chars().count()).sum();
-    summary.title.chars().count() + words
 }
 
 fn notice(

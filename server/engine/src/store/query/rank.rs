@@ -10,9 +10,9 @@ use crate::error::{EngineError, Result};
 use crate::ids::{ItemId, Seq, Timestamp};
 use crate::item::{ConfidenceConfig, Counters};
 use crate::ranking::{Boost, Parameters, Prior, Signals, score_boosts};
+use crate::store::past::Past;
 use crate::text::{
-    Candidate, Candidates, FacetCounter, Filter, Overlay, ParsedQuery, SearchRequest, Statistics,
-    TextError,
+    Candidate, Candidates, FacetCounter, Filter, ParsedQuery, SearchRequest, Statistics, TextError,
 };
 
 /// Fewest candidates taken from a scope: enough that bonuses seldom ask for more.
@@ -61,7 +61,9 @@ pub(super) struct Search<'a, S> {
     query: Cow<'a, ParsedQuery>,
     now: Timestamp,
     filter: Filter,
-    overlays: Vec<Option<Overlay>>,
+    /// Whether the caller may know how many items contain a word.
+    tells_counts: bool,
+    pasts: Vec<Option<Past>>,
     parameters: Vec<Parameters>,
     confidence: Vec<ConfidenceConfig>,
     statistics: Statistics,
@@ -92,12 +94,13 @@ impl<'a, S: ItemSource> Search<'a, S> {
         query: &'a ParsedQuery,
         now: Timestamp,
     ) -> Result<Self> {
-        let mut overlays = Vec::with_capacity(sources.len());
+        let mut pasts = Vec::with_capacity(sources.len());
         let mut statistics = Statistics::empty(query);
         for source in sources {
-            let overlay = source.past()?.map(Overlay::new);
-            statistics.add(&source.index().statistics(query, overlay.as_ref())?);
-            overlays.push(overlay);
+            let past = source.past()?;
+            let overlay = past.as_ref().map(|past| &past.overlay);
+            statistics.add(&source.index().statistics(query, overlay)?);
+            pasts.push(past);
         }
         let query = statistics.narrow(query).map_or(Cow::Borrowed(query), Cow::Owned);
         let filters = &request.filters;
@@ -123,7 +126,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
             query,
             now,
             filter,
-            overlays,
+            tells_counts: eyes.see_all(),
+            pasts,
             parameters,
             confidence,
             statistics,
@@ -152,8 +156,8 @@ impl<'a, S: ItemSource> Search<'a, S> {
         let mut floors = Vec::new();
         loop {
             let mut found = Vec::with_capacity(self.sources.len());
-            for (((number, source), overlay), parameters) in
-                (0..).zip(self.sources).zip(&self.overlays).zip(&self.parameters)
+            for (((number, source), past), parameters) in
+                (0..).zip(self.sources).zip(&self.pasts).zip(&self.parameters)
             {
                 let counted = |id_hash| source.may_have_counters(id_hash);
                 let prior = self.prior(number, &counted);
@@ -167,7 +171,7 @@ impl<'a, S: ItemSource> Search<'a, S> {
                     // Once is enough.
                     count_limit: if total.is_none() { EXACT_TOTAL } else { 0 },
                     facets: self.request.facets && self.request.filters.confidence.is_none(),
-                    overlay: overlay.as_ref(),
+                    overlay: past.as_ref().map(|past| &past.overlay),
                 };
                 found.push(source.index().search(&request, &self.statistics)?);
             }
@@ -419,6 +423,12 @@ impl<'a, S: ItemSource> Search<'a, S> {
                 context: "explain a score",
                 message: error.to_string(),
             })?;
+        if !self.tells_counts {
+            // Items that the caller may not see are counted, too.
+            for term in &mut explanation.bm25 {
+                (term.document_frequency, term.idf) = (None, None);
+            }
+        }
         explanation.boosts = self
             .boosts(scored.source, hit, scored.confidence)
             .map(|(boost, value)| (boost.as_str().to_owned(), value))

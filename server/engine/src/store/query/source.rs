@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::ids::{ItemId, Scope, Seq};
 use crate::item::{ConfidenceConfig, Counters, Item, Sensitivity};
 use crate::ranking::Parameters;
-use crate::text::{Change, TextIndex};
+use crate::store::past::Past;
+use crate::text::TextIndex;
 
 /// One scope at one moment, with one caller's eyes.
 pub(crate) trait ItemSource {
@@ -48,9 +49,12 @@ pub(crate) trait ItemSource {
     /// Whether any item may have been used or voted on.
     fn has_counters(&self) -> bool;
 
-    /// For a moment in the past: every item that has changed since, as it was then
-    /// ([`Change::Remove`] when it was not there). `None` for the present.
-    fn past(&self) -> Result<Option<Vec<Change>>>;
+    /// For a moment in the past: every item that has changed since, as it was then. `None` for
+    /// the present.
+    fn past(&self) -> Result<Option<Past>>;
+
+    /// Items passed over so far because they are damaged.
+    fn damaged(&self) -> usize;
 }
 
 /// What a caller may see.
@@ -60,4 +64,11 @@ pub(crate) struct Eyes {
     pub(crate) clearance: Sensitivity,
     /// Only what this subject created.
     pub(crate) owner: Option<String>,
+}
+
+impl Eyes {
+    /// Whether nothing is kept from the caller.
+    pub(crate) fn see_all(&self) -> bool {
+        self.clearance == Sensitivity::Private && self.owner.is_none()
+    }
 }

@@ -14,7 +14,8 @@ use crate::item::{
     ConfidenceConfig, Counters, Facets, ItemType, Provenance, Quality, Security, Sensitivity,
 };
 use crate::ranking::Parameters;
-use crate::text::{Change, IndexDoc, TextIndex, TextOptions};
+use crate::store::past::{Past, PastMemory};
+use crate::text::{Change, IndexDoc, Overlay, TextIndex, TextOptions};
 
 /// A scope kept in memory: every state of every item, with its record.
 struct Memory {
@@ -125,7 +126,10 @@ impl ItemSource for At<'_> {
     fn has_counters(&self) -> bool {
         !self.memory.counters.is_empty()
     }
-    fn past(&self) -> crate::Result<Option<Vec<Change>>> {
+    fn damaged(&self) -> usize {
+        0
+    }
+    fn past(&self) -> crate::Result<Option<Past>> {
         let Some(at) = self.at else { return Ok(None) };
         let later = self.memory.log.iter().filter(|(seq, ..)| *seq > at);
         let changed: BTreeSet<ItemId> = later.map(|(_, id, _)| id.clone()).collect();
@@ -133,7 +137,8 @@ impl ItemSource for At<'_> {
             Some(item) => put(at, item),
             None => Change::Remove { seq: at, id },
         });
-        Ok(Some(undo.collect()))
+        let share = Arc::<PastMemory>::default().share();
+        Ok(Some(Past::new(Overlay::new(undo), share)))
     }
 }
 

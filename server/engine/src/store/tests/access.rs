@@ -110,3 +110,91 @@ fn no_proof_is_given_of_what_the_caller_may_not_see() {
         assert!(matches!(prove(caller, version), Err(EngineError::NotFound { .. })));
     }
 }
+
+#[test]
+fn a_version_expected_of_an_item_that_is_not_to_be_seen_does_not_tell_the_real_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let private = UpsertRequest { sensitivity: Some(Sensitivity::Private), ..note("x", "t", "1") };
+    engine.upsert(&caller(), private).unwrap();
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    for if_version in [None, Some(Version(1)), Some(Version(7))] {
+        let error = engine.upsert(&team, UpsertRequest { if_version, ..note("x", "t", "2") });
+        assert!(matches!(error, Err(EngineError::Forbidden { .. })), "{if_version:?}: {error:?}");
+    }
+}
+
+#[test]
+fn an_explanation_counts_nothing_for_those_from_whom_items_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let with = |id, sensitivity| UpsertRequest { sensitivity, ..note(id, "t", "retry") };
+    engine.upsert(&caller(), with("a", Some(Sensitivity::Team))).unwrap();
+    engine.upsert(&caller(), with("b", Some(Sensitivity::Private))).unwrap();
+    let counted = |caller: &Caller| {
+        let request = QueryRequest { explain: true, ..query("retry") };
+        let result = engine.query(caller, request).unwrap();
+        let hit = result.items.into_iter().find(|hit| hit_id(hit) == "a").unwrap();
+        let explanation = hit.explanation.unwrap();
+        let sum: f64 = explanation.bm25.iter().map(|term| term.value).sum();
+        assert!((sum + explanation.boosts.values().sum::<f64>() - hit.score).abs() < 1e-9);
+        let term = &explanation.bm25[0];
+        (term.document_frequency, term.idf.is_some())
+    };
+    assert_eq!(counted(&caller()), (Some(2), true));
+    assert_eq!(counted(&Caller { clearance: Sensitivity::Team, ..caller() }), (None, false));
+    assert_eq!(counted(&Caller { own_only: true, ..caller() }), (None, false));
+}
+
+#[test]
+fn a_history_leaves_out_what_was_kept_closer_than_the_item_is_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let ann = Caller { subject: "ann".into(), own_only: true, ..caller() };
+    let bob = Caller { subject: "bob".into(), ..ann.clone() };
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    let with = |sensitivity, text| UpsertRequest {
+        sensitivity: Some(sensitivity),
+        ..note("x", "t", text)
+    };
+    engine.upsert(&ann, with(Sensitivity::Private, "1")).unwrap();
+    let then = tick();
+    engine.upsert(&ann, with(Sensitivity::Team, "2")).unwrap();
+    let history = |caller: &Caller, as_of: Option<Timestamp>| {
+        let request = json!({"id": "x", "limit": 1, "asOf": as_of.map(|then| then.to_string())});
+        let mut request: HistoryRequest = serde_json::from_value(request).unwrap();
+        let mut versions = Vec::new();
+        loop {
+            let page = engine.history(caller, request.clone())?;
+            versions.extend(page.entries.iter().map(|entry| entry.version.0));
+            request.cursor = page.next_cursor;
+            if request.cursor.is_none() {
+                assert_eq!(page.total, versions.len() as u64);
+                return Ok::<_, EngineError>(versions);
+            }
+        }
+    };
+    assert_eq!(history(&ann, None).unwrap(), [2, 1]);
+    assert_eq!(history(&team, None).unwrap(), [2]);
+    assert!(matches!(history(&team, Some(then)), Err(EngineError::NotFound { .. })));
+    let delete = |caller: &Caller, erase: bool| {
+        let request = json!({"id": "x", "erase": erase});
+        engine.delete(caller, serde_json::from_value(request).unwrap()).unwrap();
+    };
+    delete(&ann, false);
+    assert_eq!(history(&ann, None).unwrap(), [3, 2, 1]);
+    engine.upsert(&bob, with(Sensitivity::Private, "bob's")).unwrap();
+    assert_eq!(history(&bob, None).unwrap(), [4]);
+    assert_eq!(history(&caller(), None).unwrap(), [4, 3, 2, 1]);
+    delete(&bob, true);
+    assert_eq!(history(&bob, None).unwrap(), [5, 4], "nothing tells whose the others were");
+    let prove = |version| {
+        let (id, version) = (ItemId::new("x").unwrap(), Some(Version(version)));
+        engine.journal_prove(&bob, ProveRequest { id, scope: None, version })
+    };
+    assert_eq!(prove(5).unwrap().version, Version(5));
+    assert!(
+        matches!(prove(3), Err(EngineError::NotFound { .. })),
+        "the deletion of an item of ann"
+    );
+}

@@ -223,3 +223,69 @@ fn a_damaged_block_does_not_keep_a_scope_from_opening() {
     }
     check_lost_content(dir.path());
 }
+
+#[test]
+fn what_was_deleted_or_pruned_before_can_still_be_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("deleted", "t", "one")).unwrap();
+    engine.delete(&caller(), serde_json::from_value(json!({"id": "deleted"})).unwrap()).unwrap();
+    let mut over = fixtures::note("pruned", "two", at(0));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(1)));
+    import(&engine, [over]);
+    prune(&engine, "pruned").unwrap();
+    let first = |id| {
+        let request = GetRequest { version: Some(Version(1)), ..get(id) };
+        engine.get(&caller(), request).map(|item| item.text).map_err(|error| error.to_string())
+    };
+    assert_eq!(first("deleted").unwrap(), "one");
+    for id in ["deleted", "pruned"] {
+        erase(&engine, id);
+        let request = serde_json::from_value(json!({"id": id, "erase": true})).unwrap();
+        let again = engine.delete(&caller(), request).unwrap_err();
+        assert!(matches!(again, EngineError::NotFound { .. }), "{again}");
+    }
+    assert!(first("deleted").unwrap_err().contains("was erased"));
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    let report = &engine.journal_verify(&caller(), all(), &NoProgress).unwrap()["local"];
+    assert_eq!((report.valid, report.erased_bodies), (true, 2));
+    let items = engine.status().unwrap()[0].items;
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!((items, engine.status().unwrap()[0].items), (0, 0));
+    assert!(engine.verify_views(&caller(), all(), &NoProgress).unwrap()["local"].ok);
+}
+
+#[test]
+fn a_lost_body_does_not_keep_a_reader_of_many_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    in_blocks(dir.path());
+    OsDisk.remove_dir_all(&dir.path().join("local/app/blocks")).unwrap();
+    let engine = open(dir.path());
+    let then = tick();
+    for id in ["a", "c"] {
+        engine.upsert(&caller(), note(id, "t", "three")).unwrap();
+    }
+    let as_of = Some(then);
+    let result = engine.query(&caller(), QueryRequest { as_of, ..query("kept") }).unwrap();
+    assert_eq!(result.items.iter().map(hit_id).collect::<Vec<_>>(), ["c"]);
+    assert!(result.notice.unwrap().contains("damaged"));
+    let list = ListRequest { as_of, scope: ScopeSelector::Local, ..ListRequest::default() };
+    let list = engine.list(&caller(), list).unwrap();
+    let listed: Vec<&str> = list.items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(listed, ["c", "b"]);
+    assert!(list.notice.unwrap().contains("damaged"));
+    let history = serde_json::from_value(json!({"id": "a", "content": true})).unwrap();
+    let history = engine.history(&caller(), history).unwrap();
+    let told: Vec<bool> = history.entries.iter().map(|entry| entry.item.is_some()).collect();
+    assert_eq!(told, [true, false, false]);
+    // What is lost is left out by name; the others are looked at.
+    let merged = engine.sync_merge(&caller(), SyncMergeRequest::default()).unwrap();
+    assert_eq!(merged.skipped_total, 3);
+    let lost = |reason: &str| reason.starts_with("corrupt");
+    assert_eq!(merged.skipped.iter().filter(|one| lost(&one.reason)).count(), 1);
+    let items =
+        ["b", "d"].map(|id| (fixtures::note(id, "x", at(0)), crate::item::Counters::default()));
+    let (written, skipped) = engine.import(&caller(), Scope::Local, items).unwrap();
+    assert_eq!((written, skipped.len()), (1, 1));
+    assert!(skipped[0].id.as_str() == "b" && lost(&skipped[0].reason), "{skipped:?}");
+}

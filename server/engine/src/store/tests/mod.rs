@@ -16,7 +16,8 @@ use serde_json::json;
 use super::*;
 use crate::api::{
     DeleteRequest, ItemRequest, LinkRequest, MergeRequest, ProveRequest, PruneRequest,
-    QueryRequest, RenewRequest, ScopeRequest, SyncMergeRequest, TagRequest, UpsertRequest,
+    QueryRequest, RenewRequest, ScopeRequest, SyncMergeRequest, SyncStatusRequest, TagRequest,
+    UpsertRequest,
 };
 use crate::ids::{ProjectId, Scope, ScopeSelector};
 use crate::item::redaction::{PatternFile, Redactor};
@@ -553,7 +554,7 @@ fn copying_to_the_committed_scope_obeys_the_rules_of_today() {
         let copy = engine.get(&caller(), committed).unwrap();
         assert_eq!((copy.text.as_str(), copy.version), ("<redacted-secret>", Version(1)));
         assert_eq!(copy.security.secret_hash_refs.len(), 1);
-        let status = engine.sync_status(&caller()).unwrap();
+        let status = engine.sync_status(&caller(), SyncStatusRequest::default()).unwrap();
         assert!(status.local_newer.is_empty() && status.committed_newer.is_empty());
     }
 }

@@ -214,3 +214,15 @@ fn that_the_disk_took_no_write_is_told_until_it_takes_one() {
     engine.upsert(&caller(), global("h")).unwrap();
     assert_eq!(told(), None);
 }
+
+#[test]
+fn a_project_that_could_not_be_made_is_not_missed() {
+    let disk = FaultyDisk::new();
+    let engine = start(&disk);
+    disk.plan(Fault::new(Operation::Sync, Failure::Io).on("local").lasting());
+    engine.upsert(&caller(), note("a", "t", "x")).unwrap_err();
+    assert_eq!(engine.unavailable(), []);
+    disk.heal();
+    engine.upsert(&caller(), note("a", "t", "x")).unwrap();
+    assert!(engine.scopes.read().opening.is_empty());
+}

@@ -2,7 +2,7 @@
 
 use super::listing::at;
 use super::*;
-use crate::api::SyncMergeRequest;
+use crate::api::{SyncMergeRequest, SyncStatusRequest};
 use crate::item::{Counters, fixtures};
 
 fn committed(id: &str, text: &str) -> UpsertRequest {
@@ -89,6 +89,55 @@ fn syncing_brings_nothing_back_that_was_deleted_or_is_over() {
 }
 
 #[test]
+fn comparing_scopes_counts_everything_and_names_as_much_as_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), local(&format!("here{n}"), "x")).unwrap();
+        engine.upsert(&caller(), committed(&format!("there{n}"), "x")).unwrap();
+        engine.upsert(&caller(), committed(&format!("newer{n}"), "x")).unwrap();
+    }
+    tick();
+    for n in 0..3 {
+        engine.upsert(&caller(), local(&format!("newer{n}"), "y")).unwrap();
+    }
+    let status = |limit| engine.sync_status(&caller(), SyncStatusRequest { limit });
+    let first = status(Some(2)).unwrap();
+    let totals = [first.only_local_total, first.only_committed_total, first.local_newer_total];
+    assert_eq!((totals, first.committed_newer_total), ([3; 3], 0));
+    let names = |list: &[crate::item::Summary]| -> Vec<String> {
+        list.iter().map(|one| one.id.to_string()).collect()
+    };
+    assert_eq!(names(&first.only_local), ["here2", "here1"]);
+    assert_eq!(names(&first.only_committed), ["there2", "there1"]);
+    assert_eq!(names(&first.local_newer), ["newer2", "newer1"]);
+    assert_eq!(status(None).unwrap().only_local.len(), 3);
+    assert_eq!(status(Some(1001)).unwrap_err().code(), "invalid_argument");
+}
+
+#[test]
+fn copying_a_whole_scope_counts_everything_and_names_the_first() {
+    const ITEMS: usize = 1001;
+    let disk = llm_memory_disk::faulty::FaultyDisk::new();
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk), Path::new("/store"), options).unwrap();
+    let items = (0..ITEMS).map(|n| {
+        let mut one = fixtures::note(&format!("n{n}"), "x", at(1));
+        one.sensitivity = Sensitivity::Team;
+        (one, Counters::default())
+    });
+    engine.import(&caller(), Scope::Local, items).unwrap();
+    let result = sync(&engine, &caller(), false);
+    assert_eq!((result.merged_total, result.merged.len()), (1001, 1000));
+    assert_eq!((result.skipped_total, result.skipped.len()), (0, 0));
+    let mut ids: Vec<ItemId> = result.merged;
+    ids.extend((0..2).map(|n| ItemId::new(format!("none{n}")).unwrap()));
+    let named = SyncMergeRequest { ids, force: false };
+    let result = engine.sync_merge(&caller(), named).unwrap();
+    assert_eq!((result.merged.len(), result.skipped.len()), (1000, 2));
+}
+
+#[test]
 fn importing_again_keeps_the_counters_of_the_item_it_replaces() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
@@ -165,4 +214,62 @@ fn a_configuration_that_may_not_be_written_is_not_in_force() {
     let current = engine.scope_config(&caller(), Scope::Committed).unwrap();
     assert_eq!(current.sharing.sensitivity, Sensitivity::Team);
     assert!(!dir.path().join("committed/app/config.json").exists());
+}
+
+/// An item of the committed scope whose life is over.
+fn over(engine: &Engine, id: &str) {
+    let mut over = fixtures::note(id, "over", at(5));
+    (over.ttl_days, over.expires_at) = (Some(1.0), Some(at(6)));
+    over.sensitivity = Sensitivity::Team;
+    engine.import(&caller(), Scope::Committed, [(over, Counters::default())]).unwrap();
+}
+
+#[test]
+fn deleting_and_renewing_prefer_the_item_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    engine.upsert(&caller(), note("x", "t", "alive")).unwrap();
+    let renew = || engine.renew(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap());
+    let delete = || engine.delete(&caller(), serde_json::from_value(json!({"id": "x"})).unwrap());
+    assert_eq!(renew().unwrap().scope, Scope::Local);
+    assert_eq!(delete().unwrap().scope, Scope::Local);
+    assert_eq!(renew().unwrap().scope, Scope::Committed);
+    // Of a version whose life was shorter the item's own is what counts.
+    let first = GetRequest { version: Some(Version(1)), ..get("x") };
+    assert_eq!(engine.get(&caller(), first).unwrap().text, "over");
+    assert_eq!(delete().unwrap().scope, Scope::Committed);
+}
+
+#[test]
+fn importing_again_knows_items_whose_life_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    let again = |text: &str, moment| {
+        let mut item = fixtures::note("x", text, moment);
+        (item.ttl_days, item.expires_at) = (Some(1.0), Some(at(6)));
+        item.sensitivity = Sensitivity::Team;
+        engine.import(&caller(), Scope::Committed, [(item, Counters::default())]).unwrap()
+    };
+    assert_eq!(again("over", at(5)), (0, Vec::new()));
+    let (written, skipped) = again("older", at(4));
+    assert_eq!(written, 0);
+    assert!(skipped[0].reason.contains("was written later"), "{skipped:?}");
+    assert_eq!(again("newer", at(6)), (1, Vec::new()));
+}
+
+#[test]
+fn version_0_is_that_of_an_item_that_no_reader_sees() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    over(&engine, "x");
+    let expecting = |id, version| {
+        let if_version = Some(Version(version));
+        engine.upsert(&caller(), UpsertRequest { if_version, ..committed(id, "new") })
+    };
+    assert_eq!(expecting("x", 0).unwrap().version, Version(2));
+    assert_eq!(expecting("x", 0).unwrap_err().code(), "version_conflict");
+    let told = expecting("nope", 3).unwrap_err().to_string();
+    assert!(told.contains("no item nope") && told.contains("ifVersion"), "{told}");
 }

@@ -68,6 +68,12 @@ impl ParsedQuery {
         self.terms.is_empty() && self.required.is_empty()
     }
 
+    /// Whether nothing in it means anything to a search.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.is_empty() && self.excluded.is_empty()
+    }
+
     /// The query as it was understood: single spaces, phrases in quotes.
     #[must_use]
     pub fn understood(&self) -> &str {
