@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn nothing_checked_is_no_score() {
-        let empty = json!({"valid": true, "checkedCount": 0, "integrityScore": 1.0,
+        let empty = json!({"valid": true, "checkedCount": 0, "integrityScore": null,
             "corruptedItems": []});
         let report = report(empty, json!({}));
         assert_eq!(report.integrity_score, None);

@@ -79,15 +79,15 @@ impl JournalReader {
         });
         let unsound = (check.unsound + check.flaws).min(check.checked);
         let score = match check.checked {
-            0 if check.flaws == 0 => 1.0,
-            0 => 0.0,
-            checked => (checked - unsound) as f64 / checked as f64,
+            0 => (check.flaws > 0).then_some(0.0),
+            checked => Some((checked - unsound) as f64 / checked as f64),
         };
         Ok(JournalVerifyResult {
             valid: check.items.is_empty(),
             corrupted_items: check.items,
             unsound_count: check.unsound,
             integrity_score: score,
+            note: None,
             checked_count: check.checked,
             checked_bodies: check.bodies,
             erased_bodies: check.erased,

@@ -24,8 +24,8 @@ use super::scope::ScopeStore;
 use super::{Engine, contradiction};
 use crate::api::{
     Caller, CleanupResult, InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult,
-    MaintenanceResult, ProveRequest, PruneRequest, PruneResult, PrunedScope, ReplayRequest,
-    ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
+    MaintenanceResult, NOTHING_CHECKED, ProveRequest, PruneRequest, PruneResult, PrunedScope,
+    ReplayRequest, ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
 };
 use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
@@ -64,9 +64,13 @@ impl Engine {
                 result.valid = false;
                 result.unsound_count += contradiction.records();
                 result.corrupted_items.extend(contradiction.lost(&views)?);
-                let sound = result.integrity_score * result.checked_count as f64;
+                let score = result.integrity_score.unwrap_or_default();
+                let sound = score * result.checked_count as f64;
                 result.checked_count += contradiction.records();
-                result.integrity_score = sound / result.checked_count as f64;
+                result.integrity_score = Some(sound / result.checked_count as f64);
+            }
+            if result.integrity_score.is_none() {
+                result.note = Some(NOTHING_CHECKED.to_owned());
             }
             Ok(result)
         })
