@@ -37,6 +37,13 @@ pub enum BodyState {
     Erased,
     /// Nobody has it.
     Missing,
+    /// It is stored elsewhere, and cannot be read there.
+    Damaged {
+        /// Where, relative to the scope's folder.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl JournalReader {
@@ -536,6 +543,18 @@ impl<'a> Check<'a> {
                 }
             }
             BodyState::Erased => self.erased += 1,
+            BodyState::Damaged { file, reason } => {
+                if self.blamed.insert(who.seq) {
+                    self.unsound += 1;
+                    self.list(CorruptItem {
+                        id: who.id.clone(),
+                        version: who.version,
+                        seq: Some(who.seq),
+                        file,
+                        issue: format!("the content of record {}: {reason}", who.seq),
+                    });
+                }
+            }
             BodyState::Missing => {
                 self.blame(
                     who.clone(),

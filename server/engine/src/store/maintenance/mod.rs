@@ -27,11 +27,10 @@ use crate::api::{
     MaintenanceResult, NOTHING_CHECKED, ProveRequest, PruneRequest, PruneResult, PrunedScope,
     ReplayRequest, ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
 };
-use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
 use crate::ids::{Seq, Timestamp};
 use crate::item::Sensitivity;
-use crate::journal::{BodyState, Op};
+use crate::journal::{Op, Record};
 use crate::progress::Progress;
 use shrink::Leaving;
 use verify::{checksum, verify_views};
@@ -47,17 +46,8 @@ impl Engine {
         self.each(caller, request, Access::Read, |scope| {
             let state = &scope.state;
             let view = state.read()?;
-            let outside = |record: &crate::journal::Record| match state.blocks.read(&record.hash) {
-                Ok(Some(bytes)) => BodyState::Stored(bytes),
-                Ok(None) => match view.blob(record.hash) {
-                    Ok(Some(Blob::Erased)) => BodyState::Erased,
-                    _ => BodyState::Missing,
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "a block could not be read");
-                    BodyState::Missing
-                }
-            };
+            let blocks = state.blocks.afresh();
+            let outside = |record: &Record| state.outside(&view, record.hash, &blocks);
             let mut result = state.journal.verify(&outside, progress)?;
             let views = state.views.load_full();
             if let Some(contradiction) = contradiction::find(&views, &state.journal)? {

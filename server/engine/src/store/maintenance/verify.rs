@@ -42,6 +42,7 @@ pub(super) fn verify_views(
     let mut issues = Vec::new();
     let mut live = 0_u64;
     let total = view.item_rows()?;
+    let blocks = state.blocks.afresh();
     for (done, entry) in view.items()?.enumerate() {
         let (id, item) = entry?;
         if done % 1000 == 0 {
@@ -51,7 +52,7 @@ pub(super) fn verify_views(
             continue;
         }
         live += 1;
-        match state.body(&view, item.hash()) {
+        match state.body_on_disk(&view, item.hash(), &blocks) {
             Ok(Some(_)) => {}
             Ok(None) => issues.push(format!("item {id}: its content was erased but it is listed")),
             Err(error) => issues.push(format!("item {id}: {error}")),

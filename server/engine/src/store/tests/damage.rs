@@ -73,6 +73,20 @@ fn erase(engine: &Engine, id: &str) {
 }
 
 #[test]
+fn a_body_erased_while_verification_runs_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = three(dir.path());
+    let scope = scope(&engine);
+    let (view, blocks) = (scope.state.read().unwrap(), scope.state.blocks.afresh());
+    let hash = engine.get(&caller(), get("n1")).unwrap().hash;
+    erase(&engine, "n1");
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(scope.state.outside(&view, hash, &blocks), BodyState::Erased);
+    let unknown = crate::ids::Digest::of(b"nobody's");
+    assert_eq!(scope.state.outside(&view, unknown, &blocks), BodyState::Missing);
+}
+
+#[test]
 fn where_nothing_is_to_be_checked_no_score_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
