@@ -410,12 +410,17 @@ pub struct SampleRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample: Option<f64>,
+    /// Chooses the bodies: the same seed chooses the same ones. Another each time by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// Result of `segments.verify` for one scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SampleResult {
+    /// What chose the bodies.
+    pub seed: u64,
     /// Bodies stored.
     pub stored: u64,
     /// Bodies read.

@@ -6,7 +6,7 @@ use llm_memory_disk::OpenMode;
 use llm_memory_disk::faulty::{Failure, Fault, FaultyDisk, Operation};
 
 use super::*;
-use crate::api::JournalVerifyResult;
+use crate::api::{JournalVerifyResult, SampleRequest};
 use crate::journal::BodyState;
 
 const SCOPE: &str = "local/app";
@@ -67,9 +67,40 @@ fn verified(engine: &Engine) -> JournalVerifyResult {
     engine.journal_verify(&caller(), all(), &NoProgress).unwrap().remove("local").unwrap()
 }
 
+fn sampled(engine: &Engine, share: f64, seed: Option<u64>) -> crate::api::SampleResult {
+    let request = SampleRequest { scope: ScopeSelector::All, sample: Some(share), seed };
+    engine.verify_sample(&caller(), request).unwrap().remove("local").unwrap()
+}
+
 fn erase(engine: &Engine, id: &str) {
     let request = serde_json::from_value(json!({"id": id, "erase": true})).unwrap();
     engine.delete(&caller(), request).unwrap();
+}
+
+#[test]
+fn verification_reads_the_disk_and_leaves_the_cache_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = three(dir.path());
+    let sound = verified(&engine);
+    assert!(sound.valid && sound.checked_bodies == 3, "{sound:?}");
+    assert_eq!(sampled(&engine, 1.0, None).corrupted_items, []);
+    assert!(engine.verify_views(&caller(), all(), &NoProgress).unwrap()["local"].ok);
+    assert_eq!(engine.frames.usage().bytes, 0);
+    // Whoever reads fills it.
+    let hash = engine.get(&caller(), get("n0")).unwrap().hash;
+    assert!(scope(&engine).state.blocks.read(&hash).unwrap().is_some());
+    assert!(engine.frames.usage().bytes > 0);
+    flip(block_file(dir.path()), 60);
+    let report = verified(&engine);
+    assert!(!report.valid && report.unsound_count == 3, "{report:?}");
+    assert_eq!(report.integrity_score, Some(0.0));
+    for item in &report.corrupted_items {
+        assert_eq!(item.file, "blocks/segment-00000001.blk", "{item:?}");
+        assert!(item.issue.contains("block 0"), "{item:?}");
+    }
+    assert_eq!(sampled(&engine, 1.0, None).corrupted_items.len(), 3);
+    let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+    assert!(views["local"].issues.iter().any(|issue| issue.contains("item n0")), "{views:?}");
 }
 
 #[test]
@@ -84,6 +115,24 @@ fn a_body_erased_while_verification_runs_is_no_damage() {
     assert_eq!(scope.state.outside(&view, hash, &blocks), BodyState::Erased);
     let unknown = crate::ids::Digest::of(b"nobody's");
     assert_eq!(scope.state.outside(&view, unknown, &blocks), BodyState::Missing);
+}
+
+#[test]
+fn a_sample_is_another_each_time_and_never_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = three(dir.path());
+    for n in 0..60 {
+        engine.upsert(&caller(), note(&format!("m{n}"), "t", &word(n))).unwrap();
+    }
+    erase(&engine, "m0");
+    let few = sampled(&engine, 0.000_001, None);
+    assert_eq!((few.checked, few.stored), (1, 63), "{few:?}");
+    let checked = |seed| sampled(&engine, 0.5, Some(seed)).checked;
+    assert_eq!(checked(1), checked(1));
+    assert!((2..20).any(|seed| checked(seed) != checked(1)));
+    flip(block_file(dir.path()), 60);
+    let found = |seed| sampled(&engine, 0.02, Some(seed)).corrupted_items.len();
+    assert!((0..300).any(|seed| found(seed) > 0), "every body comes up some time");
 }
 
 #[test]
