@@ -148,3 +148,19 @@ fn where_nothing_is_to_be_checked_no_score_is_given() {
     let report = verified(&engine);
     assert_eq!((report.integrity_score, report.note), (Some(1.0), None));
 }
+
+#[test]
+fn views_are_verified_in_safe_mode_too() {
+    let dir = tempfile::tempdir().unwrap();
+    three(dir.path()).close().unwrap();
+    for lost in [false, true] {
+        if lost {
+            OsDisk.remove_dir_all(&dir.path().join(SCOPE).join("views")).unwrap();
+        }
+        let options = Options { safe_mode: true, ..Options::default() };
+        let engine = Engine::open(Arc::new(OsDisk), dir.path(), options).unwrap();
+        let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+        assert!(views["local"].ok, "{views:?}");
+        engine.close().unwrap();
+    }
+}
