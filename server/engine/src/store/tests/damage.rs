@@ -164,3 +164,29 @@ fn views_are_verified_in_safe_mode_too() {
         engine.close().unwrap();
     }
 }
+
+#[test]
+fn a_generation_that_cannot_be_removed_keeps_no_scope_from_opening() {
+    let disk = FaultyDisk::new();
+    let start = || {
+        let options = Options { reserve_bytes: 0, ..Options::default() };
+        Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap()
+    };
+    let engine = start();
+    engine.upsert(&caller(), note("a", "t", "first")).unwrap();
+    engine.upsert(&caller(), note("a", "t", "second")).unwrap();
+    disk.plan(Fault::new(Operation::Remove, Failure::Io).on(".0.ndjson").lasting());
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    engine.close().unwrap();
+    let engine = start();
+    assert_eq!(engine.unavailable(), []);
+    assert_eq!(engine.get(&caller(), get("a")).unwrap().text, "second");
+    let notes = engine.status().unwrap().remove(0).recovered;
+    assert!(notes.iter().any(|note| note.contains("older generations are kept")), "{notes:?}");
+    disk.heal();
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(compacted["local"].details["errors"], json!([]));
+    assert!(
+        !disk.exists(Path::new("/store/local/app/journal/00000000000000000001.0.ndjson")).unwrap()
+    );
+}
