@@ -606,7 +606,12 @@ fn counters_meta(counters: Counters) -> Map<String, Value> {
     }
 }
 
-fn result(id: ItemId, scope: crate::ids::Scope, version: Version, seq: Seq) -> WriteResult {
+pub(crate) fn result(
+    id: ItemId,
+    scope: crate::ids::Scope,
+    version: Version,
+    seq: Seq,
+) -> WriteResult {
     WriteResult {
         id,
         scope,
