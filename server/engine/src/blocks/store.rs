@@ -50,10 +50,11 @@ pub(super) struct Shared {
     pub(super) unopened: Vec<(u64, String)>,
 }
 
-/// A segment that was replaced.
+/// A segment that was replaced, or that nobody reads because it was not finished.
 #[derive(Debug)]
 pub(super) struct Stale {
-    pub(super) segment: SharedSegment,
+    /// `None` for one that was not finished.
+    pub(super) segment: Option<SharedSegment>,
     /// Bodies of which it is told that they are gone once its files are.
     pub(super) left_out: Vec<Digest>,
 }
