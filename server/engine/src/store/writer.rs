@@ -265,6 +265,9 @@ impl Writer {
         if let Some(reason) = self.state.refusal() {
             return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
         }
+        if let Some(reason) = self.state.views.load().text.overfull() {
+            return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
+        }
         let reserve = self.state.options.reserve_bytes;
         match self.state.disk.space(&self.state.dir) {
             Ok(space) if space.available < reserve => {

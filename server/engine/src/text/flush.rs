@@ -22,6 +22,8 @@ use crate::ids::Seq;
 const LEAST_WRITER_BYTES: usize = 15_000_000;
 /// The tail may be so many times larger than it is flushed at before writers wait.
 const TAIL_CROWDED: usize = 8;
+/// So much fuller than crowded no tail may become while flushes fail.
+const TAIL_OVERFULL: usize = 2;
 /// Bytes of the tail at which a flush begins, whatever the number of documents.
 const TAIL_BYTES: usize = 24 << 20;
 
@@ -37,8 +39,8 @@ pub(super) fn watermark_of(payload: Option<&str>) -> Option<Seq> {
 struct Signals {
     due: bool,
     stop: bool,
-    /// The last flush failed; nobody waits for room until one succeeds.
-    failing: bool,
+    /// Why the last flush failed, when it did; nobody waits for room until one succeeds.
+    failing: Option<String>,
 }
 
 #[derive(Default)]
@@ -89,7 +91,7 @@ impl Flusher {
         if self.thread.lock().is_none() {
             return;
         }
-        while !signals.stop && !signals.failing && crowded() {
+        while !signals.stop && signals.failing.is_none() && crowded() {
             self.control.changed.wait_for(&mut signals, Duration::from_millis(50));
         }
     }
@@ -97,8 +99,13 @@ impl Flusher {
     pub(super) fn flush(&self, shared: &Shared) -> Result<(), TextError> {
         let target = shared.state.read().active.last_seq();
         let result = flush_to(shared, &self.control, target);
-        self.control.finished(result.is_err());
+        self.control.finished(&result);
         result
+    }
+
+    /// Why the last flush failed, when it did.
+    pub(super) fn failing(&self) -> Option<String> {
+        self.control.signals.lock().failing.clone()
     }
 
     pub(super) fn close(&self, shared: &Shared) -> Result<(), TextError> {
@@ -131,8 +138,8 @@ impl Drop for Flusher {
 }
 
 impl Control {
-    fn finished(&self, failed: bool) {
-        self.signals.lock().failing = failed;
+    fn finished(&self, result: &Result<(), TextError>) {
+        self.signals.lock().failing = result.as_ref().err().map(ToString::to_string);
         self.changed.notify_all();
     }
 }
@@ -141,6 +148,13 @@ impl Control {
 pub(super) fn is_crowded(active: &Tail, flush_docs: usize) -> bool {
     active.len() >= flush_docs.max(1).saturating_mul(TAIL_CROWDED)
         || active.bytes() >= TAIL_BYTES.saturating_mul(TAIL_CROWDED / 2)
+}
+
+/// Whether so much waits in memory that no more may be added while it cannot be committed.
+pub(super) fn is_overfull(active: &Tail, flush_docs: usize) -> bool {
+    let least_docs = flush_docs.max(1).saturating_mul(TAIL_CROWDED * TAIL_OVERFULL);
+    active.len() >= least_docs
+        || active.bytes() >= TAIL_BYTES.saturating_mul(TAIL_CROWDED / 2 * TAIL_OVERFULL)
 }
 
 fn background(shared: &Shared, control: &Control) {
@@ -165,7 +179,7 @@ fn background(shared: &Shared, control: &Control) {
         };
         if waiting {
             let result = flush_to(shared, control, target);
-            control.finished(result.is_err());
+            control.finished(&result);
             if let Err(error) = result {
                 tracing::warn!(
                     dir = %shared.dir.display(), %error,

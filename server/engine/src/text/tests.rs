@@ -451,6 +451,29 @@ fn a_failed_flush_loses_nothing_and_can_be_repeated() {
 }
 
 #[test]
+fn what_cannot_be_committed_is_refused_before_it_fills_the_memory() {
+    let faulty = FaultyDisk::new();
+    let options = TextOptions { flush_docs: 5, ..quiet() };
+    let index = TextIndex::open(Arc::new(faulty.clone()), Path::new("/index"), options).unwrap();
+    faulty.plan(Fault::new(Operation::Sync, Failure::Io).lasting());
+    index.apply(vec![put(doc("i0", 1, "word"))]);
+    index.flush().unwrap_err();
+    assert_eq!(index.overfull(), None);
+    let mut seq = 1;
+    while index.overfull().is_none() {
+        seq += 1;
+        assert!(seq < 1000);
+        index.apply(vec![put(doc(&format!("i{seq}"), seq, "word"))]);
+    }
+    // As much as makes writers wait must fit in while they need not.
+    assert!(seq > 2 * 8 * 5, "{seq}");
+    assert!(index.overfull().unwrap().contains("tried again"));
+    faulty.heal();
+    index.flush().unwrap();
+    assert_eq!(index.overfull(), None);
+}
+
+#[test]
 fn writers_wait_for_the_background_flush_so_that_memory_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let options = TextOptions { flush_docs: 5, ..quiet() };
