@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::index::SegmentId;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
 use tantivy::{IndexWriter, Term};
 
 use super::error::TextError;
@@ -106,6 +107,17 @@ impl Flusher {
     /// Why the last flush failed, when it did.
     pub(super) fn failing(&self) -> Option<String> {
         self.control.signals.lock().failing.clone()
+    }
+
+    /// Flushes, then writes every segment with deleted documents again without them.
+    pub(super) fn purge(&self, shared: &Shared) -> Result<(), TextError> {
+        self.flush(shared)?;
+        let mut slot = self.control.writer.lock();
+        // A segment that is being merged cannot be merged by anybody else.
+        if let Some(writer) = slot.take() {
+            writer.wait_merging_threads().map_err(shared.error("merge"))?;
+        }
+        purge(shared).map_err(shared.error("purge"))
     }
 
     pub(super) fn close(&self, shared: &Shared) -> Result<(), TextError> {
@@ -226,10 +238,7 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
             }
         };
         let committed = commit(shared, &mut writer, &frozen);
-        let view = committed.and_then(|()| {
-            shared.reader.reload()?;
-            View::new(shared.reader.searcher())
-        });
+        let view = committed.and_then(|()| reload(shared));
         match view {
             Ok(view) => {
                 let mut state = shared.state.write();
@@ -245,6 +254,29 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
         }
     }
     Ok(())
+}
+
+/// The index as it is on disk now.
+fn reload(shared: &Shared) -> tantivy::Result<View> {
+    shared.reader.reload()?;
+    View::new(shared.reader.searcher())
+}
+
+/// Merges every segment that holds deleted documents with nothing, so that they go, and removes
+/// its files. Searches that run keep theirs until the next commit.
+fn purge(shared: &Shared) -> tantivy::Result<()> {
+    let mut writer = open_writer(shared)?;
+    writer.set_merge_policy(Box::new(NoMergePolicy));
+    let segments = shared.index.searchable_segment_metas()?.into_iter();
+    let with_deleted = segments.filter(|segment| segment.num_deleted_docs() > 0);
+    let ids: Vec<SegmentId> = with_deleted.map(|segment| segment.id()).collect();
+    for id in ids {
+        writer.merge(&[id]).wait()?;
+    }
+    let view = reload(shared)?;
+    shared.state.write().view = Arc::new(view);
+    writer.garbage_collect_files().wait()?;
+    writer.wait_merging_threads()
 }
 
 fn commit(shared: &Shared, slot: &mut Option<IndexWriter>, tail: &Tail) -> tantivy::Result<()> {

@@ -189,6 +189,11 @@ impl TextIndex {
         self.flusher.flush(&self.shared)
     }
 
+    /// Takes the words of everything deleted or overwritten so far from the disk.
+    pub fn purge(&self) -> Result<(), TextError> {
+        self.flusher.purge(&self.shared)
+    }
+
     /// Why nothing more is to be applied, when that is so: it could not be committed for so long
     /// that memory would run out.
     pub fn overfull(&self) -> Option<String> {

@@ -474,6 +474,38 @@ fn what_cannot_be_committed_is_refused_before_it_fills_the_memory() {
 }
 
 #[test]
+fn purging_takes_deleted_words_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let known = |word: &str| {
+        let statistics = index.statistics(&parse(word), None).unwrap();
+        statistics.frequencies.iter().sum::<u64>() > 0
+    };
+    let segments = || {
+        let entries = disk().list(dir.path()).unwrap();
+        entries.iter().filter(|entry| entry.name.rsplit('.').next() == Some("store")).count()
+    };
+    index.apply(vec![put(doc("a", 1, "heron")), put(doc("b", 2, "stork"))]);
+    index.flush().unwrap();
+    index.apply(vec![put(doc("c", 3, "crane"))]);
+    index.flush().unwrap();
+    index.apply(vec![remove("a", 4), remove("c", 5), put(doc("d", 6, "egret"))]);
+    index.flush().unwrap();
+    assert!(known("heron"));
+    for _ in 0..2 {
+        index.purge().unwrap();
+        assert!(!known("heron") && !known("crane") && known("stork") && known("egret"));
+        assert_eq!(segments(), index.committed().segment_readers().len());
+        assert_eq!(found(&index, "stork egret heron"), set(&["b", "d"]));
+    }
+    index.apply(vec![put(doc("e", 7, "heron"))]);
+    index.flush().unwrap();
+    assert_eq!((index.watermark(), index.committed_docs()), (Seq(7), 3));
+    drop(index);
+    assert_eq!(found(&open(dir.path()), "heron stork"), set(&["b", "e"]));
+}
+
+#[test]
 fn writers_wait_for_the_background_flush_so_that_memory_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let options = TextOptions { flush_docs: 5, ..quiet() };

@@ -88,6 +88,7 @@ impl ScopeStore {
         let sealed: Vec<_> =
             self.state.journal.segments().into_iter().filter(|segment| segment.sealed).collect();
         let total = sealed.len() as u64;
+        let mut purged = false;
         for (index, segment) in sealed.into_iter().enumerate() {
             progress.report(index as u64, Some(total), "segments compacted");
             let found = match self.candidates(segment.first, segment.last, what) {
@@ -103,6 +104,10 @@ impl ScopeStore {
                 || found.is_much_of(segment.bytes);
             if found.leaving.is_empty() || !worth {
                 continue;
+            }
+            if found.any_erased() && !purged {
+                purged = true;
+                self.purge_words(&mut done.errors);
             }
             match self.shrink_segment(segment.first, segment.last, found.leaving) {
                 Ok(moved) => {
@@ -122,6 +127,17 @@ impl ScopeStore {
         }
         done.after = self.stored_bytes();
         Ok(done)
+    }
+
+    /// Takes the words of what was erased from the text index. Before the bodies go: as long as they
+    /// are there, the next run comes here again.
+    fn purge_words(&self, errors: &mut Vec<String>) {
+        if let Err(error) = self.state.views.load().text.purge() {
+            errors.push(format!(
+                "the words of what was erased may still be in the text index: {error}; \
+                 maintenance.rebuild makes one without them"
+            ));
+        }
     }
 
     /// The bodies in records `first..=last` that may leave the journal.
@@ -231,6 +247,9 @@ impl ScopeStore {
             }
         }
         progress.report(0, Some(erased.len() as u64), "bodies erased");
+        if !erased.is_empty() {
+            self.purge_words(errors);
+        }
         // Also without any, for files that an earlier run could not remove.
         let done = self.state.blocks.rewrite_without(&|digest: &Digest| erased.contains(digest))?;
         errors.extend(done.errors);
