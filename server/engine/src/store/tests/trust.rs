@@ -321,6 +321,26 @@ fn recovery_keeps_counters_erasures_and_authors_and_can_be_cut_short_anywhere() 
 }
 
 #[test]
+fn counters_of_salvaged_records_count_in_searches() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.record_use(&caller(), item("n2")).unwrap();
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
+    edit_lines(dir.path().join(JOURNAL), |lines| {
+        lines[1] = lines[1].replacen(&word(1), "forged", 1);
+    });
+    let engine = open(dir.path());
+    engine.recover(&caller(), all(), &NoProgress).unwrap();
+    let counted = &engine.open_scopes().unwrap()[0].state.counted;
+    assert!(counted.contains(crate::text::id_hash(&ItemId::new("n2").unwrap())));
+    assert!(!counted.contains(crate::text::id_hash(&ItemId::new("n0").unwrap())));
+}
+
+#[test]
 fn a_recovery_whose_views_cannot_be_derived_can_be_run_again() {
     let disk = damaged();
     let engine = on(&disk);
