@@ -127,15 +127,20 @@ pub(crate) fn walk_sound(
 
 /// Parses a line and checks its body: everything that can be said without its neighbours.
 pub(crate) fn sound<'a>(raw: &RawLine<'a>) -> Result<ParsedLine<'a>, LineError> {
+    let parsed = whole(raw)?;
+    parsed.check_body()?;
+    Ok(parsed)
+}
+
+/// Parses a line; its body is not looked at.
+pub(crate) fn whole<'a>(raw: &RawLine<'a>) -> Result<ParsedLine<'a>, LineError> {
     if !raw.ended {
         return Err(LineError::new(
             "a line feed at the end of the record",
             format!("the end of the file after {} bytes", raw.bytes.len()),
         ));
     }
-    let parsed = parse_line(raw.bytes)?;
-    parsed.check_body()?;
-    Ok(parsed)
+    parse_line(raw.bytes)
 }
 
 /// What follows the fault of a file.
@@ -308,12 +313,13 @@ fn chain_anew(file: &Arc<dyn File>, found: &[Found], mut tip: Head) -> Result<Ve
     Ok(out)
 }
 
-/// The public form of a parsed line.
+/// The public form of a parsed line, with its body unless that is `damaged`.
 pub(crate) fn line_of(
     raw: &RawLine<'_>,
     parsed: ParsedLine<'_>,
     segment: Seq,
     generation: u32,
+    damaged: bool,
 ) -> Line {
     let body = parsed.body.map(|body| {
         let location = Location {
@@ -324,5 +330,9 @@ pub(crate) fn line_of(
         };
         (location, body.to_vec())
     });
-    Line { head_hash: parsed.head_hash, body, record: parsed.record }
+    let (body, damaged) = match body {
+        Some((location, _)) if damaged => (None, Some(location)),
+        body => (body, None),
+    };
+    Line { head_hash: parsed.head_hash, body, damaged, record: parsed.record }
 }

@@ -524,6 +524,7 @@ impl<'a, 't> Decider<'a, 't> {
             record: &record,
             head_hash: staged.head_hash,
             content: content.map(|(content, _)| content),
+            known: None,
             content_bytes: body.map_or(0, <[u8]>::len),
             blob: staged.body.map(Blob::from),
             sketch,

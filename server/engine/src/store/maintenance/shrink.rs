@@ -71,7 +71,7 @@ impl ScopeStore {
         // them there.
         let state = Arc::clone(&self.state);
         let kept = self.writer.run(move |journal| {
-            let source = Source { journal: &state.journal, blocks: &state.blocks };
+            let source = Source { journal: &state.journal, blocks: &state.blocks, before: None };
             Ok(reconcile(&state.views.load(), &source, journal, &state.options))
         })?;
         done.errors.extend(kept.iter().map(ToString::to_string));

@@ -104,6 +104,74 @@ fn verification_reads_the_disk_and_leaves_the_cache_alone() {
 }
 
 #[test]
+fn rebuilding_over_damage_keeps_what_the_views_knew_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    three(dir.path()).close().unwrap();
+    flip(block_file(dir.path()), 60);
+    let engine = open(dir.path());
+    engine.upsert(&caller(), note("whole", "t", "y")).unwrap();
+    let titles = |engine: &Engine| {
+        let list = engine.list(&caller(), ListRequest::default()).unwrap();
+        list.items.into_iter().map(|item| item.title).collect::<Vec<_>>()
+    };
+    let before = titles(&engine);
+    for run in 0..2 {
+        let rebuilt = engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+        let details = &rebuilt["local"].details;
+        assert_eq!(details["unreadableBodies"], 3, "{details:?}");
+        assert!(details["errors"][0].as_str().unwrap().contains("backup"), "{details:?}");
+        assert_eq!(titles(&engine), before, "run {run}");
+        let result = engine.query(&caller(), query(&word(101))).unwrap();
+        assert!(result.items.is_empty());
+        assert!(result.notice.unwrap().contains("1 hits are left out"));
+        let error = engine.get(&caller(), get("n1")).unwrap_err().to_string();
+        assert!(error.contains("segment-00000001.blk"), "{error}");
+        let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
+        let issues = &views["local"].issues;
+        assert!(!issues.iter().any(|issue| issue.contains("text index")), "{issues:?}");
+        let notes = engine.status().unwrap().remove(0).recovered;
+        assert_eq!(notes.iter().filter(|note| note.contains("of 3 versions")).count(), 1);
+    }
+    // What is erased is kept nowhere, and what is mended comes back.
+    erase(&engine, "n1");
+    flip(block_file(dir.path()), 60);
+    let rebuilt = engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert!(!rebuilt["local"].details.contains_key("errors"), "{rebuilt:?}");
+    assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(2));
+    assert!(!titles(&engine).contains(&word(101)));
+}
+
+#[test]
+fn a_damaged_body_in_a_sealed_segment_keeps_no_scope_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), note(&format!("n{n}"), &word(100 + n), &word(n))).unwrap();
+    }
+    seal(&engine);
+    engine.close().unwrap();
+    flip_sealed(dir.path(), &word(1));
+    let engine = open(dir.path());
+    let check = |engine: &Engine| {
+        assert_eq!(engine.get(&caller(), get("n2")).unwrap().text, word(2));
+        let error = engine.get(&caller(), get("n1")).unwrap_err();
+        assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+        engine.upsert(&caller(), note("late", "t", "y")).unwrap();
+        assert_eq!(verified(engine).unsound_count, 1);
+    };
+    let rebuilt = engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(rebuilt["local"].details["unreadableBodies"], 1);
+    check(&engine);
+    let list = engine.list(&caller(), ListRequest::default()).unwrap();
+    assert!(list.items.iter().any(|item| item.title == word(101)), "{list:?}");
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&dir.path().join(SCOPE).join("views")).unwrap();
+    let engine = open(dir.path());
+    assert_eq!(engine.unavailable(), []);
+    check(&engine);
+}
+
+#[test]
 fn a_body_erased_while_verification_runs_is_no_damage() {
     let dir = tempfile::tempdir().unwrap();
     let engine = three(dir.path());
