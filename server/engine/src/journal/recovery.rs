@@ -17,7 +17,7 @@
 //! is beyond the journal's head can. The store compares the two and reports with
 //! [`Journal::contradict`], which refuses writes as damage does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use llm_memory_disk::File;
@@ -80,6 +80,16 @@ impl Walked {
 pub(crate) fn walk_sound(
     scanner: &mut LineScanner,
     before: Head,
+    each: impl FnMut(RawLine<'_>, &ParsedLine<'_>),
+) -> Result<Walked> {
+    walk_past(scanner, before, &BTreeSet::new(), each)
+}
+
+/// [`walk_sound`], whatever the bodies of the records `damaged` are.
+pub(crate) fn walk_past(
+    scanner: &mut LineScanner,
+    before: Head,
+    damaged: &BTreeSet<Seq>,
     mut each: impl FnMut(RawLine<'_>, &ParsedLine<'_>),
 ) -> Result<Walked> {
     let mut walked = Walked {
@@ -93,7 +103,13 @@ pub(crate) fn walk_sound(
         before_unfinished: None,
     };
     while let Some(raw) = scanner.next_line()? {
-        let parsed = match sound(&raw) {
+        let parsed = whole(&raw).and_then(|parsed| {
+            if !damaged.contains(&parsed.record.seq) {
+                parsed.check_body()?;
+            }
+            Ok(parsed)
+        });
+        let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(fault) => {
                 walked.fault = Some((raw.offset, fault));

@@ -109,6 +109,28 @@ fn damage_is_not_laundered_by_a_rewrite() {
 }
 
 #[test]
+fn bodies_known_to_be_damaged_go_or_are_carried_over_as_they_are() {
+    let disk = FaultyDisk::new();
+    let (mut journal, locations) = three_segments(&disk);
+    let reader = journal.reader();
+    flip(&disk, "journal/00000000000000000004.0.ndjson", locations[3].offset + 9);
+    flip(&disk, "journal/00000000000000000004.0.ndjson", locations[4].offset + 9);
+    let bytes = reader.body(locations[4]).unwrap();
+    // Not all damage is known.
+    let partly = reader.rewrite_past(Seq(4), &[Seq(4)].into(), &mut |_| true);
+    assert!(matches!(partly, Err(JournalError::Corrupt { .. })));
+    let known = [Seq(4), Seq(5)].into();
+    let rewrite = reader.rewrite_past(Seq(4), &known, &mut |record| record.seq == Seq(5)).unwrap();
+    let replaced = journal.install(rewrite).unwrap();
+    journal.retire_generation(Seq(4), 0).unwrap();
+    let [(hash, at)] = replaced.moved[..] else { panic!("{replaced:?}") };
+    assert_eq!((hash, reader.body(at).unwrap()), (Digest::of(&body(5)), bytes));
+    let result = reader.verify(&|_| BodyState::Erased, &NoProgress).unwrap();
+    assert_eq!(result.corrupted_items.len(), 1, "{result:?}");
+    assert_eq!((result.corrupted_items[0].seq, result.checkpoints), (Some(Seq(5)), 2));
+}
+
+#[test]
 fn a_failed_rewrite_changes_nothing_and_can_be_repeated() {
     let disk = FaultyDisk::new();
     let (mut journal, _) = three_segments(&disk);

@@ -180,6 +180,7 @@ impl Engine {
                 ("segments".to_owned(), json!(done.segments)),
                 ("blockSegments".to_owned(), json!(scope.state.blocks.segments())),
                 ("erasedBodies".to_owned(), json!(erased)),
+                ("damagedBodies".to_owned(), json!(done.damaged)),
                 ("errors".to_owned(), json!(done.errors)),
             ]);
             Ok(MaintenanceResult {

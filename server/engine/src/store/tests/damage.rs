@@ -172,6 +172,50 @@ fn a_damaged_body_in_a_sealed_segment_keeps_no_scope_from_opening() {
 }
 
 #[test]
+fn damage_keeps_no_neighbour_from_being_erased_or_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for id in ["live", "old", "erased", "gone", "fine"] {
+        engine.upsert(&caller(), note(id, "t", &format!("{id} {}", word(7)))).unwrap();
+    }
+    for id in ["old", "fine"] {
+        engine.upsert(&caller(), note(id, "t", "newer")).unwrap();
+    }
+    erase(&engine, "erased");
+    erase(&engine, "gone");
+    seal(&engine);
+    for id in ["live", "old", "gone"] {
+        flip_sealed(dir.path(), &format!("{id} {}", word(7)));
+    }
+    let damaged = |id: &str| {
+        let mut text = format!("{id} {}", word(7)).into_bytes();
+        text[3] ^= 1;
+        String::from_utf8(text).unwrap()
+    };
+    assert!(is_stored(dir.path(), &damaged("gone")));
+    let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+    let details = &compacted["local"].details;
+    assert_eq!((&details["segments"], &details["damagedBodies"]), (&json!(1), &json!(2)));
+    assert!(details["errors"][0].as_str().unwrap().contains("2 bodies are damaged"));
+    for (text, stays) in [
+        (damaged("live"), true),
+        (damaged("old"), true),
+        (damaged("gone"), false),
+        (format!("erased {}", word(7)), false),
+        (format!("fine {}", word(7)), false),
+    ] {
+        assert_eq!(is_stored(dir.path(), &text), stays, "{text}");
+    }
+    let first = GetRequest { version: Some(Version(1)), ..get("fine") };
+    assert_eq!(engine.get(&caller(), first).unwrap().text, format!("fine {}", word(7)));
+    assert_eq!(verified(&engine).unsound_count, 2);
+    engine.close().unwrap();
+    let engine = open(dir.path());
+    assert_eq!(engine.get(&caller(), get("old")).unwrap().text, "newer");
+    assert!(engine.get(&caller(), get("live")).is_err());
+}
+
+#[test]
 fn a_body_erased_while_verification_runs_is_no_damage() {
     let dir = tempfile::tempdir().unwrap();
     let engine = three(dir.path());
@@ -257,4 +301,39 @@ fn a_generation_that_cannot_be_removed_keeps_no_scope_from_opening() {
     assert!(
         !disk.exists(Path::new("/store/local/app/journal/00000000000000000001.0.ndjson")).unwrap()
     );
+}
+
+#[test]
+fn a_damaged_body_keeps_no_older_generation_with_erased_ones() {
+    let segment = |generation: u32| {
+        PathBuf::from(format!("/store/local/app/journal/00000000000000000001.{generation}.ndjson"))
+    };
+    let mut interrupted = 0;
+    for nth in 1..8 {
+        let disk = FaultyDisk::new();
+        let options = Options { reserve_bytes: 0, ..Options::default() };
+        let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+        engine.upsert(&caller(), note("secret", "t", "the heron nests")).unwrap();
+        engine.upsert(&caller(), note("kept", "t", "stays")).unwrap();
+        erase(&engine, "secret");
+        seal(&engine);
+        let bytes = disk.read(&segment(0)).unwrap();
+        let at = bytes.windows(5).position(|window| window == b"stays").unwrap();
+        let file = disk.open(&segment(0), OpenMode::ReadWrite).unwrap();
+        file.write_all_at(at as u64, b"S").unwrap();
+        file.sync().unwrap();
+        disk.plan(Fault::new(Operation::Sync, Failure::Io).on("catalog.redb").nth(nth));
+        let _ = engine.compact(&caller(), all(), &NoProgress);
+        interrupted +=
+            usize::from(disk.exists(&segment(0)).unwrap() && disk.exists(&segment(1)).unwrap());
+        disk.heal();
+        // So that the writer opens a failed catalog again.
+        engine.upsert(&caller(), note("later", "t", "more")).unwrap();
+        let compacted = engine.compact(&caller(), all(), &NoProgress).unwrap();
+        let errors = compacted["local"].details["errors"].to_string();
+        assert!(!errors.contains("older generations"), "sync {nth}: {errors}");
+        assert!(!disk.exists(&segment(0)).unwrap(), "sync {nth}");
+        assert_eq!(verified(&engine).unsound_count, 1, "sync {nth}");
+    }
+    assert!(interrupted > 0);
 }
