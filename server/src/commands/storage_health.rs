@@ -105,11 +105,16 @@ impl StorageReport {
         }
         for (name, document) in documents(&views, scope, "watermarks") {
             if document.get("ok").and_then(Value::as_bool) == Some(false) {
+                // A rebuild mends no content.
+                let damaged = documents(&verify, scope, "checkedCount")
+                    .iter()
+                    .any(|(other, journal)| *other == name && unsound(journal) > 0);
+                let mends = if damaged { "recover --plan" } else { "maintenance.rebuild" };
                 findings.push(Finding::warning(
                     "views",
                     format!(
                         "{name}: {} disagreements between views and journal; run `llm-memory \
-                         maintenance.rebuild`",
+                         {mends}`",
                         entries(document, "issues")
                     ),
                 ));
@@ -237,8 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn a_rebuild_is_not_the_remedy_for_damaged_contents() {
+        let damaged = json!({"valid": false, "checkedCount": 100, "integrityScore": 0.99,
+            "corruptedItems": [{"id": "a"}]});
+        let views = json!({"ok": false, "watermarks": {}, "issues": ["item a: corrupt"]});
+        let text: Vec<String> =
+            report(damaged, views).findings.iter().map(ToString::to_string).collect();
+        assert!(!text.iter().any(|finding| finding.contains("maintenance.rebuild")), "{text:?}");
+    }
+
+    #[test]
     fn nothing_checked_is_no_score() {
-        let empty = json!({"valid": true, "checkedCount": 0, "integrityScore": 1.0,
+        let empty = json!({"valid": true, "checkedCount": 0, "integrityScore": null,
             "corruptedItems": []});
         let report = report(empty, json!({}));
         assert_eq!(report.integrity_score, None);

@@ -80,7 +80,10 @@ impl Failure {
                 "other scopes work; an operator should look at the health report"
             }
             "unsettled" => "do not repeat it: read the item first, the write is in the journal",
-            "corrupt" => "an operator should run journal_verify and maintenance_rebuild",
+            "corrupt" => {
+                "an operator should run journal_verify: maintenance_rebuild mends catalog and \
+                 index, contents come back from a backup alone"
+            }
             "disk_failure" => "an operator should look at the server's log and the volume",
             "shutting_down" => "call again when the server is back",
             _ => return None,

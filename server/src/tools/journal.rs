@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use llm_memory_engine::api::{
-    InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult, OverallVerify,
-    ProveRequest, ScopeRequest, SizeReduction,
+    InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult, NOTHING_CHECKED,
+    OverallVerify, ProveRequest, ScopeRequest, SizeReduction,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -114,12 +114,14 @@ fn stats_summary(results: &BTreeMap<String, JournalStats>) -> StatsSummary {
 
 fn verify_overall(results: &BTreeMap<String, JournalVerifyResult>) -> OverallVerify {
     let checked: u64 = results.values().map(|result| result.checked_count).sum();
+    let score = |result: &JournalVerifyResult| result.integrity_score.unwrap_or_default();
     let sound: f64 =
-        results.values().map(|result| result.integrity_score * result.checked_count as f64).sum();
+        results.values().map(|result| score(result) * result.checked_count as f64).sum();
     OverallVerify {
         valid: results.values().all(|result| result.valid),
         total_corrupted: results.values().map(|result| count(result.corrupted_items.len())).sum(),
-        avg_integrity_score: if checked == 0 { 1.0 } else { sound / checked as f64 },
+        avg_integrity_score: (checked > 0).then(|| sound / checked as f64),
+        note: (checked == 0).then(|| NOTHING_CHECKED.to_owned()),
     }
 }
 
@@ -164,6 +166,13 @@ mod tests {
             archived_bytes,
         };
         BTreeMap::from([("global".to_owned(), stats)])
+    }
+
+    #[test]
+    fn where_nothing_was_checked_there_is_no_score() {
+        let overall = verify_overall(&BTreeMap::new());
+        assert_eq!((overall.valid, overall.avg_integrity_score), (true, None));
+        assert_eq!(overall.note.as_deref(), Some(NOTHING_CHECKED));
     }
 
     #[test]

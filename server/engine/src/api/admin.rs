@@ -37,6 +37,9 @@ pub struct CorruptItem {
     pub issue: String,
 }
 
+/// Said where verification had nothing to look at.
+pub const NOTHING_CHECKED: &str = "nothing was there to check";
+
 /// Result of `journal.verify` for one scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,8 +52,11 @@ pub struct JournalVerifyResult {
     /// entry, and a long list ends), or more (faults of whole files).
     #[serde(default)]
     pub unsound_count: u64,
-    /// Sound records over checked records; 1 for an empty journal.
-    pub integrity_score: f64,
+    /// Sound records over checked records; null when nothing was there to check.
+    pub integrity_score: Option<f64>,
+    /// What else is to be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Records checked.
     pub checked_count: u64,
     /// Bodies whose hash was recomputed (in the journal or in blocks).
@@ -76,8 +82,11 @@ pub struct OverallVerify {
     pub valid: bool,
     /// Damaged items in all scopes.
     pub total_corrupted: u64,
-    /// Sound over checked, all scopes together.
-    pub avg_integrity_score: f64,
+    /// Sound over checked, all scopes together; null when nothing was there to check.
+    pub avg_integrity_score: Option<f64>,
+    /// What else is to be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Size of one journal.
@@ -426,12 +435,17 @@ pub struct SampleRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample: Option<f64>,
+    /// Chooses the bodies: the same seed chooses the same ones. Another each time by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// Result of `segments.verify` for one scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SampleResult {
+    /// What chose the bodies.
+    pub seed: u64,
     /// Bodies stored.
     pub stored: u64,
     /// Bodies read.

@@ -39,4 +39,4 @@ mod writer;
 pub(crate) const BLOCK_SEGMENT_BYTES: u64 = 256 << 20;
 
 pub(crate) use cache::FrameCache;
-pub(crate) use store::BlockStore;
+pub(crate) use store::{Afresh, BlockStore};

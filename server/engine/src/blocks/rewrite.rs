@@ -138,7 +138,7 @@ fn replace(
     for segment in old {
         let mut left_out = Vec::new();
         copy(segment, &mut file, &mut taken, leave_out, &mut left_out)?;
-        stale.push((segment.number, Stale { segment: Arc::clone(segment), left_out }));
+        stale.push((segment.number, Stale { segment: Some(Arc::clone(segment)), left_out }));
     }
     let new = file.finish()?;
     let numbers: Vec<u64> = stale.iter().map(|(number, _)| *number).collect();
@@ -176,6 +176,16 @@ fn copy(
 }
 
 impl Shared {
+    /// Removes the files of a segment that has its name but is not to be read. Where that fails, it
+    /// is tried again with those of segments that were replaced.
+    pub(super) fn abandon(&self, number: u64) {
+        let removed = remove(self, number).and_then(|()| Ok(self.disk.sync_dir(&self.dir)?));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a segment that was not finished is not removed yet");
+            self.stale.lock().insert(number, Stale { segment: None, left_out: Vec::new() });
+        }
+    }
+
     /// Removes the files of segments that were replaced.
     pub(super) fn remove_stale(&self, done: &mut Rewritten) {
         let mut stale = self.stale.lock();
@@ -199,7 +209,10 @@ impl Shared {
         left_out.sort_unstable();
         left_out.dedup();
         left_out.retain(|digest| {
-            let holds = |stale: &&mut Stale| !matches!(stale.segment.find(digest), Ok(None));
+            let holds = |stale: &&mut Stale| {
+                let segment = stale.segment.as_ref();
+                segment.is_none_or(|segment| !matches!(segment.find(digest), Ok(None)))
+            };
             // It is told once that file is gone as well.
             if let Some(holder) = stale.values_mut().find(holds) {
                 holder.left_out.push(*digest);

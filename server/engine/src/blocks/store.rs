@@ -16,6 +16,9 @@ use super::segment::{Segment, SharedSegment};
 use super::writer::BlockWriter;
 use crate::ids::Digest;
 
+/// Decoded blocks that a reader past the cache holds.
+const AFRESH_BYTES: u64 = 16 << 20;
+
 /// An open folder of segments. Shared between threads; reading never waits for writing.
 #[derive(Debug)]
 pub(crate) struct BlockStore {
@@ -47,10 +50,11 @@ pub(super) struct Shared {
     pub(super) unopened: Vec<(u64, String)>,
 }
 
-/// A segment that was replaced.
+/// A segment that was replaced, or that nobody reads because it was not finished.
 #[derive(Debug)]
 pub(super) struct Stale {
-    pub(super) segment: SharedSegment,
+    /// `None` for one that was not finished.
+    pub(super) segment: Option<SharedSegment>,
     /// Bodies of which it is told that they are gone once its files are.
     pub(super) left_out: Vec<Digest>,
 }
@@ -125,17 +129,13 @@ impl BlockStore {
     /// The body with hash `digest`; `None` when no segment has it. What is returned has been
     /// hashed.
     pub(crate) fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let mut failure = None;
-        // The newest first: a body that two segments have was rewritten there.
-        for segment in self.shared.segments().iter().rev() {
-            match self.shared.read_from(segment, digest) {
-                Ok(None) => {}
-                Ok(Some(body)) => return Ok(Some(body)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        // It may be there: that nobody has it can only be said when all could be asked.
-        failure.or_else(|| self.shared.unasked()).map_or(Ok(None), Err)
+        self.shared.read(digest, &self.shared.cache)
+    }
+
+    /// Reads bodies from disk, past the cache that readers share, and leaves that as it is.
+    pub(crate) fn afresh(&self) -> Afresh<'_> {
+        let cache = FolderCache::new(Arc::new(FrameCache::new(AFRESH_BYTES)));
+        Afresh { shared: &self.shared, cache }
     }
 
     /// Whether the body with hash `digest` can be read from disk now, past the cache: to be asked
@@ -289,13 +289,41 @@ impl Shared {
         }
     }
 
-    fn read_from(&self, segment: &Segment, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let Some(entry) = segment.find(digest)? else { return Ok(None) };
-        let content = self
-            .cache
-            .get_or_decode(segment.number, entry.block, || segment.content(entry.block))?;
-        segment.body(&entry, &content).map(|body| Some(body.to_vec()))
+    fn read(&self, digest: &Digest, cache: &FolderCache) -> Result<Option<Vec<u8>>> {
+        let mut failure = None;
+        // The newest first: a body that two segments have was rewritten there.
+        for segment in self.segments().iter().rev() {
+            match read_from(segment, digest, cache) {
+                Ok(None) => {}
+                Ok(Some(body)) => return Ok(Some(body)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        // It may be there: that nobody has it can only be said when all could be asked.
+        failure.or_else(|| self.unasked()).map_or(Ok(None), Err)
     }
+}
+
+/// Reads a store's bodies as they are on disk now. A block is decoded once for many of its bodies,
+/// as far as a small cache of its own goes.
+#[derive(Debug)]
+pub(crate) struct Afresh<'a> {
+    shared: &'a Shared,
+    cache: FolderCache,
+}
+
+impl Afresh<'_> {
+    /// [`BlockStore::read`], from disk.
+    pub(crate) fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        self.shared.read(digest, &self.cache)
+    }
+}
+
+fn read_from(segment: &Segment, digest: &Digest, cache: &FolderCache) -> Result<Option<Vec<u8>>> {
+    let Some(entry) = segment.find(digest)? else { return Ok(None) };
+    let content =
+        cache.get_or_decode(segment.number, entry.block, || segment.content(entry.block))?;
+    segment.body(&entry, &content).map(|body| Some(body.to_vec()))
 }
 
 /// What the files in the folder are, by name; those that are not ours are left out.

@@ -188,18 +188,13 @@ impl SegmentFile {
         self.keep_index(written.len())?;
         // From here on the segment exists.
         let Unfinished { shared, number, .. } = &self.unfinished;
-        shared
+        let named = shared
             .disk
-            .durable_rename(&shared.path(self.partial()), &shared.path(Name::Container(*number)))?;
-        let mut notes = Vec::new();
-        let segment = Segment::open(shared.disk.as_ref(), &shared.dir, *number, false, &mut notes)?;
-        match notes.pop() {
-            None => Ok(Some(segment)),
-            Some(reason) => Err(BlockError::Corrupt {
-                file: Name::Container(*number).to_string(),
-                reason: format!("not as it was written: {reason}"),
-            }),
-        }
+            .durable_rename(&shared.path(self.partial()), &shared.path(Name::Container(*number)));
+        let opened =
+            named.map_err(BlockError::from).and_then(|()| open_as_written(shared, *number));
+        // It may have its name all the same, and hold what nobody would look for there.
+        opened.map(Some).inspect_err(|_| shared.abandon(*number))
     }
 
     fn partial(&self) -> Name {
@@ -273,6 +268,18 @@ impl SegmentFile {
         let bytes = index::encode(*number, container_len, &self.places, &mut self.entries);
         shared.disk.durable_write(&shared.path(Name::Index(*number)), &bytes)?;
         Ok(())
+    }
+}
+
+fn open_as_written(shared: &Shared, number: u64) -> Result<Segment> {
+    let mut notes = Vec::new();
+    let segment = Segment::open(shared.disk.as_ref(), &shared.dir, number, false, &mut notes)?;
+    match notes.pop() {
+        None => Ok(segment),
+        Some(reason) => Err(BlockError::Corrupt {
+            file: Name::Container(number).to_string(),
+            reason: format!("not as it was written: {reason}"),
+        }),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Applied<'a> {
     pub(crate) head_hash: Digest,
     /// The content it stores, for records that store one.
     pub(crate) content: Option<&'a Content>,
+    /// What views of before knew of a content that cannot be read.
+    pub(crate) known: Option<&'a ItemRecord>,
     /// Bytes of the canonical content.
     pub(crate) content_bytes: usize,
     /// Where the body lies.
@@ -81,8 +83,8 @@ impl<'a, 't> Applier<'a, 't> {
         Ok(())
     }
 
-    /// A version. Without a body, which is nowhere, only its place among the versions is known;
-    /// whether that was asked for, a later delete record says.
+    /// A version. Without a body, which is nowhere, only its place among the versions is known, and
+    /// what views of before knew; whether that was asked for, a later delete record says.
     fn put(&mut self, applied: &Applied<'_>) -> Result<()> {
         let record = applied.record;
         let id = record.id.as_str();
@@ -100,11 +102,17 @@ impl<'a, 't> Applier<'a, 't> {
             counters = given;
             self.log_counters(record, counters)?;
         }
-        let item = match applied.content {
-            Some(content) => {
+        let item = match (applied.content, applied.known) {
+            (Some(content), _) => {
                 ItemRecord::of(content, record.seq, record.hash, applied.content_bytes, counters)
             }
-            None => ItemRecord::bodiless(record, previous.as_ref(), counters),
+            (None, Some(known)) => ItemRecord {
+                seq: record.seq,
+                deleted: false,
+                counters: counters.into(),
+                ..known.clone()
+            },
+            (None, None) => ItemRecord::bodiless(record, previous.as_ref(), counters),
         };
         self.list(&record.id, &item)?;
         self.note_version(record, applied.content_bytes, false)?;

@@ -257,8 +257,8 @@ pub(crate) enum Blob {
     Block,
     /// Removed for good on request.
     Erased,
-    /// Neither journal nor blocks held it when the catalog was derived. Damage, unless a later
-    /// record asks for the erasure.
+    /// Neither journal nor blocks held it when the catalog was derived, not even damaged. A loss,
+    /// unless a later record asks for the erasure.
     Missing,
 }
 

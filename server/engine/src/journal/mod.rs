@@ -119,6 +119,9 @@ pub struct Line {
     /// Its body and where that lies; `None` when the operation has none or it was compacted
     /// away.
     pub body: Option<(Location, Vec<u8>)>,
+    /// Where its body lies when the bytes there have another hash than the record names. In sealed
+    /// segments alone: bodies are outside the chain, so the record is sound all the same.
+    pub damaged: Option<Location>,
 }
 
 /// One segment.

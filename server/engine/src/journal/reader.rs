@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::entry::LineError;
 use super::error::{JournalError, Result};
-use super::recovery::{line_of, sound, walk_sound};
+use super::recovery::{line_of, sound, walk_sound, whole};
 use super::scan::LineScanner;
 use super::segment_name::{SEALED_DIR, SegmentName};
 use super::shared::{OpenSegment, Sealed, Shared, Tally};
@@ -70,7 +70,8 @@ impl JournalReader {
     }
 
     /// Walks the lines from position `from` to what is the head now, checking chain and bodies
-    /// on the way. After an error it ends.
+    /// on the way. After an error it ends; a damaged body in a sealed segment is none, since
+    /// nothing mends it there ([`Line::damaged`]).
     ///
     /// A line is not given when what follows contradicts it: the `prev` of the next record, or
     /// the head of the segment. Nothing vouches for the journal's last record, nor for one before
@@ -308,7 +309,8 @@ impl Walk {
         }
         while let Some(raw) = self.scanner.next_line()? {
             let corrupt = |fault| corrupt(&self.label, raw.offset, fault);
-            let parsed = match sound(&raw) {
+            let parsed = if self.sealed { whole(&raw) } else { sound(&raw) };
+            let parsed = match parsed {
                 Ok(parsed) => parsed,
                 // It says nothing about the line before.
                 Err(fault) => {
@@ -324,7 +326,8 @@ impl Walk {
             if parsed.record.seq < from {
                 continue;
             }
-            let line = line_of(&raw, parsed, self.segment, self.generation);
+            let damaged = self.sealed && parsed.check_body().is_err();
+            let line = line_of(&raw, parsed, self.segment, self.generation, damaged);
             if let Some((_, vouched)) = self.held.replace((raw.offset, line)) {
                 return Ok(Some(vouched));
             }

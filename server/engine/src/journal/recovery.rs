@@ -17,7 +17,7 @@
 //! is beyond the journal's head can. The store compares the two and reports with
 //! [`Journal::contradict`], which refuses writes as damage does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use llm_memory_disk::File;
@@ -80,6 +80,16 @@ impl Walked {
 pub(crate) fn walk_sound(
     scanner: &mut LineScanner,
     before: Head,
+    each: impl FnMut(RawLine<'_>, &ParsedLine<'_>),
+) -> Result<Walked> {
+    walk_past(scanner, before, &BTreeSet::new(), each)
+}
+
+/// [`walk_sound`], whatever the bodies of the records `damaged` are.
+pub(crate) fn walk_past(
+    scanner: &mut LineScanner,
+    before: Head,
+    damaged: &BTreeSet<Seq>,
     mut each: impl FnMut(RawLine<'_>, &ParsedLine<'_>),
 ) -> Result<Walked> {
     let mut walked = Walked {
@@ -93,7 +103,13 @@ pub(crate) fn walk_sound(
         before_unfinished: None,
     };
     while let Some(raw) = scanner.next_line()? {
-        let parsed = match sound(&raw) {
+        let parsed = whole(&raw).and_then(|parsed| {
+            if !damaged.contains(&parsed.record.seq) {
+                parsed.check_body()?;
+            }
+            Ok(parsed)
+        });
+        let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(fault) => {
                 walked.fault = Some((raw.offset, fault));
@@ -127,15 +143,20 @@ pub(crate) fn walk_sound(
 
 /// Parses a line and checks its body: everything that can be said without its neighbours.
 pub(crate) fn sound<'a>(raw: &RawLine<'a>) -> Result<ParsedLine<'a>, LineError> {
+    let parsed = whole(raw)?;
+    parsed.check_body()?;
+    Ok(parsed)
+}
+
+/// Parses a line; its body is not looked at.
+pub(crate) fn whole<'a>(raw: &RawLine<'a>) -> Result<ParsedLine<'a>, LineError> {
     if !raw.ended {
         return Err(LineError::new(
             "a line feed at the end of the record",
             format!("the end of the file after {} bytes", raw.bytes.len()),
         ));
     }
-    let parsed = parse_line(raw.bytes)?;
-    parsed.check_body()?;
-    Ok(parsed)
+    parse_line(raw.bytes)
 }
 
 /// What follows the fault of a file.
@@ -308,12 +329,13 @@ fn chain_anew(file: &Arc<dyn File>, found: &[Found], mut tip: Head) -> Result<Ve
     Ok(out)
 }
 
-/// The public form of a parsed line.
+/// The public form of a parsed line, with its body unless that is `damaged`.
 pub(crate) fn line_of(
     raw: &RawLine<'_>,
     parsed: ParsedLine<'_>,
     segment: Seq,
     generation: u32,
+    damaged: bool,
 ) -> Line {
     let body = parsed.body.map(|body| {
         let location = Location {
@@ -324,5 +346,9 @@ pub(crate) fn line_of(
         };
         (location, body.to_vec())
     });
-    Line { head_hash: parsed.head_hash, body, record: parsed.record }
+    let (body, damaged) = match body {
+        Some((location, _)) if damaged => (None, Some(location)),
+        body => (body, None),
+    };
+    Line { head_hash: parsed.head_hash, body, damaged, record: parsed.record }
 }

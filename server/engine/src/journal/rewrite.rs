@@ -8,6 +8,7 @@
 //! Writing takes long and needs no access to the writer ([`JournalReader::rewrite`]); putting the
 //! result in place is short ([`Journal::install`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use llm_memory_disk::{File, OpenMode};
@@ -16,7 +17,7 @@ use super::checkpoint;
 use super::entry::rewrite_line;
 use super::error::{JournalError, Result};
 use super::reader::JournalReader;
-use super::recovery::walk_sound;
+use super::recovery::walk_past;
 use super::scan::LineScanner;
 use super::segment_name::{PARTIAL, SEALED_DIR, SegmentName};
 use super::shared::{Sealed, Tally};
@@ -63,6 +64,17 @@ impl JournalReader {
         segment: Seq,
         keep_body: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Rewrite> {
+        self.rewrite_past(segment, &BTreeSet::new(), keep_body)
+    }
+
+    /// [`JournalReader::rewrite`] of a segment in which the bodies of the records `damaged` are
+    /// known not to be what their hashes say. Those that are kept are carried over as they are.
+    pub fn rewrite_past(
+        &self,
+        segment: Seq,
+        damaged: &BTreeSet<Seq>,
+        keep_body: &mut dyn FnMut(&Record) -> bool,
+    ) -> Result<Rewrite> {
         let (sealed, hash) = {
             let view = self.shared.view.read();
             let sealed = view.find(segment).cloned().ok_or_else(|| {
@@ -74,7 +86,7 @@ impl JournalReader {
         let from = sealed.name();
         let to = SegmentName { generation: from.generation.saturating_add(1), ..from };
         let partial = self.shared.dir.join(SEALED_DIR).join(format!("{}{PARTIAL}", to.file_name()));
-        let outcome = self.write_generation(&sealed, before, to, &partial, keep_body);
+        let outcome = self.write_generation(&sealed, before, to, &partial, damaged, keep_body);
         if outcome.is_err() {
             // The next open would remove it as well.
             let _ = self.shared.disk.remove_file(&partial);
@@ -88,6 +100,7 @@ impl JournalReader {
         before: Head,
         to: SegmentName,
         partial: &std::path::Path,
+        damaged: &BTreeSet<Seq>,
         keep_body: &mut dyn FnMut(&Record) -> bool,
     ) -> Result<Rewrite> {
         let source = self.shared.open_sealed(sealed.name())?;
@@ -103,11 +116,16 @@ impl JournalReader {
         };
         let mut tally = Tally::default();
         let mut scanner = LineScanner::new(source.file, 0, source.len);
-        let walked = walk_sound(&mut scanner, before, |_, parsed| {
+        let mut carried = BTreeMap::new();
+        let walked = walk_past(&mut scanner, before, damaged, |_, parsed| {
             let keep = parsed.body.is_some() && keep_body(&parsed.record);
             let begin = out.position();
             let written = rewrite_line(&mut out.buffer, parsed, keep);
             tally.add(written.len as u64, keep, parsed.record.ts);
+            if let (Some(body), true) = (parsed.body, keep && damaged.contains(&parsed.record.seq))
+            {
+                carried.insert(parsed.record.seq, Digest::of(body));
+            }
             match parsed.body {
                 Some(body) if keep => result.moved.push((
                     parsed.record.hash,
@@ -143,7 +161,12 @@ impl JournalReader {
         let reread = self.shared.disk.open(partial, OpenMode::Read)?;
         let len = reread.len()?;
         let mut scanner = LineScanner::new(reread, 0, len);
-        let back = walk_sound(&mut scanner, before, |_, _| {})?;
+        let mut found = BTreeMap::new();
+        let back = walk_past(&mut scanner, before, damaged, |_, parsed| {
+            if let (Some(body), true) = (parsed.body, damaged.contains(&parsed.record.seq)) {
+                found.insert(parsed.record.seq, Digest::of(body));
+            }
+        })?;
         let label = format!("{}{PARTIAL}", to.relative());
         if let Some((offset, fault)) = back.fault {
             return Err(JournalError::Corrupt {
@@ -154,6 +177,14 @@ impl JournalReader {
             });
         }
         check_same(sealed, &label, back.head, back.tree.root())?;
+        if found != carried {
+            return Err(JournalError::Corrupt {
+                file: label,
+                offset: 0,
+                expected: "damaged bodies as they were".to_owned(),
+                found: "others".to_owned(),
+            });
+        }
         Ok(Rewrite { from: sealed.name(), to, tally, last_ts: back.head.ts, result })
     }
 }

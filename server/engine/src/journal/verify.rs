@@ -37,6 +37,13 @@ pub enum BodyState {
     Erased,
     /// Nobody has it.
     Missing,
+    /// It is stored elsewhere, and cannot be read there.
+    Damaged {
+        /// Where, relative to the scope's folder.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl JournalReader {
@@ -79,15 +86,15 @@ impl JournalReader {
         });
         let unsound = (check.unsound + check.flaws).min(check.checked);
         let score = match check.checked {
-            0 if check.flaws == 0 => 1.0,
-            0 => 0.0,
-            checked => (checked - unsound) as f64 / checked as f64,
+            0 => (check.flaws > 0).then_some(0.0),
+            checked => Some((checked - unsound) as f64 / checked as f64),
         };
         Ok(JournalVerifyResult {
             valid: check.items.is_empty(),
             corrupted_items: check.items,
             unsound_count: check.unsound,
             integrity_score: score,
+            note: None,
             checked_count: check.checked,
             checked_bodies: check.bodies,
             erased_bodies: check.erased,
@@ -536,6 +543,18 @@ impl<'a> Check<'a> {
                 }
             }
             BodyState::Erased => self.erased += 1,
+            BodyState::Damaged { file, reason } => {
+                if self.blamed.insert(who.seq) {
+                    self.unsound += 1;
+                    self.list(CorruptItem {
+                        id: who.id.clone(),
+                        version: who.version,
+                        seq: Some(who.seq),
+                        file,
+                        issue: format!("the content of record {}: {reason}", who.seq),
+                    });
+                }
+            }
             BodyState::Missing => {
                 self.blame(
                     who.clone(),

@@ -539,6 +539,7 @@ impl<'a, 't> Decider<'a, 't> {
             record: &record,
             head_hash: staged.head_hash,
             content: content.map(|(content, _)| content),
+            known: None,
             content_bytes: body.map_or(0, <[u8]>::len),
             blob: staged.body.map(Blob::from),
             sketch,
@@ -635,7 +636,12 @@ fn counters_meta(counters: Counters) -> Map<String, Value> {
     }
 }
 
-fn result(id: ItemId, scope: crate::ids::Scope, version: Version, seq: Seq) -> WriteResult {
+pub(crate) fn result(
+    id: ItemId,
+    scope: crate::ids::Scope,
+    version: Version,
+    seq: Seq,
+) -> WriteResult {
     WriteResult {
         id,
         scope,

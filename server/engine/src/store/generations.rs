@@ -9,8 +9,8 @@ use super::replay::Source;
 use super::scope::Views;
 use crate::catalog::{Blob, Tables, failure};
 use crate::error::{EngineError, Result};
-use crate::ids::Seq;
-use crate::journal::Journal;
+use crate::ids::{Digest, Seq};
+use crate::journal::{Journal, Location};
 
 /// Finishes compactions that a crash, or the disk, interrupted between putting a rewritten segment
 /// in place and removing the generation before. Answers why segments keep older generations, which
@@ -97,14 +97,25 @@ fn relocate(views: &Views, source: &Source<'_>, first: Seq, last: Seq) -> Result
                 Some((at, _)) => Blob::from(at),
                 None if !line.record.op.carries_content() => continue,
                 None if source.blocks.holds(&hash) => Blob::Block,
-                None => {
-                    all = false;
-                    continue;
-                }
+                None => match line.damaged {
+                    // It was damaged already when it was carried over.
+                    Some(at) if !is_sound(source, known, hash) => Blob::from(at),
+                    _ => {
+                        all = false;
+                        continue;
+                    }
+                },
             };
             tables.set_blob(hash, blob)?;
         }
     }
     txn.commit().map_err(|error| failure("relocate bodies in the catalog", error))?;
     Ok(all)
+}
+
+/// Whether the journal has the body where the catalog says.
+fn is_sound(source: &Source<'_>, known: Option<Blob>, hash: Digest) -> bool {
+    let Some(Blob::Journal { segment, generation, offset, len }) = known else { return false };
+    let at = Location { segment: Seq(segment), generation, offset, len };
+    source.journal.body(at).is_ok_and(|body| Digest::of(&body) == hash)
 }

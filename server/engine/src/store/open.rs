@@ -19,7 +19,7 @@ use super::counted::Counted;
 use super::generations;
 use super::past::PastMemory;
 use super::payloads::Payloads;
-use super::replay::{Source, follow_text, replay_catalog};
+use super::replay::{Source, follow_text, lost_note, replay_catalog};
 use super::scope::{Refusal, ScopeState, ScopeStore, Views};
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
@@ -76,7 +76,7 @@ pub(crate) fn open(
     recovered.extend(notes);
     let blocks = Arc::new(blocks);
     let reader = journal.reader();
-    let source = Source { journal: &reader, blocks: &blocks };
+    let source = Source { journal: &reader, blocks: &blocks, before: None };
     let damage = journal.damage();
     let until = damage.as_ref().map_or(journal.head().seq, |damage| damage.last_sound);
     let (views, contradiction) =
@@ -85,8 +85,7 @@ pub(crate) fn open(
         Some(found) => journal.contradict(found.expected, found.found),
         None => {
             for kept in generations::reconcile(&views, &source, &mut journal, options) {
-                tracing::warn!(scope = %key, %kept);
-                kept.error.map_or(Ok(()), Err)?;
+                recovered.push(format!("{kept}; maintenance.compact tries it again"));
             }
         }
     }
@@ -177,21 +176,21 @@ fn open_views(
         disk.remove_dir_all(&root.join(generation.to_string()))?;
     }
     let next = generations.last().map_or(1, |(generation, _)| generation + 1);
-    let (views, notes) = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
+    let (views, lost) = derive(disk, &root, next, cache_bytes, options, source, until, progress)?;
     if let Err(error) = mark_complete(disk, &root, next, options) {
         drop(views);
         remove_failed(disk, &root, next);
         return Err(error);
     }
-    recovered.extend(notes);
+    recovered.extend(lost_note(lost));
     if !options.safe_mode {
         remove_others(disk, &root, &generations, next);
     }
     Ok((views, None))
 }
 
-/// Derives a new generation of views from the journal and the blocks; says what could not be
-/// found there. Nothing is left of one that fails. It counts only after [`mark_complete`].
+/// Derives a new generation of views from the journal and the blocks; says how many contents could
+/// not be read there. Nothing is left of one that fails. It counts only after [`mark_complete`].
 #[expect(clippy::too_many_arguments, reason = "one call site each in open and rebuild")]
 pub(crate) fn derive(
     disk: &Arc<dyn Disk>,
@@ -202,19 +201,19 @@ pub(crate) fn derive(
     source: &Source<'_>,
     until: Seq,
     progress: &dyn Progress,
-) -> Result<(Views, Vec<String>)> {
+) -> Result<(Views, u64)> {
     let dir = root.join(generation.to_string());
     disk.remove_dir_all(&dir)?;
     let fill = || {
         let views = load(disk, root, generation, cache_bytes, options)?;
-        let notes = replay_catalog(&views, source, until, progress)?;
+        let lost = replay_catalog(&views, source, until, progress)?;
         follow_text(&views, source, progress)?;
         views.catalog.make_durable()?;
         // In safe mode the index is in memory alone.
         if !options.safe_mode {
             views.text.flush()?;
         }
-        Ok((views, notes))
+        Ok((views, lost))
     };
     fill().inspect_err(|_| remove_failed(disk, root, generation))
 }
@@ -312,7 +311,7 @@ fn follow(
     {
         return Ok(Some(contradiction));
     }
-    recovered.extend(replay_catalog(views, source, until, progress)?);
+    recovered.extend(lost_note(replay_catalog(views, source, until, progress)?));
     follow_text(views, source, progress)?;
     Ok(None)
 }

@@ -8,12 +8,12 @@ use redb::Durability;
 use super::scope::{ScopeState, Views};
 use super::source::index_doc;
 use crate::blocks::BlockStore;
-use crate::catalog::{Applied, Applier, Blob, Catalog, Tables, failure};
+use crate::catalog::{Applied, Applier, Blob, Catalog, ItemRecord, ReadView, Tables, failure};
 use crate::error::{EngineError, Result};
-use crate::ids::{Digest, Seq};
+use crate::ids::{Digest, Scope, Seq};
 use crate::item::canonical;
 use crate::item::similarity::Sketch;
-use crate::journal::JournalReader;
+use crate::journal::{JournalError, JournalReader, Location, Record};
 use crate::progress::{NoProgress, Progress};
 use crate::text::{Change, TextError};
 
@@ -26,27 +26,50 @@ const REPLAY_BYTES: usize = 4 << 20;
 pub(crate) struct Source<'a> {
     pub(crate) journal: &'a JournalReader,
     pub(crate) blocks: &'a BlockStore,
+    /// The catalog of before, which knows titles of contents that cannot be read any more.
+    pub(crate) before: Option<&'a ReadView>,
 }
 
 impl Source<'_> {
-    /// A body in the blocks; one that is damaged is as good as none.
-    fn block(&self, hash: &Digest) -> Result<Option<Vec<u8>>> {
-        match self.blocks.read(hash).map_err(EngineError::from) {
+    /// A body in the blocks, and where it lies; one that is damaged is as good as none, but keeps
+    /// its place. `damaged` is where the journal has it, damaged.
+    fn outside(&self, hash: Digest, damaged: Option<Location>) -> Result<(Option<Vec<u8>>, Blob)> {
+        match self.blocks.read(&hash).map_err(EngineError::from) {
+            Ok(Some(body)) => Ok((Some(body), Blob::Block)),
+            Ok(None) => Ok((None, damaged.map_or(Blob::Missing, Blob::from))),
             Err(error @ EngineError::Corrupt { .. }) => {
                 tracing::error!(%error, %hash, "a content is lost");
-                Ok(None)
+                Ok((None, damaged.map_or(Blob::Block, Blob::from)))
             }
-            body => body,
+            Err(error) => Err(error),
         }
+    }
+
+    /// A body that the catalog has in the journal; one that is damaged is as good as none.
+    fn inside(&self, hash: Digest, at: Location) -> Result<Option<Vec<u8>>> {
+        match self.journal.body(at) {
+            Ok(body) if Digest::of(&body) == hash => Ok(Some(body)),
+            Ok(_) | Err(JournalError::Corrupt { .. }) => Ok(self.outside(hash, Some(at))?.0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the catalog of before knows of a content that was not erased.
+    fn known(&self, record: &Record) -> Option<ItemRecord> {
+        let before = self.before?;
+        if before.blob(record.hash).ok()? == Some(Blob::Erased) {
+            return None;
+        }
+        before.item(&record.id).ok()?.filter(|item| item.hash() == record.hash)
     }
 }
 
 /// Brings the catalog and the index of an open scope up to its journal.
 pub(crate) fn replay(state: &ScopeState, views: &Views, progress: &dyn Progress) -> Result<()> {
-    let source = Source { journal: &state.journal, blocks: &state.blocks };
+    let source = Source { journal: &state.journal, blocks: &state.blocks, before: None };
     let head = state.journal.head().seq;
-    let notes = replay_catalog(views, &source, head, progress)?;
-    state.recovered.lock().extend(notes);
+    let lost = replay_catalog(views, &source, head, progress)?;
+    state.recovered.lock().extend(lost_note(lost));
     follow_text(views, &source, progress)?;
     state.visible.store(head.0, Ordering::Release);
     Ok(())
@@ -66,13 +89,14 @@ pub(crate) fn reopen(state: &ScopeState) -> Result<()> {
     Ok(())
 }
 
-/// Applies what the catalog lacks up to record `until`; says which contents were not found.
+/// Applies what the catalog lacks up to record `until`; says how many contents cannot be read and
+/// were not erased.
 pub(crate) fn replay_catalog(
     views: &Views,
     source: &Source<'_>,
     until: Seq,
     progress: &dyn Progress,
-) -> Result<Vec<String>> {
+) -> Result<u64> {
     let mut done = Seq(views.catalog.read()?.totals()?.seq);
     let mut lines = source.journal.lines(done.next())?;
     let mut absent = Vec::new();
@@ -93,22 +117,27 @@ pub(crate) fn replay_catalog(
                 let (body, blob) = match line.body {
                     Some((at, body)) => (Some(body), Some(Blob::from(at))),
                     None if line.record.op.carries_content() => {
-                        let body = source.block(&line.record.hash)?;
-                        let blob = if body.is_some() { Blob::Block } else { Blob::Missing };
+                        let (body, blob) = source.outside(line.record.hash, line.damaged)?;
                         (body, Some(blob))
                     }
                     None => (None, None),
                 };
-                if blob == Some(Blob::Missing) {
+                let mut known = None;
+                if body.is_none() && blob.is_some() {
                     absent.push(line.record.hash);
+                    known = source.known(&line.record);
                 }
                 let content = body.as_deref().map(canonical::decode).transpose()?;
                 let sketch = content.as_ref().and_then(Sketch::of);
-                let content_bytes = body.as_ref().map_or(0, Vec::len);
+                let content_bytes = match (&body, &known) {
+                    (Some(body), _) => body.len(),
+                    (None, known) => known.as_ref().map_or(0, |item| item.content_bytes as usize),
+                };
                 applier.apply(&Applied {
                     record: &line.record,
                     head_hash: line.head_hash,
                     content: content.as_ref(),
+                    known: known.as_ref(),
                     content_bytes,
                     blob,
                     sketch: sketch.as_ref(),
@@ -125,18 +154,23 @@ pub(crate) fn replay_catalog(
     lost(views, &absent)
 }
 
-/// Notes how many of the contents that were not found had not been erased either.
-fn lost(views: &Views, absent: &[Digest]) -> Result<Vec<String>> {
+/// How many of the contents that cannot be read have not been erased either.
+fn lost(views: &Views, absent: &[Digest]) -> Result<u64> {
     if absent.is_empty() {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     let view = views.catalog.read()?;
     let mut lost = 0_u64;
     for hash in absent {
-        lost += u64::from(view.blob(*hash)? == Some(Blob::Missing));
+        lost += u64::from(view.blob(*hash)? != Some(Blob::Erased));
     }
+    Ok(lost)
+}
+
+/// Tells of contents that are lost.
+pub(crate) fn lost_note(lost: u64) -> Option<String> {
     let note = format!("the content of {lost} versions is lost: journal.verify names them");
-    Ok(if lost == 0 { Vec::new() } else { vec![note] })
+    (lost > 0).then_some(note)
 }
 
 /// Puts into the index what changed since its watermark: the latest state of each item, once.
@@ -163,14 +197,14 @@ pub(crate) fn follow_text(
     for change in view.changes(from, until)? {
         let (seq, _, id) = change?;
         let Some(record) = view.item(&id)?.filter(|record| record.seq == seq) else { continue };
-        let body = match view.blob(record.hash())? {
+        let hash = record.hash();
+        let blob = view.blob(hash)?;
+        let body = match blob {
             _ if record.deleted => None,
             Some(Blob::Journal { segment, generation, offset, len }) => {
-                let at =
-                    crate::journal::Location { segment: Seq(segment), generation, offset, len };
-                Some(source.journal.body(at)?)
+                source.inside(hash, Location { segment: Seq(segment), generation, offset, len })?
             }
-            Some(Blob::Block) | None => source.block(&record.hash())?,
+            Some(Blob::Block) | None => source.outside(hash, None)?.0,
             Some(Blob::Erased | Blob::Missing) => None,
         };
         batch.push(match body {
@@ -179,8 +213,13 @@ pub(crate) fn follow_text(
                 let content = canonical::decode(&body)?;
                 Change::Put { seq, doc: Box::new(index_doc(&content, seq)) }
             }
-            // Also where the content is lost: an older one must not be found in its place.
-            None => Change::Remove { seq, id },
+            None if record.deleted || blob == Some(Blob::Erased) => Change::Remove { seq, id },
+            // Found by what the catalog knows, and then told to be damaged; never an older content
+            // in its place. The index holds no scope.
+            None => {
+                let content = record.skeleton(&id, Scope::Local);
+                Change::Put { seq, doc: Box::new(index_doc(&content, seq)) }
+            }
         });
         if batch.len() >= REPLAY_BATCH || bytes >= REPLAY_BYTES {
             done += batch.len() as u64;

@@ -17,13 +17,13 @@ use super::past::PastMemory;
 use super::payloads::Payloads;
 use super::writer::WriterHandle;
 use super::{ChangeListener, Options};
-use crate::blocks::BlockStore;
+use crate::blocks::{Afresh, BlockStore};
 use crate::catalog::{Blob, Catalog, ReadView};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, ScopeKey, Seq};
 use crate::item::{Content, canonical};
-use crate::journal::{JournalError, JournalReader, Location};
+use crate::journal::{BodyState, JournalError, JournalReader, Location};
 use crate::text::TextIndex;
 
 /// The derived structures of a scope, as one exchangeable whole.
@@ -145,16 +145,59 @@ impl ScopeState {
 
     /// The canonical bytes with `hash`, checked; `None` when they were erased.
     pub(crate) fn body(&self, view: &ReadView, hash: Digest) -> Result<Option<Vec<u8>>> {
+        self.body_by(view, hash, &|| Ok(self.blocks.read(&hash)?))
+    }
+
+    /// [`ScopeState::body`] as it is on disk now, past every cache.
+    pub(crate) fn body_on_disk(
+        &self,
+        view: &ReadView,
+        hash: Digest,
+        blocks: &Afresh<'_>,
+    ) -> Result<Option<Vec<u8>>> {
+        self.body_by(view, hash, &|| Ok(blocks.read(&hash)?))
+    }
+
+    /// What has become of the body with `hash`, which the journal does not hold.
+    pub(crate) fn outside(&self, view: &ReadView, hash: Digest, blocks: &Afresh<'_>) -> BodyState {
+        let read = blocks.read(&hash).map_err(EngineError::from);
+        if let Ok(Some(bytes)) = read {
+            return BodyState::Stored(bytes);
+        }
+        let erased = |view: &ReadView| matches!(view.blob(hash), Ok(Some(Blob::Erased)));
+        // It may have been erased, and removed, since the view was taken.
+        if erased(view) || self.read().is_ok_and(|now| erased(&now)) {
+            return BodyState::Erased;
+        }
+        match read {
+            Ok(_) => BodyState::Missing,
+            Err(EngineError::Corrupt { what, reason }) => {
+                let file = format!("blocks/{}", what.split(' ').next().unwrap_or_default());
+                BodyState::Damaged { file, reason: format!("{what}: {reason}") }
+            }
+            Err(error) => {
+                BodyState::Damaged { file: "blocks".to_owned(), reason: error.to_string() }
+            }
+        }
+    }
+
+    /// The body, which `block` reads where it is in the blocks.
+    fn body_by(
+        &self,
+        view: &ReadView,
+        hash: Digest,
+        block: &dyn Fn() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Option<Vec<u8>>> {
         let bytes = match view.blob(hash)? {
-            Some(blob) => match self.blob(hash, blob) {
+            Some(blob) => match self.blob(hash, blob, block) {
                 // A compaction may have moved the body since the view was taken.
                 Err(_) => match self.read()?.blob(hash)? {
-                    Some(moved) => self.blob(hash, moved)?,
+                    Some(moved) => self.blob(hash, moved, block)?,
                     None => None,
                 },
                 found => found?,
             },
-            None => self.blocks.read(&hash)?,
+            None => block()?,
         };
         let Some(bytes) = bytes else { return Ok(None) };
         let found = Digest::of(&bytes);
@@ -167,13 +210,18 @@ impl ScopeState {
         Ok(Some(bytes))
     }
 
-    fn blob(&self, hash: Digest, blob: Blob) -> Result<Option<Vec<u8>>> {
+    fn blob(
+        &self,
+        hash: Digest,
+        blob: Blob,
+        block: &dyn Fn() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Option<Vec<u8>>> {
         match blob {
             Blob::Journal { segment, generation, offset, len } => {
                 let at = Location { segment: Seq(segment), generation, offset, len };
                 self.journal.body(at).map(Some).map_err(JournalError::into)
             }
-            Blob::Block => match self.blocks.read(&hash)? {
+            Blob::Block => match block()? {
                 Some(bytes) => Ok(Some(bytes)),
                 None => Err(EngineError::Corrupt {
                     what: format!("content {hash} of scope {}", self.key),

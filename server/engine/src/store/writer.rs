@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::vec::IntoIter;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use llm_memory_disk::DiskError;
@@ -172,6 +173,7 @@ struct Writer {
 }
 
 type Waiting = (Box<Command>, Sender<Result<Outcome>>);
+type Decided = (Sender<Result<Outcome>>, Outcome);
 
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
@@ -245,11 +247,7 @@ impl Writer {
             self.journal.rollback();
             self.note_failure(&error);
             tracing::warn!(scope = %self.state.key, %error, "a batch of writes failed");
-            let told = describe(&error);
-            let decided = replies.drain(..).map(|(reply, _)| reply);
-            for reply in decided.chain(batch.by_ref().map(|(_, reply)| reply)) {
-                let _ = reply.send(Err(told()));
-            }
+            answer_failed(&error, &mut replies, &mut batch);
         }
     }
 
@@ -267,6 +265,9 @@ impl Writer {
         if let Some(reason) = self.state.refusal() {
             return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
         }
+        if let Some(reason) = self.state.views.load().text.overfull() {
+            return Some(Box::new(move || EngineError::ReadOnly { reason: reason.clone() }));
+        }
         let reserve = self.state.options.reserve_bytes;
         match self.state.disk.space(&self.state.dir) {
             Ok(space) if space.available < reserve => {
@@ -278,8 +279,8 @@ impl Writer {
 
     fn try_batch(
         &mut self,
-        batch: &mut std::vec::IntoIter<Waiting>,
-        replies: &mut Vec<(Sender<Result<Outcome>>, Outcome)>,
+        batch: &mut IntoIter<Waiting>,
+        replies: &mut Vec<Decided>,
     ) -> Result<()> {
         let mut failed = None;
         let (views, txn) = self.begin()?;
@@ -433,6 +434,22 @@ impl Writer {
     }
 }
 
+/// Answers those whom the failure of a transaction concerns: everybody waiting, but where records
+/// are durable all the same only those who wrote them. The rest is still to be decided, and meets
+/// what is wrong by itself.
+fn answer_failed(error: &EngineError, decided: &mut Vec<Decided>, rest: &mut IntoIter<Waiting>) {
+    let told = describe(error);
+    for (reply, _) in decided.drain(..) {
+        let _ = reply.send(Err(told()));
+    }
+    if matches!(error, EngineError::Unsettled { .. }) {
+        return;
+    }
+    for (_, reply) in rest {
+        let _ = reply.send(Err(told()));
+    }
+}
+
 /// Makes the same error for several callers: errors own their sources and cannot be cloned.
 fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
     let unsettled = matches!(error, EngineError::Unsettled { .. });
@@ -451,5 +468,33 @@ fn describe(error: &EngineError) -> impl Fn() -> EngineError + use<> {
         }
         None if unsettled => EngineError::Unsettled { reason: message.clone() },
         None => EngineError::ReadOnly { reason: message.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Visibility, Who};
+    use super::*;
+    use crate::ids::{ItemId, Scope, Seq, Version};
+    use crate::journal::Op;
+
+    #[test]
+    fn only_who_was_decided_is_told_that_the_write_is_durable() {
+        let full = || DiskError::new("write", "x", io::Error::other("fails")).into();
+        for (error, meets_it) in
+            [(EngineError::Unsettled { reason: "behind".to_owned() }, false), (full(), true)]
+        {
+            let ((decided, answered), (waiting, met)) = (bounded(1), bounded(1));
+            let id = ItemId::new("a").unwrap();
+            let (scope, version, seq) = (Scope::Local, Version(1), Seq(1));
+            let outcome = super::super::command::result(id.clone(), scope, version, seq);
+            let who = Who { subject: "x".to_owned(), visibility: Visibility::all() };
+            let command =
+                Command::Delete { op: Op::Delete, id, if_version: None, erase: false, who };
+            let mut rest = vec![(Box::new(command), waiting)].into_iter();
+            answer_failed(&error, &mut vec![(decided, outcome)], &mut rest);
+            assert_eq!(answered.recv().unwrap().unwrap_err().code(), error.code());
+            assert_eq!((met.try_recv().is_ok(), rest.len()), (meets_it, usize::from(!meets_it)));
+        }
     }
 }

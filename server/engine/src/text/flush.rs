@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::index::SegmentId;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
 use tantivy::{IndexWriter, Term};
 
 use super::error::TextError;
@@ -22,6 +23,8 @@ use crate::ids::Seq;
 const LEAST_WRITER_BYTES: usize = 15_000_000;
 /// The tail may be so many times larger than it is flushed at before writers wait.
 const TAIL_CROWDED: usize = 8;
+/// So much fuller than crowded no tail may become while flushes fail.
+const TAIL_OVERFULL: usize = 2;
 /// Bytes of the tail at which a flush begins, whatever the number of documents.
 const TAIL_BYTES: usize = 24 << 20;
 
@@ -37,8 +40,8 @@ pub(super) fn watermark_of(payload: Option<&str>) -> Option<Seq> {
 struct Signals {
     due: bool,
     stop: bool,
-    /// The last flush failed; nobody waits for room until one succeeds.
-    failing: bool,
+    /// Why the last flush failed, when it did; nobody waits for room until one succeeds.
+    failing: Option<String>,
 }
 
 #[derive(Default)]
@@ -89,7 +92,7 @@ impl Flusher {
         if self.thread.lock().is_none() {
             return;
         }
-        while !signals.stop && !signals.failing && crowded() {
+        while !signals.stop && signals.failing.is_none() && crowded() {
             self.control.changed.wait_for(&mut signals, Duration::from_millis(50));
         }
     }
@@ -97,8 +100,24 @@ impl Flusher {
     pub(super) fn flush(&self, shared: &Shared) -> Result<(), TextError> {
         let target = shared.state.read().active.last_seq();
         let result = flush_to(shared, &self.control, target);
-        self.control.finished(result.is_err());
+        self.control.finished(&result);
         result
+    }
+
+    /// Why the last flush failed, when it did.
+    pub(super) fn failing(&self) -> Option<String> {
+        self.control.signals.lock().failing.clone()
+    }
+
+    /// Flushes, then writes every segment with deleted documents again without them.
+    pub(super) fn purge(&self, shared: &Shared) -> Result<(), TextError> {
+        self.flush(shared)?;
+        let mut slot = self.control.writer.lock();
+        // A segment that is being merged cannot be merged by anybody else.
+        if let Some(writer) = slot.take() {
+            writer.wait_merging_threads().map_err(shared.error("merge"))?;
+        }
+        purge(shared).map_err(shared.error("purge"))
     }
 
     pub(super) fn close(&self, shared: &Shared) -> Result<(), TextError> {
@@ -131,8 +150,8 @@ impl Drop for Flusher {
 }
 
 impl Control {
-    fn finished(&self, failed: bool) {
-        self.signals.lock().failing = failed;
+    fn finished(&self, result: &Result<(), TextError>) {
+        self.signals.lock().failing = result.as_ref().err().map(ToString::to_string);
         self.changed.notify_all();
     }
 }
@@ -141,6 +160,13 @@ impl Control {
 pub(super) fn is_crowded(active: &Tail, flush_docs: usize) -> bool {
     active.len() >= flush_docs.max(1).saturating_mul(TAIL_CROWDED)
         || active.bytes() >= TAIL_BYTES.saturating_mul(TAIL_CROWDED / 2)
+}
+
+/// Whether so much waits in memory that no more may be added while it cannot be committed.
+pub(super) fn is_overfull(active: &Tail, flush_docs: usize) -> bool {
+    let least_docs = flush_docs.max(1).saturating_mul(TAIL_CROWDED * TAIL_OVERFULL);
+    active.len() >= least_docs
+        || active.bytes() >= TAIL_BYTES.saturating_mul(TAIL_CROWDED / 2 * TAIL_OVERFULL)
 }
 
 fn background(shared: &Shared, control: &Control) {
@@ -165,7 +191,7 @@ fn background(shared: &Shared, control: &Control) {
         };
         if waiting {
             let result = flush_to(shared, control, target);
-            control.finished(result.is_err());
+            control.finished(&result);
             if let Err(error) = result {
                 tracing::warn!(
                     dir = %shared.dir.display(), %error,
@@ -212,10 +238,7 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
             }
         };
         let committed = commit(shared, &mut writer, &frozen);
-        let view = committed.and_then(|()| {
-            shared.reader.reload()?;
-            View::new(shared.reader.searcher())
-        });
+        let view = committed.and_then(|()| reload(shared));
         match view {
             Ok(view) => {
                 let mut state = shared.state.write();
@@ -231,6 +254,29 @@ fn flush_to(shared: &Shared, control: &Control, target: Seq) -> Result<(), TextE
         }
     }
     Ok(())
+}
+
+/// The index as it is on disk now.
+fn reload(shared: &Shared) -> tantivy::Result<View> {
+    shared.reader.reload()?;
+    View::new(shared.reader.searcher())
+}
+
+/// Merges every segment that holds deleted documents with nothing, so that they go, and removes
+/// its files. Searches that run keep theirs until the next commit.
+fn purge(shared: &Shared) -> tantivy::Result<()> {
+    let mut writer = open_writer(shared)?;
+    writer.set_merge_policy(Box::new(NoMergePolicy));
+    let segments = shared.index.searchable_segment_metas()?.into_iter();
+    let with_deleted = segments.filter(|segment| segment.num_deleted_docs() > 0);
+    let ids: Vec<SegmentId> = with_deleted.map(|segment| segment.id()).collect();
+    for id in ids {
+        writer.merge(&[id]).wait()?;
+    }
+    let view = reload(shared)?;
+    shared.state.write().view = Arc::new(view);
+    writer.garbage_collect_files().wait()?;
+    writer.wait_merging_threads()
 }
 
 fn commit(shared: &Shared, slot: &mut Option<IndexWriter>, tail: &Tail) -> tantivy::Result<()> {

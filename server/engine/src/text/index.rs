@@ -12,7 +12,7 @@ use tantivy::{Index, IndexReader, ReloadPolicy, Term};
 use super::directory::DiskDirectory;
 use super::document::{Change, TextField};
 use super::error::TextError;
-use super::flush::{Flusher, is_crowded, watermark_of};
+use super::flush::{Flusher, is_crowded, is_overfull, watermark_of};
 use super::query::ParsedQuery;
 use super::schema::{Fields, tokenizers};
 use super::search::{Candidates, Overlay, SearchRequest, Snapshot, scoring};
@@ -187,6 +187,25 @@ impl TextIndex {
     /// Moves everything applied so far into the index on disk.
     pub fn flush(&self) -> Result<(), TextError> {
         self.flusher.flush(&self.shared)
+    }
+
+    /// Takes the words of everything deleted or overwritten so far from the disk.
+    pub fn purge(&self) -> Result<(), TextError> {
+        self.flusher.purge(&self.shared)
+    }
+
+    /// Why nothing more is to be applied, when that is so: it could not be committed for so long
+    /// that memory would run out.
+    pub fn overfull(&self) -> Option<String> {
+        let failing = self.flusher.failing()?;
+        let state = self.shared.state.read();
+        is_overfull(&state.active, self.shared.options.flush_docs).then(|| {
+            format!(
+                "the text index cannot be committed ({failing}), and {} changes wait in memory for \
+                 that: mend the disk, it is tried again every few seconds",
+                state.active.len()
+            )
+        })
     }
 
     /// What BM25 must know for a query.

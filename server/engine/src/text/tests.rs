@@ -451,6 +451,61 @@ fn a_failed_flush_loses_nothing_and_can_be_repeated() {
 }
 
 #[test]
+fn what_cannot_be_committed_is_refused_before_it_fills_the_memory() {
+    let faulty = FaultyDisk::new();
+    let options = TextOptions { flush_docs: 5, ..quiet() };
+    let index = TextIndex::open(Arc::new(faulty.clone()), Path::new("/index"), options).unwrap();
+    faulty.plan(Fault::new(Operation::Sync, Failure::Io).lasting());
+    index.apply(vec![put(doc("i0", 1, "word"))]);
+    index.flush().unwrap_err();
+    assert_eq!(index.overfull(), None);
+    let mut seq = 1;
+    while index.overfull().is_none() {
+        seq += 1;
+        assert!(seq < 1000);
+        index.apply(vec![put(doc(&format!("i{seq}"), seq, "word"))]);
+    }
+    // As much as makes writers wait must fit in while they need not.
+    assert!(seq > 2 * 8 * 5, "{seq}");
+    assert!(index.overfull().unwrap().contains("tried again"));
+    faulty.heal();
+    index.flush().unwrap();
+    assert_eq!(index.overfull(), None);
+}
+
+#[test]
+fn purging_takes_deleted_words_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let known = |word: &str| {
+        let statistics = index.statistics(&parse(word), None).unwrap();
+        statistics.frequencies.iter().sum::<u64>() > 0
+    };
+    let segments = || {
+        let entries = disk().list(dir.path()).unwrap();
+        entries.iter().filter(|entry| entry.name.rsplit('.').next() == Some("store")).count()
+    };
+    index.apply(vec![put(doc("a", 1, "heron")), put(doc("b", 2, "stork"))]);
+    index.flush().unwrap();
+    index.apply(vec![put(doc("c", 3, "crane"))]);
+    index.flush().unwrap();
+    index.apply(vec![remove("a", 4), remove("c", 5), put(doc("d", 6, "egret"))]);
+    index.flush().unwrap();
+    assert!(known("heron"));
+    for _ in 0..2 {
+        index.purge().unwrap();
+        assert!(!known("heron") && !known("crane") && known("stork") && known("egret"));
+        assert_eq!(segments(), index.committed().segment_readers().len());
+        assert_eq!(found(&index, "stork egret heron"), set(&["b", "d"]));
+    }
+    index.apply(vec![put(doc("e", 7, "heron"))]);
+    index.flush().unwrap();
+    assert_eq!((index.watermark(), index.committed_docs()), (Seq(7), 3));
+    drop(index);
+    assert_eq!(found(&open(dir.path()), "heron stork"), set(&["b", "e"]));
+}
+
+#[test]
 fn writers_wait_for_the_background_flush_so_that_memory_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let options = TextOptions { flush_docs: 5, ..quiet() };

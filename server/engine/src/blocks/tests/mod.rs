@@ -237,6 +237,36 @@ fn a_full_or_failing_disk_is_reported_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_segment_that_was_named_but_not_finished_is_removed() {
+    let mut removed_later = 0;
+    for nth in 1..6 {
+        for removable in [true, false] {
+            let disk = FaultyDisk::new();
+            let (store, _) = open(&disk);
+            write(&store, &texts(0..20)).unwrap();
+            disk.plan(Fault::new(Operation::Sync, Failure::Io).nth(nth).lasting());
+            if !removable {
+                disk.plan(Fault::new(Operation::Remove, Failure::Io).on("00002.blk").lasting());
+            }
+            write(&store, &texts(20..40)).unwrap_err();
+            disk.heal();
+            let name = "segment-00000002.blk".to_owned();
+            if files(&disk).contains(&name) {
+                assert!(!removable, "sync {nth}");
+                removed_later += 1;
+                assert!(store.leftovers().unwrap().iter().any(|leftover| leftover.name == name));
+            }
+            let done = store.rewrite_without(&|_| false).unwrap();
+            assert_eq!(done, Rewritten::default());
+            assert!(!files(&disk).contains(&name));
+            store.remove_leftovers().unwrap();
+            assert_eq!(files(&disk).len(), 2);
+        }
+    }
+    assert!(removed_later > 0);
+}
+
+#[test]
 fn leftovers_of_a_crash_are_named_and_removed_but_not_those_of_a_running_writer() {
     let disk = FaultyDisk::new();
     disk.create_dir_all(Path::new(DIR)).unwrap();

@@ -322,7 +322,7 @@ proptest! {
                 meta,
             };
             let body = staged.body.zip(body);
-            written.push(Line { record, head_hash: staged.head_hash, body });
+            written.push(Line { record, head_hash: staged.head_hash, body, damaged: None });
             if draft.commit {
                 journal.commit().unwrap();
             }

@@ -24,13 +24,12 @@ use super::scope::ScopeStore;
 use super::{Engine, contradiction};
 use crate::api::{
     Caller, CleanupResult, InclusionProof, JournalMigrateResult, JournalStats, JournalVerifyResult,
-    MaintenanceResult, ProveRequest, PruneRequest, PruneResult, PrunedScope, ReplayRequest,
-    ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
+    MaintenanceResult, NOTHING_CHECKED, ProveRequest, PruneRequest, PruneResult, PrunedScope,
+    ReplayRequest, ScopeRequest, SizeReduction, SnapshotResult, ViewsVerifyResult,
 };
-use crate::catalog::Blob;
 use crate::error::{EngineError, Result};
 use crate::ids::{Seq, Timestamp};
-use crate::journal::{BodyState, Op};
+use crate::journal::{Op, Record};
 use crate::progress::Progress;
 use shrink::Leaving;
 use verify::{checksum, verify_views};
@@ -46,26 +45,21 @@ impl Engine {
         self.each(caller, request, Access::Read, |scope| {
             let state = &scope.state;
             let view = state.read()?;
-            let outside = |record: &crate::journal::Record| match state.blocks.read(&record.hash) {
-                Ok(Some(bytes)) => BodyState::Stored(bytes),
-                Ok(None) => match view.blob(record.hash) {
-                    Ok(Some(Blob::Erased)) => BodyState::Erased,
-                    _ => BodyState::Missing,
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "a block could not be read");
-                    BodyState::Missing
-                }
-            };
+            let blocks = state.blocks.afresh();
+            let outside = |record: &Record| state.outside(&view, record.hash, &blocks);
             let mut result = state.journal.verify(&outside, progress)?;
             let views = state.views.load_full();
             if let Some(contradiction) = contradiction::find(&views, &state.journal)? {
                 result.valid = false;
                 result.unsound_count += contradiction.records();
                 result.corrupted_items.extend(contradiction.lost(&views)?);
-                let sound = result.integrity_score * result.checked_count as f64;
+                let score = result.integrity_score.unwrap_or_default();
+                let sound = score * result.checked_count as f64;
                 result.checked_count += contradiction.records();
-                result.integrity_score = sound / result.checked_count as f64;
+                result.integrity_score = Some(sound / result.checked_count as f64);
+            }
+            if result.integrity_score.is_none() {
+                result.note = Some(NOTHING_CHECKED.to_owned());
             }
             Ok(result)
         })
@@ -185,6 +179,7 @@ impl Engine {
                 ("segments".to_owned(), json!(done.segments)),
                 ("blockSegments".to_owned(), json!(scope.state.blocks.segments())),
                 ("erasedBodies".to_owned(), json!(erased)),
+                ("damagedBodies".to_owned(), json!(done.damaged)),
                 ("errors".to_owned(), json!(done.errors)),
             ]);
             Ok(MaintenanceResult {

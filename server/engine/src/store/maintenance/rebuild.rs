@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::ids::{Digest, Scope, ScopeKey};
 use crate::progress::{NoProgress, Progress};
 use crate::store::open::{derive, generations, mark_complete, remove_failed, remove_others};
-use crate::store::replay::{Source, replay};
+use crate::store::replay::{Source, lost_note, replay};
 use crate::store::scope::ScopeStore;
 use crate::store::status::folder_bytes;
 
@@ -25,9 +25,12 @@ impl ScopeStore {
         let found = generations(&state.disk, &root)?;
         let next = found.last().map_or(1, |(generation, _)| generation + 1);
         let bytes_before = folder_bytes(&*state.disk, &root)?;
-        let source = Source { journal: &state.journal, blocks: &state.blocks };
+        // A catalog that fails now is no help, and no reason not to derive another.
+        let before = state.read().ok();
+        let (journal, blocks) = (&state.journal, &*state.blocks);
+        let source = Source { journal, blocks, before: before.as_ref() };
         let head = state.journal.head().seq;
-        let (views, notes) = derive(
+        let (views, lost) = derive(
             &state.disk,
             &root,
             next,
@@ -37,7 +40,13 @@ impl ScopeStore {
             head,
             progress,
         )?;
-        state.recovered.lock().extend(notes);
+        drop(before);
+        if let Some(note) = lost_note(lost) {
+            let mut recovered = state.recovered.lock();
+            if !recovered.contains(&note) {
+                recovered.push(note);
+            }
+        }
         let views = Arc::new(views);
         let shared = Arc::clone(state);
         let fresh = Arc::clone(&views);
@@ -64,13 +73,22 @@ impl ScopeStore {
         }
         drop(old);
         remove_others(&state.disk, &root, &found, next);
+        let mut details = BTreeMap::from([("generation".to_owned(), json!(next))]);
+        if lost > 0 {
+            let told = format!(
+                "{lost} bodies cannot be read, and no view brings them back: what the views knew \
+                 of them is kept, journal.verify names them, a backup has them"
+            );
+            details.insert("unreadableBodies".to_owned(), json!(lost));
+            details.insert("errors".to_owned(), json!([told]));
+        }
         Ok(MaintenanceResult {
             items: views.catalog.read()?.totals()?.items,
             deleted: 0,
             bytes_before,
             bytes_after: folder_bytes(&*state.disk, &root)?,
             duration_ms: millis(begun),
-            details: BTreeMap::from([("generation".to_owned(), json!(next))]),
+            details,
         })
     }
 

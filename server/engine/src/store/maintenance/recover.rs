@@ -58,6 +58,8 @@ fn recover(scope: &ScopeStore, progress: &dyn Progress) -> Result<Option<Recover
         })?;
         return Err(error);
     }
+    // The views of before did not show the counters of what has been salvaged.
+    state.read()?.each_counted(|id| state.counted.insert(id))?;
     // Positions are given out again, so what caches have by position does not hold any more.
     state.config_generation.fetch_add(1, Ordering::Release);
     *state.read_only.lock() = None;

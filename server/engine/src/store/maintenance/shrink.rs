@@ -1,6 +1,6 @@
 //! Moving bodies out of the journal into blocks, and erasing them for good.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use redb::Durability;
@@ -30,6 +30,7 @@ pub(super) enum Leaving {
 }
 
 /// Bodies that may leave a segment of the journal.
+#[derive(Default)]
 struct Candidates {
     /// By hash, with whether they are erased.
     leaving: HashMap<Digest, bool>,
@@ -54,6 +55,8 @@ pub(super) struct Shrunk {
     pub(super) moved: u64,
     pub(super) before: u64,
     pub(super) after: u64,
+    /// Damaged bodies that no other copy replaces. They stay in the journal as they are.
+    pub(super) damaged: u64,
     pub(super) errors: Vec<String>,
 }
 
@@ -71,12 +74,15 @@ impl ScopeStore {
         // them there.
         let state = Arc::clone(&self.state);
         let kept = self.writer.run(move |journal| {
-            let source = Source { journal: &state.journal, blocks: &state.blocks };
+            let source = Source { journal: &state.journal, blocks: &state.blocks, before: None };
             Ok(reconcile(&state.views.load(), &source, journal, &state.options))
         })?;
         done.errors.extend(kept.iter().map(ToString::to_string));
         if let Some(open) = self.state.journal.segments().iter().find(|segment| !segment.sealed) {
-            let found = self.candidates(open.first, open.last, what)?;
+            let found = self.candidates(open.first, open.last, what).unwrap_or_else(|error| {
+                done.errors.push(format!("segment {}: {error}", open.first));
+                Candidates::default()
+            });
             let worth = what == Leaving::Everything
                 || found.any_erased()
                 || found.bytes >= WORTH_SEALING
@@ -88,6 +94,7 @@ impl ScopeStore {
         let sealed: Vec<_> =
             self.state.journal.segments().into_iter().filter(|segment| segment.sealed).collect();
         let total = sealed.len() as u64;
+        let mut purged = false;
         for (index, segment) in sealed.into_iter().enumerate() {
             progress.report(index as u64, Some(total), "segments compacted");
             let found = match self.candidates(segment.first, segment.last, what) {
@@ -104,10 +111,22 @@ impl ScopeStore {
             if found.leaving.is_empty() || !worth {
                 continue;
             }
+            if found.any_erased() && !purged {
+                purged = true;
+                self.purge_words(&mut done.errors);
+            }
             match self.shrink_segment(segment.first, segment.last, found.leaving) {
-                Ok(moved) => {
+                Ok((moved, damaged)) => {
                     done.moved += moved;
+                    done.damaged += damaged;
                     done.segments += 1;
+                    if damaged > 0 {
+                        done.errors.push(format!(
+                            "segment {}: {damaged} bodies are damaged and stay as they are: \
+                             journal.verify names them",
+                            segment.first
+                        ));
+                    }
                 }
                 Err(error @ (EngineError::NoSpace { .. } | EngineError::Closed)) => {
                     return Err(error);
@@ -122,6 +141,17 @@ impl ScopeStore {
         }
         done.after = self.stored_bytes();
         Ok(done)
+    }
+
+    /// Takes the words of what was erased from the text index. Before the bodies go: as long as they
+    /// are there, the next run comes here again.
+    fn purge_words(&self, errors: &mut Vec<String>) {
+        if let Err(error) = self.state.views.load().text.purge() {
+            errors.push(format!(
+                "the words of what was erased may still be in the text index: {error}; \
+                 maintenance.rebuild makes one without them"
+            ));
+        }
     }
 
     /// The bodies in records `first..=last` that may leave the journal.
@@ -159,18 +189,28 @@ impl ScopeStore {
         let mut present = HashSet::new();
         for line in self.state.journal.lines(first)?.until(last) {
             let line = line?;
-            if line.body.is_some() {
+            if line.body.is_some() || line.damaged.is_some() {
                 present.insert(line.record.hash);
             }
         }
         Ok(present)
     }
 
-    fn shrink_segment(&self, first: Seq, last: Seq, leaving: HashMap<Digest, bool>) -> Result<u64> {
+    /// Answers how many bodies were moved, and how many damaged ones stay for want of a sound copy.
+    fn shrink_segment(
+        &self,
+        first: Seq,
+        last: Seq,
+        mut leaving: HashMap<Digest, bool>,
+    ) -> Result<(u64, u64)> {
         let mut writer = self.state.blocks.writer()?;
         let mut moved = 0;
+        let mut damaged = BTreeMap::new();
         for line in self.state.journal.lines(first)?.until(last) {
             let line = line?;
+            if line.damaged.is_some() {
+                damaged.insert(line.record.seq, line.record.hash);
+            }
             let Some((_, body)) = line.body else { continue };
             // What an index says is not enough: this may be the last copy.
             if leaving.get(&line.record.hash) == Some(&false)
@@ -185,8 +225,18 @@ impl ScopeStore {
             }
         }
         writer.finish()?;
-        let rewrite =
-            self.state.journal.rewrite(first, &mut |record| !leaving.contains_key(&record.hash))?;
+        let mut stay: HashSet<Digest> = damaged.values().copied().collect();
+        stay.retain(|hash| leaving.get(hash) != Some(&true) && !self.state.blocks.holds(hash));
+        // The damaged bytes are all that there is of it.
+        leaving.retain(|hash, _| !stay.contains(hash));
+        if leaving.is_empty() {
+            return Ok((moved, stay.len() as u64));
+        }
+        let rewrite = self.state.journal.rewrite_past(
+            first,
+            &damaged.into_keys().collect(),
+            &mut |record| !leaving.contains_key(&record.hash),
+        )?;
         let state = Arc::clone(&self.state);
         self.writer.run(move |journal| {
             let replaced = journal.install(rewrite)?;
@@ -212,7 +262,7 @@ impl ScopeStore {
             journal.retire_generation(first, replaced.generation.saturating_sub(1))?;
             Ok(())
         })?;
-        Ok(moved)
+        Ok((moved, stay.len() as u64))
     }
 
     /// Removes erased bodies from blocks and writes down that they are gone. What could not be
@@ -231,6 +281,9 @@ impl ScopeStore {
             }
         }
         progress.report(0, Some(erased.len() as u64), "bodies erased");
+        if !erased.is_empty() {
+            self.purge_words(errors);
+        }
         // Also without any, for files that an earlier run could not remove.
         let done = self.state.blocks.rewrite_without(&|digest: &Digest| erased.contains(digest))?;
         errors.extend(done.errors);

@@ -43,7 +43,7 @@ fn operations_on_everything_stay_within_the_projects_and_scopes_of_the_token() {
     assert_eq!(names(engine.journal_verify(&held(), all(), &NoProgress).unwrap()), seen);
     assert_eq!(names(engine.verify_views(&held(), all(), &NoProgress).unwrap()), seen);
     assert_eq!(names(engine.journal_stats(&held(), all()).unwrap()), seen);
-    let sample = SampleRequest { scope: ScopeSelector::All, sample: Some(1.0) };
+    let sample = SampleRequest { scope: ScopeSelector::All, sample: Some(1.0), seed: None };
     assert_eq!(names(engine.verify_sample(&held(), sample).unwrap()), seen);
     let status = engine.status_for(&held()).unwrap();
     assert_eq!(status.into_iter().map(|scope| scope.scope).collect::<Vec<_>>(), seen);

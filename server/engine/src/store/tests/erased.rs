@@ -149,6 +149,33 @@ fn erasure_leaves_no_words_in_the_catalog_however_it_was_derived() {
 }
 
 #[test]
+fn compaction_takes_erased_words_from_the_text_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let known = |word: &str| {
+        let text = Arc::clone(&local(&engine).state.views.load().text);
+        text.flush().unwrap();
+        let statistics = text.statistics(&crate::text::parse(word), None).unwrap();
+        statistics.frequencies.iter().sum::<u64>() > 0
+    };
+    engine.upsert(&caller(), note("a", "t", "heron")).unwrap();
+    engine.upsert(&caller(), note("b", "t", "stork")).unwrap();
+    // So that no segment of the index holds nothing but what is deleted, which goes by itself.
+    engine.upsert(&caller(), note("d", "t", "crane")).unwrap();
+    assert!(known("heron"));
+    for (id, word) in [("a", "heron"), ("b", "stork")] {
+        erase(&engine, id);
+        assert!(known(word));
+        engine.compact(&caller(), all(), &NoProgress).unwrap();
+        assert!(!known(word), "{word}");
+        // What lies in blocks is found there.
+        engine.upsert(&caller(), note("c", "t", "egret")).unwrap();
+        engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    }
+    assert!(known("egret"));
+}
+
+#[test]
 fn an_erased_text_in_a_cache_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

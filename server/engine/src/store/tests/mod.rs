@@ -1,6 +1,7 @@
 //! The store as its callers meet it, on a real folder.
 
 mod access;
+mod damage;
 mod erased;
 mod listing;
 mod opening;

@@ -56,7 +56,7 @@ fn a_journal_cut_between_two_lines_is_reported_and_takes_no_writes_until_recover
         assert!(refused.contains("expected record 3") && refused.contains("recover"), "{refused}");
         assert!(matches!(rebuild(&engine), Err(EngineError::ReadOnly { .. })));
         let report = verified(&engine);
-        assert!(!report.valid && report.integrity_score < 1.0, "{report:?}");
+        assert!(!report.valid && report.integrity_score.unwrap() < 1.0, "{report:?}");
         let lost = report.corrupted_items.iter().find(|item| item.id.is_some()).unwrap();
         assert_eq!(lost.id.as_ref().unwrap().as_str(), "local2");
         assert_eq!(lost.seq, Some(Seq(3)));
@@ -94,7 +94,7 @@ fn an_emptied_journal_is_not_taken_for_a_new_one() {
     let engine = open(dir.path());
     assert!(engine.upsert(&caller(), note("x", "t", "y")).is_err());
     let report = verified(&engine);
-    assert!(!report.valid && report.integrity_score == 0.0, "{report:?}");
+    assert!(!report.valid && report.integrity_score == Some(0.0), "{report:?}");
     assert_eq!(report.corrupted_items.iter().filter(|item| item.id.is_some()).count(), 3);
 }
 
@@ -318,6 +318,26 @@ fn recovery_keeps_counters_erasures_and_authors_and_can_be_cut_short_anywhere() 
         }
     }
     assert!(finished);
+}
+
+#[test]
+fn counters_of_salvaged_records_count_in_searches() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for n in 0..3 {
+        engine.upsert(&caller(), note(&format!("n{n}"), "t", &word(n))).unwrap();
+    }
+    engine.record_use(&caller(), item("n2")).unwrap();
+    engine.close().unwrap();
+    OsDisk.remove_dir_all(&dir.path().join("local/app/views")).unwrap();
+    edit_lines(dir.path().join(JOURNAL), |lines| {
+        lines[1] = lines[1].replacen(&word(1), "forged", 1);
+    });
+    let engine = open(dir.path());
+    engine.recover(&caller(), all(), &NoProgress).unwrap();
+    let counted = &engine.open_scopes().unwrap()[0].state.counted;
+    assert!(counted.contains(crate::text::id_hash(&ItemId::new("n2").unwrap())));
+    assert!(!counted.contains(crate::text::id_hash(&ItemId::new("n0").unwrap())));
 }
 
 #[test]
