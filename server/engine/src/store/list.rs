@@ -54,9 +54,8 @@ pub(crate) fn list(readers: &[Reader<'_>], request: &ListRequest) -> Result<List
     let total_relation = if exact { TotalRelation::Eq } else { TotalRelation::Gte };
     let (items, next_cursor) = page.finish();
     let damaged = readers.iter().any(|reader| reader.damaged.get() > 0);
-    let notice = damaged.then(|| {
-        "items are left out because they are damaged: an operator should run journal.verify".into()
-    });
+    let notice =
+        damaged.then(|| "damaged items are left out: an operator should run journal.verify".into());
     Ok(ListResult { total, total_relation, items, next_cursor, notice })
 }
 

@@ -198,9 +198,8 @@ fn answer<S: ItemSource>(
         notice(&parsed, &budget, ran_out, more, next_cursor.is_some(), page.hits.len());
     damaged += sources.iter().map(ItemSource::damaged).sum::<usize>();
     if damaged > 0 {
-        let said = format!(
-            "{damaged} items are left out because they are damaged: an operator should run journal.verify"
-        );
+        let left_out = if damaged == 1 { "damaged item is" } else { "damaged items are" };
+        let said = format!("{damaged} {left_out} left out: an operator should run journal.verify");
         notice = Some(notice.map_or_else(|| said.clone(), |other| format!("{other}; {said}")));
     }
     let (total, total_relation) = if ranking.total > EXACT_TOTAL && !request.facets {

@@ -123,7 +123,7 @@ fn rebuilding_over_damage_keeps_what_the_views_knew_and_says_so() {
         assert_eq!(titles(&engine), before, "run {run}");
         let result = engine.query(&caller(), query(&word(101))).unwrap();
         assert!(result.items.is_empty());
-        assert!(result.notice.unwrap().contains("1 hits are left out"));
+        assert!(result.notice.unwrap().contains("1 damaged item is left out"));
         let error = engine.get(&caller(), get("n1")).unwrap_err().to_string();
         assert!(error.contains("segment-00000001.blk"), "{error}");
         let views = engine.verify_views(&caller(), all(), &NoProgress).unwrap();
