@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::item::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,6 +144,16 @@ impl Entry {
         });
         let redactions = result.get("redactions").and_then(Value::as_u64);
         self.redactions = redactions.filter(|count| *count > 0);
+        self
+    }
+
+    /// Takes secrets out of what the caller named: one may stand where an id belongs.
+    #[must_use]
+    pub fn without_secrets(mut self, redactor: &Redactor) -> Self {
+        let named = [&mut self.tool, &mut self.scope, &mut self.project, &mut self.id];
+        for text in named.into_iter().flatten() {
+            *text = redactor.redact(text).text;
+        }
         self
     }
 

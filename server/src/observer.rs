@@ -94,7 +94,8 @@ impl Recorder {
 
     fn log(&self, record: &CallRecord<'_>, operation: &str, name: &str) {
         let subject = record.principal.subject.as_str();
-        let scope = record.asked.scope.as_deref();
+        let redacted = |text: &str| record.redactor.redact(text).text;
+        let scope = record.asked.scope.as_deref().map(redacted);
         let duration_ms = record.duration.as_secs_f64() * 1e3;
         let status = record.error.unwrap_or("ok");
         tracing::info!(
@@ -108,7 +109,7 @@ impl Recorder {
         );
         if let Some(code) = record.error {
             // What is wrong with an argument is told in its words, which are the caller's own.
-            let message = record.message.filter(|_| code != "invalid_argument");
+            let message = record.message.filter(|_| code != "invalid_argument").map(redacted);
             if is_server_fault(code) {
                 tracing::error!(
                     tool = operation,
@@ -122,7 +123,7 @@ impl Recorder {
                     tool = operation,
                     subject,
                     code,
-                    field = record.field.map(short),
+                    field = record.field.map(|field| redacted(short(field))),
                     error = message,
                     "Tool execution failed: {name}"
                 );
@@ -147,7 +148,8 @@ impl Observe for Recorder {
     fn call_finished(&self, record: &CallRecord<'_>) {
         let operation = operation(record);
         // Logs and audit may show what was asked for; labels of metrics may not.
-        let name = short(if operation == record.tool.dotted { operation } else { record.name });
+        let name = if operation == record.tool.dotted { operation } else { short(record.name) };
+        let name = record.redactor.redact(name).text;
         let failed = record.error.is_some_and(is_server_fault);
         self.metrics.call_finished(
             operation,
@@ -156,7 +158,7 @@ impl Observe for Recorder {
             failed,
             operation == SEARCH,
         );
-        self.log(record, operation, name);
+        self.log(record, operation, &name);
         let mut entry = Entry::new(Kind::Call, record.error.unwrap_or("ok"))
             .about(record.asked)
             .took(record.duration)
@@ -164,11 +166,11 @@ impl Observe for Recorder {
         if let Some(result) = record.result {
             entry = entry.with_result(result);
         }
-        entry.tool = Some(name.to_owned());
+        entry.tool = Some(name);
         entry.subject = Some(record.principal.subject.clone());
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
-        self.audit.record(&entry);
+        self.audit.record(&entry.without_secrets(record.redactor));
         // What was refused before it began is no verification.
         if record.result.is_some() || failed {
             let tenant = record.principal.tenant.as_ref();
@@ -253,6 +255,7 @@ pub fn is_server_fault(code: &str) -> bool {
 mod tests {
     use llm_memory_disk::{Disk, OsDisk};
     use llm_memory_engine::ids::ProjectId;
+    use llm_memory_engine::item::Redactor;
     use serde_json::json;
 
     use super::*;
@@ -297,6 +300,7 @@ mod tests {
                 duration: Duration::from_millis(2),
                 transport: TransportKind::Http,
                 peer: None,
+                redactor: &Redactor::builtin().unwrap(),
             });
         }
 
@@ -354,6 +358,22 @@ mod tests {
             assert!(scrape.contains(&format!("\"{operation}\"")), "{scrape}");
         }
         assert!(scrape.contains("llm_memory_search_duration_seconds_count 0"), "{scrape}");
+    }
+
+    #[test]
+    fn a_secret_where_an_id_belongs_is_not_kept() {
+        let bench = bench();
+        let secret = concat!("ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
+        let asked = |name: &str| Asked::of(json!({ name: secret }).as_object().unwrap(), None);
+        bench.call("memory.get", "memory_get", &asked("id"), &json!({"id": secret}));
+        bench.call("memory.link", "memory_link", &asked("from"), &json!({}));
+        bench.call("memory.list", "memory_list", &asked("scope"), &json!({}));
+        bench.call("memory.list", "memory_list", &asked("project"), &json!({}));
+        bench.call("memory.get", &format!("kb://item/{secret}"), &asked("id"), &json!({}));
+        let (text, entries) = bench.audited();
+        assert_eq!(entries.len(), 5);
+        assert!(!text.contains(secret), "{text}");
+        assert_eq!(entries[0].id.as_deref(), Some("<redacted-secret>"));
     }
 
     #[test]
