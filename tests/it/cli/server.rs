@@ -53,7 +53,16 @@ fn a_healthy_server_passes_the_monitor() {
     let slow = cli.run("health --max-disk-percent=100 --max-latency-ms=0 --output=json");
     assert_eq!(slow.code, 1);
     let system = cli.run("health system --output=json").json_whatever_the_code();
-    assert_eq!(system["parts"][0]["score"], 100.0);
+    // Degraded counts half.
+    let score = if findings.is_empty() { 100.0 } else { 50.0 };
+    assert_eq!(system["parts"][0]["score"], score);
+    let part = |name: &str| {
+        system["parts"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap()["score"].clone()
+    };
+    assert_eq!(part("integrity"), Value::Null, "nothing was verified");
+    assert_eq!(cli.run("token revoke nosuch").code, 2);
+    let again = cli.run("health --max-disk-percent=100 --max-error-rate=0 --output=json");
+    assert_eq!(again.json_whatever_the_code()["seen"]["calls"]["failed"], 0);
 }
 
 #[test]
@@ -160,6 +169,9 @@ fn tokens_are_on_record_while_a_server_writes_the_same_log() {
         entries.map(|entry| (entry["id"].clone(), entry["outcome"].clone())).collect()
     };
     assert_eq!(of("token.create"), [("a".into(), "ok".into()), ("b".into(), "ok".into())]);
-    assert_eq!(of("token.revoke"), [("a".into(), "ok".into()), ("nobody".into(), "failed".into())]);
+    assert_eq!(
+        of("token.revoke"),
+        [("a".into(), "ok".into()), ("nobody".into(), "not_found".into())]
+    );
     assert_eq!(of("memory.upsert").len(), 1);
 }
