@@ -85,7 +85,9 @@ pub fn command() -> Command {
 /// What the audit log says of a command that ended like this: `None` when it changes nothing.
 pub(crate) fn audited(matches: &ArgMatches, outcome: &Result<Answer, Failure>) -> Option<Entry> {
     let (word, matches) = matches.subcommand().filter(|(word, _)| *word != "list")?;
-    let mut entry = Entry::new(Kind::Call, if outcome.is_ok() { "ok" } else { "failed" });
+    // A mistyped name is no fault of the server.
+    let outcome = outcome.as_ref().map_or_else(|failure| failure.code, |_| "ok");
+    let mut entry = Entry::new(Kind::Call, outcome);
     entry.tool = Some(format!("token.{word}"));
     entry.id = matches.get_one::<String>("name").cloned();
     entry.subject = Some(Principal::local_owner().subject);
@@ -202,7 +204,7 @@ fn revoke(disk: &dyn Disk, path: &Path, name: &str) -> Result<Answer, Failure> {
     let before = entries.len();
     entries.retain(|entry| entry.name != name);
     if entries.len() == before {
-        return Err(Failure::failed(format!(
+        return Err(Failure::missing(format!(
             "there is no token named {name:?} in {}; `llm-memory token list` shows them",
             path.display()
         )));
@@ -325,6 +327,25 @@ mod tests {
         token(&path, "revoke a").unwrap();
         assert!(token(&path, "revoke a").unwrap_err().message.contains("no token named"));
         assert_eq!(token(&path, "list").unwrap().document["tokens"], json!([]));
+    }
+
+    #[test]
+    fn a_mistyped_name_is_no_fault_of_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let outcome = |line: &str| {
+            let words = std::iter::once("token").chain(line.split_whitespace());
+            let matches = command().try_get_matches_from(words).unwrap();
+            let outcome = run(&OsDisk, &path, &matches, Timestamp::now());
+            audited(&matches, &outcome).unwrap().outcome
+        };
+        assert_eq!(
+            (outcome("create a"), outcome("create a")),
+            ("ok".into(), "invalid_argument".into())
+        );
+        assert_eq!(outcome("revoke nosuch"), "not_found");
+        OsDisk.durable_write(&path, b"torn").unwrap();
+        assert_eq!(outcome("revoke a"), "failed");
     }
 
     #[test]
