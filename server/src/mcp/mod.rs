@@ -26,6 +26,7 @@ pub(crate) mod http;
 pub mod lines;
 mod listener;
 mod listing;
+mod malformed;
 pub mod observe;
 mod options;
 mod origin;
