@@ -229,9 +229,41 @@ fn list(disk: &dyn Disk, path: &Path, now: Timestamp) -> Result<Answer, Failure>
             Some(end) if end <= now => format!("expired {end}"),
             Some(end) => format!("expires {end}"),
         };
-        writeln!(text, "{}  {}  {ends}", entry.name, roles.join(",")).unwrap_or_default();
+        let limits = limits(entry);
+        writeln!(text, "{}  {}  {ends}{limits}", entry.name, roles.join(",")).unwrap_or_default();
     }
     Ok(Answer::done(json!({ "file": path, "tokens": without_hashes(&entries) }), text))
+}
+
+/// What keeps a token from seeing or changing everything, for people.
+fn limits(entry: &TokenEntry) -> String {
+    let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(",");
+    let scopes = |all: &[Scope]| list(&mut all.iter().map(ToString::to_string));
+    let mut out = String::new();
+    let mut add = |what: &str, value: String| {
+        let value = if value.is_empty() { "none".to_owned() } else { value };
+        out.push_str(&format!("  {what} {value}"));
+    };
+    if let Some(tenant) = &entry.tenant {
+        add("tenant", tenant.to_string());
+    }
+    if let Some(projects) = &entry.projects {
+        add("projects", list(&mut projects.iter().map(ToString::to_string)));
+    }
+    if let Some(allowed) = &entry.scopes {
+        add("reads", scopes(&allowed.read));
+        add("writes", scopes(&allowed.write));
+    }
+    if let Some(clearance) = entry.clearance {
+        add("clearance", clearance.to_string());
+    }
+    if entry.own_only {
+        out.push_str("  own items only");
+    }
+    if entry.every_tenant {
+        out.push_str("  every tenant");
+    }
+    out
 }
 
 /// Hashes of tokens that people made themselves could be guessed; there is no need to show them.
@@ -314,7 +346,13 @@ mod tests {
         assert_eq!(found.expires.unwrap().to_string(), "2026-12-22T00:00:00.000Z");
         assert_eq!(found.scopes.as_ref().unwrap().read, [Scope::Local]);
         let listed = token(&path, "list").unwrap();
-        assert_eq!(listed.text, "ci  monitor,agent  expires 2026-12-22T00:00:00.000Z\n");
+        assert_eq!(
+            listed.text,
+            concat!(
+                "ci  monitor,agent  expires 2026-12-22T00:00:00.000Z",
+                "  projects web  reads local  writes local\n",
+            )
+        );
         assert!(!listed.document.to_string().contains(&found.sha256.to_hex()));
     }
 

@@ -128,7 +128,8 @@ fn table(items: &[Value], indent: usize, width: usize, out: &mut String) {
     for name in ORDER.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str)))
     {
         let shown = |row: &&Map<String, Value>| row.get(name).is_some_and(is_cell);
-        if NOT_IN_TABLES.contains(&name) {
+        // Where rows are no items, a hash is what they are about.
+        if NOT_IN_TABLES.contains(&name) && rows.iter().any(|row| row.contains_key("id")) {
             continue;
         }
         if !names.contains(&name) && rows.iter().any(shown) {
@@ -191,7 +192,8 @@ fn is_cell(value: &Value) -> bool {
 
 fn cell(name: &str, value: &Value) -> String {
     let text = scalar(name, value).split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.chars().count() <= CELL {
+    // Half a hash is worth nothing.
+    if text.chars().count() <= CELL || name == "hash" {
         return text;
     }
     let mut cut: String = text.chars().take(CELL.saturating_sub(3)).collect();
@@ -332,6 +334,14 @@ mod tests {
         b            \u{9b}2J
         ");
         assert_eq!(visible("one\r\n\ttwo\u{7}"), "one\\r\n\ttwo\\u{7}");
+    }
+
+    #[test]
+    fn the_hashes_of_a_proof_are_shown_whole_and_those_of_items_left_out() {
+        let hash = "0123456789abcdef".repeat(4);
+        let proof = json!({"path": [{"left": true, "hash": hash}]});
+        assert!(render(&proof, 100).contains(&hash));
+        assert!(!render(&json!([{"id": "a", "hash": hash}]), 100).contains("0123"));
     }
 
     #[test]
