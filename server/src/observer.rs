@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use llm_memory_engine::ids::Timestamp;
 use parking_lot::Mutex;
-use serde_json::Value;
 
-use crate::audit::{Audit, Entry, Kind};
+use crate::audit::{Audit, Entry, Kind, items};
 use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
@@ -137,7 +136,7 @@ impl Recorder {
                 scope,
                 duration_ms,
                 query_words = record.asked.query_words,
-                items = record.result.and_then(item_count),
+                items = record.result.and_then(items),
                 "Slow call: {name}"
             );
         }
@@ -233,10 +232,6 @@ fn short(name: &str) -> &str {
     name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default()
 }
 
-fn item_count(result: &Value) -> Option<usize> {
-    result.get("items").and_then(Value::as_array).map(Vec::len)
-}
-
 /// Whether a failure says something about the server rather than about the call. Only these count
 /// as errors in `/health`: an agent that asks for an item that does not exist is no outage.
 pub fn is_server_fault(code: &str) -> bool {
@@ -256,7 +251,7 @@ mod tests {
     use llm_memory_disk::{Disk, OsDisk};
     use llm_memory_engine::ids::ProjectId;
     use llm_memory_engine::item::Redactor;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::access::Principal;
