@@ -190,6 +190,9 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
         assert_eq!(cli.run(line).code, 64, "{line}");
     }
     assert_eq!(cli.run("health --max-latency-ms=NaN").code, 64);
+    let percent = cli.run("health --max-error-rate=5");
+    assert_eq!(percent.code, 64);
+    assert!(percent.stderr.contains("0.05 is 5 %"), "{percent:?}");
 }
 
 #[test]
@@ -268,6 +271,8 @@ fn the_audit_log_says_who_did_what() {
     secrets redacted by subject: none
     bulk reads by subject:
       ada  1
+    most items read in an hour by subject:
+      ada  500
     deletes by subject:
       ada  1
     maintenance calls by tool:
