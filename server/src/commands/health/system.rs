@@ -156,8 +156,10 @@ fn views(document: Option<&Value>) -> Part {
 /// What the last verification found.
 fn integrity(document: Option<&Value>) -> Part {
     const NAME: &str = "integrity";
-    let verdict = document.and_then(|document| document.get("integrity")?.as_str());
-    match verdict {
+    let Some(document) = document else {
+        return Part::no_data(NAME, "the server does not say");
+    };
+    match document.get("integrity").and_then(Value::as_str) {
         Some("sound") => Part::share(NAME, 1.0, "the last verification found no damage".to_owned()),
         Some("damaged") => Part::share(NAME, 0.0, "the last verification found damage".to_owned()),
         Some(_) => Part::no_data(NAME, "the last verification could not look at everything"),
