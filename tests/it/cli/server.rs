@@ -1,5 +1,7 @@
 //! Commands against a running server: found through the data folder's lock, or by its address.
 
+use std::time::{Duration, Instant};
+
 use llm_memory_tests::client::Wire;
 use llm_memory_tests::server::TestServer;
 use serde_json::{Value, json};
@@ -53,16 +55,33 @@ fn a_healthy_server_passes_the_monitor() {
     let slow = cli.run("health --max-disk-percent=100 --max-latency-ms=0 --output=json");
     assert_eq!(slow.code, 1);
     let system = cli.run("health system --output=json").json_whatever_the_code();
+    let parts = system["parts"].as_array().unwrap();
     // Degraded counts half.
-    let score = if findings.is_empty() { 100.0 } else { 50.0 };
-    assert_eq!(system["parts"][0]["score"], score);
-    let part = |name: &str| {
-        system["parts"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap()["score"].clone()
-    };
-    assert_eq!(part("integrity"), Value::Null, "nothing was verified");
+    let score = if parts[0]["figure"] == "ok" { 100.0 } else { 50.0 };
+    assert_eq!(parts[0]["score"], score);
+    let integrity = parts.iter().find(|part| part["name"] == "integrity").unwrap();
+    assert_eq!(integrity["score"], Value::Null, "nothing was verified");
     assert_eq!(cli.run("token revoke nosuch").code, 2);
     let again = cli.run("health --max-disk-percent=100 --max-error-rate=0 --output=json");
     assert_eq!(again.json_whatever_the_code()["seen"]["calls"]["failed"], 0);
+}
+
+#[test]
+fn damage_that_is_known_degrades_the_service() {
+    let cli = three_items();
+    let _server = serve(&cli);
+    damage(&cli, "bravo");
+    assert_eq!(cli.run("journal.verify --scope=all").code, 2);
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = cli.run("health --max-disk-percent=100 --output=json");
+        if answer.stdout.contains("the last verification found damage") {
+            assert_eq!(answer.code, 1, "{answer:?}");
+            return;
+        }
+        assert!(Instant::now() < patience, "{answer:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
