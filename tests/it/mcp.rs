@@ -281,6 +281,9 @@ fn over_tcp_a_token_goes_into_a_message_of_its_own_or_the_first_one() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let refused = lines(&nc(to, list)).remove(0);
     assert_eq!(refused["error"]["data"]["status"], 401);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains(r#""method":"auth""#), "{message}");
+    assert!(message.contains("params._meta.authorization"), "{message}");
 
     let auth = json!({"jsonrpc": "2.0", "method": "auth", "params": {"token": token("alice")}});
     let answer = lines(&nc(to, &format!("{auth}\n{list}\n"))).remove(0);

@@ -67,6 +67,27 @@ fn a_healthy_server_passes_the_monitor() {
 }
 
 #[test]
+fn a_secret_given_as_an_id_is_in_no_log() {
+    let cli = Cli::new();
+    let builder = TestServer::builder().data_dir(cli.data());
+    let _server = builder.env("LLM_MEMORY_LOG_DESTINATION", "file").start().unwrap();
+    let secret = concat!("ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
+    assert_eq!(cli.run(&format!("memory.get --id={secret}")).code, 2);
+    let kept = |folder: &str| {
+        let files = std::fs::read_dir(cli.data().join(folder)).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect::<String>()
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    for folder in ["audit", "logs"] {
+        while !kept(folder).contains("<redacted-secret>") {
+            assert!(Instant::now() < patience, "{}", kept(folder));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(!kept(folder).contains(secret), "{}", kept(folder));
+    }
+}
+
+#[test]
 fn damage_that_is_known_degrades_the_service() {
     let cli = three_items();
     let _server = serve(&cli);
