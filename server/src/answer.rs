@@ -30,18 +30,26 @@ pub struct Failure {
     pub message: String,
     /// How it went.
     pub exit: Exit,
+    /// A stable word for the audit log.
+    pub code: &'static str,
 }
 
 impl Failure {
     /// The command line or the configuration is wrong.
     #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     pub fn usage(error: impl ToString) -> Self {
-        Self { message: error.to_string(), exit: Exit::Usage }
+        Self { message: error.to_string(), exit: Exit::Usage, code: "invalid_argument" }
     }
 
     /// The work was tried and failed.
     #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
     pub fn failed(error: impl ToString) -> Self {
-        Self { message: error.to_string(), exit: Exit::Failed }
+        Self { message: error.to_string(), exit: Exit::Failed, code: "failed" }
+    }
+
+    /// What the command was to work on is not there.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+    pub fn missing(error: impl ToString) -> Self {
+        Self { message: error.to_string(), exit: Exit::Failed, code: "not_found" }
     }
 }

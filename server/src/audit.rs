@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use llm_memory_disk::{Disk, DiskError};
 use llm_memory_engine::ids::Timestamp;
+use llm_memory_engine::item::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -78,7 +79,7 @@ pub struct Entry {
     /// Milliseconds, waiting included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
-    /// Items in the answer, for reads of many.
+    /// Items in the answer, for reads of many: hits, entries of a pack, or what a comparison names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
     /// Secrets redacted by the call.
@@ -138,11 +139,19 @@ impl Entry {
             (text.len() <= MAX_NAME).then(|| text.to_owned())
         };
         self.id = text("id").or(self.id);
-        self.items = result.get("items").and_then(|items| {
-            items.as_array().map(|list| list.len() as u64).or_else(|| items.as_u64())
-        });
+        self.items = items(result);
         let redactions = result.get("redactions").and_then(Value::as_u64);
         self.redactions = redactions.filter(|count| *count > 0);
+        self
+    }
+
+    /// Takes secrets out of what the caller named: one may stand where an id belongs.
+    #[must_use]
+    pub fn without_secrets(mut self, redactor: &Redactor) -> Self {
+        let named = [&mut self.tool, &mut self.scope, &mut self.project, &mut self.id];
+        for text in named.into_iter().flatten() {
+            *text = redactor.redact(text).text;
+        }
         self
     }
 
@@ -160,6 +169,27 @@ impl Entry {
         self.peer = peer.map(|peer| peer.to_string());
         self
     }
+}
+
+/// Lists in which answers have items, besides `items`: of a pack, a comparison, a graph.
+const LISTS: [&str; 9] = [
+    "snippets",
+    "facts",
+    "configs",
+    "patterns",
+    "onlyLocal",
+    "onlyCommitted",
+    "localNewer",
+    "committedNewer",
+    "nodes",
+];
+
+/// How many items an answer has; `None` for answers that are not about several.
+pub fn items(result: &Value) -> Option<u64> {
+    let length = |name: &str| Some(result.get(name)?.as_array()?.len() as u64);
+    let own = || result.get("items").and_then(Value::as_u64);
+    let lists = || LISTS.into_iter().filter_map(length).reduce(u64::saturating_add);
+    length("items").or_else(own).or_else(lists)
 }
 
 /// The open audit log; cheap to clone. A disabled one swallows everything.
@@ -232,6 +262,15 @@ mod tests {
         let line = serde_json::to_string(&entry).unwrap();
         insta::assert_snapshot!(line, @r#"{"ts":"1970-01-01T00:00:00.000Z","kind":"call","scope":"local","project":"web","id":"abc","outcome":"ok","durationMs":1.5,"items":1,"redactions":2}"#);
         assert!(!line.contains("SECRET"));
+    }
+
+    #[test]
+    fn items_are_counted_wherever_an_answer_has_them() {
+        assert_eq!(items(&json!({"items": [1, 2], "nodes": [1]})), Some(2));
+        assert_eq!(items(&json!({"items": 7})), Some(7));
+        assert_eq!(items(&json!({"facts": [1, 2], "snippets": [3], "links": [4]})), Some(3));
+        assert_eq!(items(&json!({"onlyLocal": [1], "localNewer": []})), Some(1));
+        assert_eq!(items(&json!({"id": "a"})), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::connections::Connections;
+use crate::maintained::Verdict;
 use crate::mcp::api::names;
 use crate::metrics::{self, Metrics};
 use crate::status::{Board, Phase, Snapshot};
@@ -213,7 +214,7 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
     let phase = board.phase();
     // Before readiness nobody has looked yet, however long the replay takes.
     let waiting = if phase == Phase::Ready { board.uptime_seconds() } else { 0.0 };
-    let mut reasons = reasons(&snapshot, now, waiting);
+    let mut reasons = reasons(&snapshot, board.safe_mode(), now, waiting);
     reasons.extend(failing.map(|rate| {
         format!("{:.1} % of {} calls failed in the last 5 minutes", rate * 100.0, calls.calls)
     }));
@@ -239,6 +240,7 @@ fn report(board: &Board, metrics: &Metrics, now: Timestamp) -> (Status, Value) {
         "safeMode": board.safe_mode(),
         "asOf": snapshot.at,
         "scopes": scopes(&snapshot.scopes),
+        "integrity": snapshot.integrity,
         "encoder": { "available": false, "reason": "this store has no video archive" },
         "disk": disk,
         "process": {
@@ -269,15 +271,29 @@ fn scopes(scopes: &[ScopeStatus]) -> Value {
 
 /// Everything in the snapshot that a person should look at; `waiting` is for how many seconds
 /// there may have been none.
-fn reasons(snapshot: &Snapshot, now: Timestamp, waiting: f64) -> Vec<String> {
+fn reasons(snapshot: &Snapshot, safe_mode: bool, now: Timestamp, waiting: f64) -> Vec<String> {
     let mut reasons = Vec::new();
+    if safe_mode {
+        reasons.push(
+            "the server is in safe mode and refuses writes: restart it without \
+             LLM_MEMORY_SAFE_MODE to write"
+                .to_owned(),
+        );
+    }
+    if snapshot.integrity == Some(Verdict::Damaged) {
+        reasons.push(
+            "the last verification found damage, named by /api/v1/status on the MCP port: mend it \
+             (`recover`, or a backup), then verify again"
+                .to_owned(),
+        );
+    }
     let mut count = |number: usize, what: &str| {
         if number > 0 {
             reasons.push(format!("{what}: {number}, named by /api/v1/status on the MCP port"));
         }
     };
     count(snapshot.problems.len(), "parts of the store that could not be looked at");
-    let read_only = |scope: &&ScopeStatus| scope.read_only.is_some();
+    let read_only = |scope: &&ScopeStatus| scope.read_only.is_some() && !safe_mode;
     count(snapshot.scopes.iter().filter(read_only).count(), "scopes that refuse writes");
     let failed = |scope: &&ScopeStatus| !read_only(scope) && scope.write_failure.is_some();
     count(snapshot.scopes.iter().filter(failed).count(), "scopes whose last write failed");
@@ -452,6 +468,7 @@ mod tests {
         snapshot.problems = vec!["the scope acme:local/merger cannot be opened: no".to_owned()];
         snapshot.verified.insert("acme:local/merger".to_owned(), Timestamp::now());
         snapshot.disk = Some(Space { total: 1000, available: 100 });
+        snapshot.integrity = Some(Verdict::Damaged);
         board.post(snapshot);
         let (status, body) = get(&board, "/health").await;
         for name in ["web", "acme", "merger", "the disk failed"] {
@@ -463,6 +480,7 @@ mod tests {
         assert_eq!(
             body["reasons"],
             json!([
+                "the last verification found damage, named by /api/v1/status on the MCP port: mend it (`recover`, or a backup), then verify again",
                 "parts of the store that could not be looked at: 1, named by /api/v1/status on the MCP port",
                 "scopes that refuse writes: 1, named by /api/v1/status on the MCP port",
                 "scopes whose last write failed: 1, named by /api/v1/status on the MCP port",
@@ -471,6 +489,17 @@ mod tests {
         );
         assert_eq!(body["scopes"], json!({"open": 2, "items": 20, "withCurrentViews": 1}));
         assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(body["integrity"], "damaged");
+        assert_eq!(get(&board, "/readyz").await.0, 200, "it answers all the same");
+    }
+
+    #[test]
+    fn safe_mode_is_the_reason_why_no_scope_takes_writes() {
+        let mut snapshot = fixtures::busy_snapshot();
+        snapshot.scopes[0].read_only = Some("the server runs in safe mode".to_owned());
+        let found = reasons(&snapshot, true, Timestamp::from_millis(1_000), 0.0);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("safe mode"), "{found:?}");
     }
 
     #[tokio::test]
@@ -484,17 +513,17 @@ mod tests {
     fn a_snapshot_that_is_old_means_that_the_store_hangs() {
         let mut snapshot = fixtures::busy_snapshot();
         snapshot.at = Some(Timestamp::from_millis(0));
-        let found = reasons(&snapshot, Timestamp::from_millis(60_000), 0.0);
+        let found = reasons(&snapshot, false, Timestamp::from_millis(60_000), 0.0);
         assert_eq!(found, ["the store has not answered for 60 s"]);
-        assert!(reasons(&snapshot, Timestamp::from_millis(10_000), 60.0).is_empty());
+        assert!(reasons(&snapshot, false, Timestamp::from_millis(10_000), 60.0).is_empty());
     }
 
     #[test]
     fn a_store_that_never_answered_hangs_too() {
         let mut snapshot = fixtures::busy_snapshot();
         snapshot.at = None;
-        let found = reasons(&snapshot, Timestamp::from_millis(0), 60.0);
+        let found = reasons(&snapshot, false, Timestamp::from_millis(0), 60.0);
         assert_eq!(found, ["the store has not answered for 60 s"]);
-        assert!(reasons(&snapshot, Timestamp::from_millis(0), 10.0).is_empty());
+        assert!(reasons(&snapshot, false, Timestamp::from_millis(0), 10.0).is_empty());
     }
 }

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use llm_memory_engine::ids::Timestamp;
 use parking_lot::Mutex;
-use serde_json::Value;
 
-use crate::audit::{Audit, Entry, Kind};
+use crate::audit::{Audit, Entry, Kind, items};
 use crate::maintained::Maintained;
 use crate::mcp::auth::{Denied, TransportKind};
 use crate::mcp::observe::{CallRecord, MAX_NAME, Observe};
@@ -96,7 +95,8 @@ impl Recorder {
 
     fn log(&self, record: &CallRecord<'_>, operation: &str, name: &str) {
         let subject = record.principal.subject.as_str();
-        let scope = record.asked.scope.as_deref();
+        let redacted = |text: &str| record.redactor.redact(text).text;
+        let scope = record.asked.scope.as_deref().map(redacted);
         let duration_ms = record.duration.as_secs_f64() * 1e3;
         let status = record.error.unwrap_or("ok");
         tracing::info!(
@@ -110,7 +110,7 @@ impl Recorder {
         );
         if let Some(code) = record.error {
             // What is wrong with an argument is told in its words, which are the caller's own.
-            let message = record.message.filter(|_| code != "invalid_argument");
+            let message = record.message.filter(|_| code != "invalid_argument").map(redacted);
             if is_server_fault(code) {
                 tracing::error!(
                     tool = operation,
@@ -124,7 +124,7 @@ impl Recorder {
                     tool = operation,
                     subject,
                     code,
-                    field = record.field.map(short).as_deref(),
+                    field = record.field.map(|field| redacted(&short(field))),
                     error = message,
                     "Tool execution failed: {name}"
                 );
@@ -138,7 +138,7 @@ impl Recorder {
                 scope,
                 duration_ms,
                 query_words = record.asked.query_words,
-                items = record.result.and_then(item_count),
+                items = record.result.and_then(items),
                 "Slow call: {name}"
             );
         }
@@ -149,7 +149,12 @@ impl Observe for Recorder {
     fn call_finished(&self, record: &CallRecord<'_>) {
         let operation = operation(record);
         // Logs and audit may show what was asked for; labels of metrics may not.
-        let name = short(if operation == record.tool.dotted { operation } else { record.name });
+        let name = if operation == record.tool.dotted {
+            Cow::Borrowed(operation)
+        } else {
+            short(record.name)
+        };
+        let name = record.redactor.redact(&name).text;
         let failed = record.error.is_some_and(is_server_fault);
         self.metrics.call_finished(
             operation,
@@ -166,11 +171,12 @@ impl Observe for Recorder {
         if let Some(result) = record.result {
             entry = entry.with_result(result);
         }
-        entry.tool = Some(name.into_owned());
+        entry.tool = Some(name);
         entry.subject = Some(record.principal.subject.clone());
         entry.tenant = record.principal.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         entry.write = !record.tool.read_only;
-        self.audit.record(&entry);
+        self.audit.record(&entry.without_secrets(record.redactor));
+        // What was refused before it began is no verification.
         if record.result.is_some() || record.error.is_some_and(has_begun) {
             let tenant = record.principal.tenant.as_ref();
             let now = Timestamp::now();
@@ -232,10 +238,6 @@ fn short(name: &str) -> Cow<'_, str> {
     one_line(name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default())
 }
 
-fn item_count(result: &Value) -> Option<usize> {
-    result.get("items").and_then(Value::as_array).map(Vec::len)
-}
-
 /// Whether a failure says something about the server rather than about the call. Only these count
 /// as errors in `/health`: an agent that asks for an item that does not exist is no outage.
 pub fn is_server_fault(code: &str) -> bool {
@@ -260,7 +262,8 @@ fn has_begun(code: &str) -> bool {
 mod tests {
     use llm_memory_disk::{Disk, OsDisk};
     use llm_memory_engine::ids::ProjectId;
-    use serde_json::json;
+    use llm_memory_engine::item::Redactor;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::access::Principal;
@@ -316,6 +319,7 @@ mod tests {
                 duration: Duration::from_millis(2),
                 transport: TransportKind::Http,
                 peer: None,
+                redactor: &Redactor::builtin().unwrap(),
             });
         }
 
@@ -373,6 +377,22 @@ mod tests {
             assert!(scrape.contains(&format!("\"{operation}\"")), "{scrape}");
         }
         assert!(scrape.contains("llm_memory_search_duration_seconds_count 0"), "{scrape}");
+    }
+
+    #[test]
+    fn a_secret_where_an_id_belongs_is_not_kept() {
+        let bench = bench();
+        let secret = concat!("ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
+        let asked = |name: &str| Asked::of(json!({ name: secret }).as_object().unwrap(), None);
+        bench.call("memory.get", "memory_get", &asked("id"), &json!({"id": secret}));
+        bench.call("memory.link", "memory_link", &asked("from"), &json!({}));
+        bench.call("memory.list", "memory_list", &asked("scope"), &json!({}));
+        bench.call("memory.list", "memory_list", &asked("project"), &json!({}));
+        bench.call("memory.get", &format!("kb://item/{secret}"), &asked("id"), &json!({}));
+        let (text, entries) = bench.audited();
+        assert_eq!(entries.len(), 5);
+        assert!(!text.contains(secret), "{text}");
+        assert_eq!(entries[0].id.as_deref(), Some("<redacted-secret>"));
     }
 
     #[test]

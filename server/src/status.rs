@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::jobs::figures::JobFigures;
+use crate::maintained::Verdict;
 use crate::process::ProcessStats;
 
 /// Where the server is in its life.
@@ -74,6 +75,8 @@ pub struct Snapshot {
     pub log_dropped: u64,
     /// When each scope was last found sound by `journal.verify`.
     pub verified: BTreeMap<String, Timestamp>,
+    /// What `journal.verify` last found in the whole store; `None` before the first one.
+    pub integrity: Option<Verdict>,
     /// Jobs; `None` before the first look.
     pub jobs: Option<JobFigures>,
     /// What could not be looked at, and why.
@@ -215,6 +218,7 @@ pub(crate) mod fixtures {
             audit_dropped: 0,
             log_dropped: 0,
             verified: BTreeMap::from([("local/web".to_owned(), Timestamp::from_millis(500_000))]),
+            integrity: Some(Verdict::Sound),
             jobs: Some(JobFigures {
                 pending: 2,
                 last_success: BTreeMap::from([(

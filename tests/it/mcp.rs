@@ -112,6 +112,36 @@ fn broken_lines_are_answered_and_the_connection_goes_on() {
 }
 
 #[test]
+fn malformed_calls_are_told_what_is_wrong_with_them() {
+    let server = server();
+    let request = |method: &str, params: Value| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()
+    };
+    let wrong = [
+        (request("tools/call", json!({})), "params: missing field `name`"),
+        (
+            request("tools/call", json!({"name": "memory_list", "arguments": []})),
+            "params.arguments: ",
+        ),
+        (request("resources/read", json!({})), "params: missing field `uri`"),
+        (request("tools/list", json!({"cursor": "garbage"})), "params.cursor: "),
+    ];
+    for (line, said) in wrong {
+        let error = lines(&nc(address(&server), &line)).remove(0)["error"].clone();
+        assert_eq!(error["code"], -32602, "{error}");
+        assert!(error["message"].as_str().unwrap().starts_with(said), "{error}");
+    }
+    let answer = lines(&nc(address(&server), "hello\n")).remove(0);
+    assert_eq!(answer["error"]["code"], -32700, "no HTTP for whoever speaks none: {answer}");
+    let to = address(&server);
+    for (body, code) in [("{bad", -32700), ("[]", -32600)] {
+        let (status, _, answer) = post(to, &format!("Host: {to}"), body);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)), "{answer}");
+    }
+}
+
+#[test]
 fn failures_of_a_tool_are_results_that_name_the_argument() {
     let server = server();
     let call = |arguments: Value| {
@@ -251,6 +281,9 @@ fn over_tcp_a_token_goes_into_a_message_of_its_own_or_the_first_one() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let refused = lines(&nc(to, list)).remove(0);
     assert_eq!(refused["error"]["data"]["status"], 401);
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains(r#""method":"auth""#), "{message}");
+    assert!(message.contains("params._meta.authorization"), "{message}");
 
     let auth = json!({"jsonrpc": "2.0", "method": "auth", "params": {"token": token("alice")}});
     let answer = lines(&nc(to, &format!("{auth}\n{list}\n"))).remove(0);

@@ -85,7 +85,9 @@ pub fn command() -> Command {
 /// What the audit log says of a command that ended like this: `None` when it changes nothing.
 pub(crate) fn audited(matches: &ArgMatches, outcome: &Result<Answer, Failure>) -> Option<Entry> {
     let (word, matches) = matches.subcommand().filter(|(word, _)| *word != "list")?;
-    let mut entry = Entry::new(Kind::Call, if outcome.is_ok() { "ok" } else { "failed" });
+    // A mistyped name is no fault of the server.
+    let outcome = outcome.as_ref().map_or_else(|failure| failure.code, |_| "ok");
+    let mut entry = Entry::new(Kind::Call, outcome);
     entry.tool = Some(format!("token.{word}"));
     entry.id = matches.get_one::<String>("name").cloned();
     entry.subject = Some(Principal::local_owner().subject);
@@ -202,7 +204,7 @@ fn revoke(disk: &dyn Disk, path: &Path, name: &str) -> Result<Answer, Failure> {
     let before = entries.len();
     entries.retain(|entry| entry.name != name);
     if entries.len() == before {
-        return Err(Failure::failed(format!(
+        return Err(Failure::missing(format!(
             "there is no token named {name:?} in {}; `llm-memory token list` shows them",
             path.display()
         )));
@@ -227,9 +229,41 @@ fn list(disk: &dyn Disk, path: &Path, now: Timestamp) -> Result<Answer, Failure>
             Some(end) if end <= now => format!("expired {end}"),
             Some(end) => format!("expires {end}"),
         };
-        writeln!(text, "{}  {}  {ends}", entry.name, roles.join(",")).unwrap_or_default();
+        let limits = limits(entry);
+        writeln!(text, "{}  {}  {ends}{limits}", entry.name, roles.join(",")).unwrap_or_default();
     }
     Ok(Answer::done(json!({ "file": path, "tokens": without_hashes(&entries) }), text))
+}
+
+/// What keeps a token from seeing or changing everything, for people.
+fn limits(entry: &TokenEntry) -> String {
+    let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(",");
+    let scopes = |all: &[Scope]| list(&mut all.iter().map(ToString::to_string));
+    let mut out = String::new();
+    let mut add = |what: &str, value: String| {
+        let value = if value.is_empty() { "none".to_owned() } else { value };
+        out.push_str(&format!("  {what} {value}"));
+    };
+    if let Some(tenant) = &entry.tenant {
+        add("tenant", tenant.to_string());
+    }
+    if let Some(projects) = &entry.projects {
+        add("projects", list(&mut projects.iter().map(ToString::to_string)));
+    }
+    if let Some(allowed) = &entry.scopes {
+        add("reads", scopes(&allowed.read));
+        add("writes", scopes(&allowed.write));
+    }
+    if let Some(clearance) = entry.clearance {
+        add("clearance", clearance.to_string());
+    }
+    if entry.own_only {
+        out.push_str("  own items only");
+    }
+    if entry.every_tenant {
+        out.push_str("  every tenant");
+    }
+    out
 }
 
 /// Hashes of tokens that people made themselves could be guessed; there is no need to show them.
@@ -312,7 +346,13 @@ mod tests {
         assert_eq!(found.expires.unwrap().to_string(), "2026-12-22T00:00:00.000Z");
         assert_eq!(found.scopes.as_ref().unwrap().read, [Scope::Local]);
         let listed = token(&path, "list").unwrap();
-        assert_eq!(listed.text, "ci  monitor,agent  expires 2026-12-22T00:00:00.000Z\n");
+        assert_eq!(
+            listed.text,
+            concat!(
+                "ci  monitor,agent  expires 2026-12-22T00:00:00.000Z",
+                "  projects web  reads local  writes local\n",
+            )
+        );
         assert!(!listed.document.to_string().contains(&found.sha256.to_hex()));
     }
 
@@ -325,6 +365,25 @@ mod tests {
         token(&path, "revoke a").unwrap();
         assert!(token(&path, "revoke a").unwrap_err().message.contains("no token named"));
         assert_eq!(token(&path, "list").unwrap().document["tokens"], json!([]));
+    }
+
+    #[test]
+    fn a_mistyped_name_is_no_fault_of_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let outcome = |line: &str| {
+            let words = std::iter::once("token").chain(line.split_whitespace());
+            let matches = command().try_get_matches_from(words).unwrap();
+            let outcome = run(&OsDisk, &path, &matches, Timestamp::now());
+            audited(&matches, &outcome).unwrap().outcome
+        };
+        assert_eq!(
+            (outcome("create a"), outcome("create a")),
+            ("ok".into(), "invalid_argument".into())
+        );
+        assert_eq!(outcome("revoke nosuch"), "not_found");
+        OsDisk.durable_write(&path, b"torn").unwrap();
+        assert_eq!(outcome("revoke a"), "failed");
     }
 
     #[test]

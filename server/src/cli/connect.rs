@@ -243,7 +243,8 @@ impl Backend {
                 entry.tool = Some(tool.dotted.to_owned());
                 entry.subject = Some(principal.subject.clone());
                 entry.write = !tool.read_only;
-                audit.record(&entry.took(begun.elapsed()).from_peer("cli", None));
+                let entry = entry.took(begun.elapsed()).from_peer("cli", None);
+                audit.record(&entry.without_secrets(&engine.redactor()));
                 Ok(result?)
             }
         }

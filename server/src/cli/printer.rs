@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::render::render;
+use super::render::{render, visible};
 use crate::args::Output;
 
 /// Columns of a terminal that does not say how wide it is.
@@ -47,7 +47,7 @@ impl Printer {
     ) -> io::Result<()> {
         let mut out = match self.output {
             Output::Json => serde_json::to_string_pretty(value)?,
-            Output::Text => text(),
+            Output::Text => visible(&text()).into_owned(),
         };
         // A text of nothing is no line: standard output may belong to a protocol.
         if !out.is_empty() && !out.ends_with('\n') {
@@ -66,7 +66,7 @@ pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
 /// Tells a person something on standard error.
 pub(crate) fn tell(words: impl Display) {
     // Nobody is left to hear of a closed standard error.
-    drop(writeln!(io::stderr().lock(), "{words}"));
+    drop(writeln!(io::stderr().lock(), "{}", visible(&words.to_string())));
 }
 
 fn write(out: &mut impl Write, text: &str) -> io::Result<()> {

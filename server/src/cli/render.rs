@@ -1,6 +1,7 @@
 //! JSON results as text for people: lines of `name  value`, tables for lists of objects. Pure;
 //! knows no particular tool.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -127,7 +128,8 @@ fn table(items: &[Value], indent: usize, width: usize, out: &mut String) {
     for name in ORDER.into_iter().chain(rows.iter().flat_map(|row| row.keys().map(String::as_str)))
     {
         let shown = |row: &&Map<String, Value>| row.get(name).is_some_and(is_cell);
-        if NOT_IN_TABLES.contains(&name) {
+        // Where rows are no items, a hash is what they are about.
+        if NOT_IN_TABLES.contains(&name) && rows.iter().any(|row| row.contains_key("id")) {
             continue;
         }
         if !names.contains(&name) && rows.iter().any(shown) {
@@ -190,7 +192,8 @@ fn is_cell(value: &Value) -> bool {
 
 fn cell(name: &str, value: &Value) -> String {
     let text = scalar(name, value).split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.chars().count() <= CELL {
+    // Half a hash is worth nothing.
+    if text.chars().count() <= CELL || name == "hash" {
         return text;
     }
     let mut cut: String = text.chars().take(CELL.saturating_sub(3)).collect();
@@ -207,6 +210,24 @@ fn words(name: &str) -> String {
     super::command::kebab(name).replace('-', " ")
 }
 
+/// `text` with its control characters but line ends and tabs written out: what is stored must not
+/// be able to move the cursor of the terminal that it is shown on, or to change its colours.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |letter: char| letter.is_control() && letter != '\n' && letter != '\t';
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if hidden(letter) {
+            out.extend(letter.escape_default());
+        } else {
+            out.push(letter);
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn scalar(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "no data".to_owned(),
@@ -217,7 +238,8 @@ fn scalar(name: &str, value: &Value) -> String {
             (None, Some(float)) if number.is_f64() => float_text(float),
             _ => number.to_string(),
         },
-        Value::String(text) => text.clone(),
+        // Written out here already, so that columns are as wide as what is shown.
+        Value::String(text) => visible(text).into_owned(),
         Value::Array(items) => {
             items.iter().map(|item| scalar(name, item)).collect::<Vec<_>>().join(", ")
         }
@@ -301,6 +323,25 @@ mod tests {
         assert!(text.starts_with("id\n"), "{text}");
         let wide = render(&value, 200);
         assert!(wide.contains("...") && wide.contains("somewhere"), "{wide}");
+    }
+
+    #[test]
+    fn what_is_stored_does_not_steer_the_terminal() {
+        let value = json!([{"id": "a\u{1b}[31m", "title": "x"}, {"id": "b", "title": "\u{9b}2J"}]);
+        insta::assert_snapshot!(render(&value, 80), @r"
+        id           title
+        a\u{1b}[31m  x
+        b            \u{9b}2J
+        ");
+        assert_eq!(visible("one\r\n\ttwo\u{7}"), "one\\r\n\ttwo\\u{7}");
+    }
+
+    #[test]
+    fn the_hashes_of_a_proof_are_shown_whole_and_those_of_items_left_out() {
+        let hash = "0123456789abcdef".repeat(4);
+        let proof = json!({"path": [{"left": true, "hash": hash}]});
+        assert!(render(&proof, 100).contains(&hash));
+        assert!(!render(&json!([{"id": "a", "hash": hash}]), 100).contains("0123"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `bench`: runs queries and reports each one's duration, percentiles and the share that
-//! succeeded; compares with an earlier run.
+//! succeeded; compares with an earlier run. No two of its questions are the same, so that none is
+//! answered from the cache of answers; what that costs is told apart.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use llm_memory_disk::{Disk, OsDisk};
 use llm_memory_engine::ids::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{figure, scope_flag};
 use crate::args::Common;
@@ -30,6 +32,10 @@ const QUERIES: [&str; 5] = [
 /// Targets of the operations manual, milliseconds.
 const TARGET_MEAN_MS: f64 = 100.0;
 const TARGET_P95_MS: f64 = 200.0;
+/// Longest answer asked for, characters: what the server answers by itself, and up to so many more
+/// ([`LENGTHS`]) that each question is another one to the cache, and the same to the search.
+const LENGTH: u64 = 40_000;
+const LENGTHS: u64 = 900_000;
 
 pub(super) fn command() -> Command {
     Command::new("bench")
@@ -95,6 +101,8 @@ struct Benchmark {
     version: String,
     iterations: u32,
     scope: String,
+    /// Hits asked for.
+    k: u32,
     source: String,
     results: Vec<Measured>,
     summary: Summary,
@@ -110,6 +118,9 @@ struct Measured {
     duration_ms: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     result_count: Option<u64>,
+    /// Answered from the cache, and therefore no measure of a search.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -123,6 +134,9 @@ struct Summary {
     success_rate: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latency: Option<Latency>,
+    /// The same questions once more, answered from the cache; absent where nothing is cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cached: Option<Latency>,
     targets: Vec<TargetMet>,
 }
 
@@ -146,13 +160,13 @@ struct Comparison {
 }
 
 impl Summary {
-    fn of(results: &[Measured]) -> Self {
-        let millis: Vec<f64> = results
-            .iter()
-            .filter(|result| result.error.is_none())
-            .map(|result| result.duration_ms)
-            .collect();
-        let latency = Latency::of(&millis);
+    fn of(results: &[Measured], repeated: &[Measured]) -> Self {
+        let millis = |results: &[Measured], cached: bool| -> Vec<f64> {
+            let counts = |r: &&Measured| r.error.is_none() && r.cached == cached;
+            results.iter().filter(counts).map(|result| result.duration_ms).collect()
+        };
+        let succeeded = results.iter().filter(|result| result.error.is_none()).count();
+        let latency = Latency::of(&millis(results, false));
         let targets = latency.as_ref().map_or_else(Vec::new, |latency| {
             [("mean", TARGET_MEAN_MS, latency.mean_ms), ("p95", TARGET_P95_MS, latency.p95_ms)]
                 .map(|(name, target_ms, measured_ms)| TargetMet {
@@ -168,9 +182,10 @@ impl Summary {
             success_rate: if results.is_empty() {
                 0.0
             } else {
-                round(100.0 * millis.len() as f64 / results.len() as f64)
+                round(100.0 * succeeded as f64 / results.len() as f64)
             },
             latency,
+            cached: Latency::of(&millis(repeated, true)),
             targets,
         }
     }
@@ -229,6 +244,15 @@ impl Benchmark {
                 float_text(latency.max_ms),
             )),
         }
+        if let Some(cached) = &self.summary.cached {
+            out.push_str(&format!(
+                "asked again, from the cache: mean {} ms\n",
+                float_text(cached.mean_ms)
+            ));
+        }
+        if self.results.iter().all(|result| result.result_count.unwrap_or(0) == 0) {
+            out.push_str("nothing was found: give words of this store (--query)\n");
+        }
         for target in &self.summary.targets {
             let word = if target.met { "met" } else { "missed" };
             out.push_str(&format!("target {} < {} ms: {word}\n", target.name, target.target_ms));
@@ -264,12 +288,19 @@ pub(super) fn run(
         .get_one::<String>("scope")
         .cloned()
         .unwrap_or_else(|| if target.project.is_some() { "project" } else { "global" }.to_owned());
+    let queries = queries(arguments);
+    let k = arguments.get_one::<u32>("k").copied().unwrap_or(20);
+    if let Some(earlier) = &earlier {
+        comparable(earlier, &scope, k, &queries)?;
+    }
     let backend = target.open(false)?;
-    let results = measure(&backend, &scope, arguments);
+    let asked = Asked { scope: &scope, k, begun: Timestamp::now() };
+    let results = measure(&backend, &asked, &queries, iterations(arguments));
+    let repeated = repeat(&backend, &asked, &results);
     let source = backend.describe();
     backend.close()?;
 
-    let summary = Summary::of(&results);
+    let summary = Summary::of(&results, &repeated);
     let allowed = arguments.get_one::<f64>("max-regression-percent").copied().unwrap_or(25.0);
     let comparison =
         earlier.as_ref().and_then(|earlier| Comparison::of(&summary, earlier, allowed));
@@ -279,6 +310,7 @@ pub(super) fn run(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             iterations: iterations(arguments),
             scope,
+            k,
             source,
             results,
             summary,
@@ -298,25 +330,83 @@ fn iterations(arguments: &ArgMatches) -> u32 {
     arguments.get_one::<u32>("iterations").copied().unwrap_or(50)
 }
 
-fn measure(backend: &Backend, scope: &str, arguments: &ArgMatches) -> Vec<Measured> {
+/// The queries to ask in turn; a short run does not come to all of them.
+fn queries(arguments: &ArgMatches) -> Vec<&str> {
     let given: Vec<&str> =
         arguments.get_many::<String>("query").into_iter().flatten().map(String::as_str).collect();
-    let queries: &[&str] = if given.is_empty() { &QUERIES } else { &given };
-    let k = arguments.get_one::<u32>("k").copied().unwrap_or(20);
-    (1..=iterations(arguments))
-        .zip(queries.iter().cycle())
-        .map(|(iteration, query)| {
-            let started = Instant::now();
-            let answer =
-                backend.call_named("memory.query", json!({"q": query, "scope": scope, "k": k}));
-            let duration_ms = round(started.elapsed().as_secs_f64() * 1000.0);
-            let (result_count, error) = match answer {
-                Ok(answer) => (Some(crate::reports::by_scope::entries(&answer, "items")), None),
-                Err(error) => (None, Some(error.to_string())),
-            };
-            Measured { iteration, query: (*query).to_owned(), duration_ms, result_count, error }
-        })
-        .collect()
+    let mut queries = if given.is_empty() { QUERIES.to_vec() } else { given };
+    queries.truncate(iterations(arguments) as usize);
+    queries
+}
+
+/// Refuses to compare what was measured over something else.
+fn comparable(earlier: &Benchmark, scope: &str, k: u32, queries: &[&str]) -> Result<(), CliError> {
+    let before: BTreeSet<&str> = earlier.results.iter().map(|r| r.query.as_str()).collect();
+    let differs = |what: &str, before: &str, now: &str| {
+        let message = format!(
+            "--compare: the earlier result is of other {what} ({before}, now {now}): measure the \
+             same, or save a new result"
+        );
+        Err(CliError::Usage { message })
+    };
+    if earlier.scope != scope {
+        return differs("scopes", &earlier.scope, scope);
+    }
+    if earlier.k != k {
+        return differs("values of --k", &earlier.k.to_string(), &k.to_string());
+    }
+    let now: BTreeSet<&str> = queries.iter().copied().collect();
+    if before != now {
+        let list = |all: &BTreeSet<&str>| all.iter().copied().collect::<Vec<_>>().join(", ");
+        return differs("queries", &list(&before), &list(&now));
+    }
+    Ok(())
+}
+
+/// What every question of a run has in common.
+struct Asked<'a> {
+    scope: &'a str,
+    k: u32,
+    begun: Timestamp,
+}
+
+impl Asked<'_> {
+    /// Asks the question of `iteration`.
+    fn ask(&self, backend: &Backend, iteration: u32, query: &str) -> Measured {
+        let begun = self.begun.as_millis().unsigned_abs();
+        let length = LENGTH + begun.wrapping_add(u64::from(iteration)) % LENGTHS;
+        let started = Instant::now();
+        let answer = backend.call_named(
+            "memory.query",
+            json!({"q": query, "scope": self.scope, "k": self.k, "maxChars": length}),
+        );
+        let duration_ms = round(started.elapsed().as_secs_f64() * 1000.0);
+        let (result_count, cached, error) = match answer {
+            Ok(answer) => {
+                let cached = answer.get("cached").and_then(Value::as_bool).unwrap_or(false);
+                (Some(crate::reports::by_scope::entries(&answer, "items")), cached, None)
+            }
+            Err(error) => (None, false, Some(error.to_string())),
+        };
+        let query = query.to_owned();
+        Measured { iteration, query, duration_ms, result_count, cached, error }
+    }
+}
+
+fn measure(
+    backend: &Backend,
+    asked: &Asked<'_>,
+    queries: &[&str],
+    iterations: u32,
+) -> Vec<Measured> {
+    let turns = (1..=iterations).zip(queries.iter().cycle());
+    turns.map(|(iteration, query)| asked.ask(backend, iteration, query)).collect()
+}
+
+/// Asks the last questions of the run once more.
+fn repeat(backend: &Backend, asked: &Asked<'_>, results: &[Measured]) -> Vec<Measured> {
+    let last = results.iter().rev().take(QUERIES.len());
+    last.map(|result| asked.ask(backend, result.iteration, &result.query)).collect()
 }
 
 fn read(path: &Path) -> Result<Document, CliError> {
@@ -338,6 +428,7 @@ mod tests {
             query: "q".to_owned(),
             duration_ms,
             result_count: None,
+            cached: false,
             error: error.map(str::to_owned),
         }
     }
@@ -348,8 +439,9 @@ mod tests {
             version: "0".to_owned(),
             iterations: 4,
             scope: "global".to_owned(),
+            k: 20,
             source: "test".to_owned(),
-            summary: Summary::of(&results),
+            summary: Summary::of(&results, &[]),
             results,
             comparison: None,
         }
@@ -384,6 +476,29 @@ mod tests {
         assert_eq!(now.exit(), Exit::Finding);
         let allowed = Comparison::of(&now.summary, &earlier, 50.0).unwrap();
         assert!(!allowed.regressed);
+    }
+
+    #[test]
+    fn answers_from_the_cache_are_told_apart() {
+        let cached = |duration_ms| Measured { cached: true, ..measured(duration_ms, None) };
+        let summary = Summary::of(&[measured(4.0, None), cached(0.1)], &[cached(0.2)]);
+        assert_eq!((summary.success_rate, summary.avg_duration_ms), (100.0, Some(4.0)));
+        assert_eq!(summary.cached.unwrap().mean_ms, 0.2);
+    }
+
+    #[test]
+    fn only_the_same_questions_are_compared() {
+        let earlier = benchmark(vec![measured(10.0, None)]);
+        let with = |scope, k, queries: &[&str]| comparable(&earlier, scope, k, queries);
+        with("global", 20, &["q"]).unwrap();
+        for (other, what) in [
+            (with("local", 20, &["q"]), "other scopes (global, now local)"),
+            (with("global", 5, &["q"]), "other values of --k"),
+            (with("global", 20, &["p"]), "other queries (q, now p)"),
+        ] {
+            let message = other.unwrap_err().to_string();
+            assert!(message.contains(what), "{message}");
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn command() -> Command {
 }
 
 const HEALTHY: &str = "healthy";
+const NO_AUDIT: &str = "no audit log";
 /// Nothing is known where nothing was kept, or where the wrong folder was named.
 pub(super) const NO_DATA: &str = "no data";
 
@@ -53,14 +54,19 @@ pub(super) struct LogReport {
     since: Timestamp,
     /// Until now.
     until: Timestamp,
-    /// healthy, warning, or "no data" where there is no log.
+    /// healthy, warning, or "no data" where nothing was read.
     status: &'static str,
+    #[serde(skip)]
+    exit: Exit,
     /// Files read.
     files: usize,
     /// The server's log; absent when there is none.
     log: Option<LogSummary>,
     /// Calls by the audit log; absent when there is none.
     calls: Option<CallSummary>,
+    /// Why there are no calls.
+    #[serde(skip)]
+    no_calls: &'static str,
 }
 
 impl LogReport {
@@ -79,25 +85,34 @@ impl LogReport {
         )?;
         let audits = audit_since(disk, root, limits(since, slow_ms, u64::MAX))?;
         let log = log_summary(disk, &logs, since)?;
+        let calls = (audits.read > 0).then(|| audits.analysis.calls());
+        let (status, exit) = judge(log.as_ref(), calls.as_ref(), audits.exists);
         Ok(Self {
             since,
             until: Timestamp::now(),
-            status: if logs.is_empty() && !audits.exists { NO_DATA } else { status(log.as_ref()) },
+            status,
+            exit,
             files: logs.len().saturating_add(audits.read),
             log,
-            calls: (audits.read > 0).then(|| audits.analysis.calls()),
+            calls,
+            no_calls: if audits.exists {
+                "the audit log has no files of this span"
+            } else {
+                NO_AUDIT
+            },
         })
     }
 
     fn of_file(disk: &dyn Disk, file: &Path, since: Timestamp) -> Result<Self, CliError> {
         let log = log_summary(disk, &[file.to_path_buf()], since)?;
-        let status = status(log.as_ref());
-        Ok(Self { since, until: Timestamp::now(), status, files: 1, log, calls: None })
+        let (status, exit) = judge(log.as_ref(), None, false);
+        let (until, no_calls) = (Timestamp::now(), NO_AUDIT);
+        Ok(Self { since, until, status, exit, files: 1, log, calls: None, no_calls })
     }
 
     /// Whether a person should look.
-    pub(super) fn exit(&self) -> Exit {
-        if self.status == HEALTHY { Exit::Done } else { Exit::Finding }
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// The report for people.
@@ -134,7 +149,7 @@ impl LogReport {
             }
         }
         match &self.calls {
-            None => out.push_str("calls: no data (no audit log)\n"),
+            None => out.push_str(&format!("calls: no data ({})\n", self.no_calls)),
             Some(calls) => out.push_str(&calls_text(calls)),
         }
         out
@@ -202,8 +217,27 @@ pub(super) fn run(
     Ok(report.exit())
 }
 
-fn status(log: Option<&LogSummary>) -> &'static str {
-    if log.is_some_and(|log| !log.top_errors.is_empty()) { "warning" } else { HEALTHY }
+/// How it looks, and whether a person should. Quiet days are no finding; a log that was never kept
+/// is one, and so is one that cannot be read.
+fn judge(
+    log: Option<&LogSummary>,
+    calls: Option<&CallSummary>,
+    audited: bool,
+) -> (&'static str, Exit) {
+    let sum = |of_log: fn(&LogSummary) -> u64, of_calls: fn(&CallSummary) -> u64| {
+        log.map_or(0, of_log).saturating_add(calls.map_or(0, of_calls))
+    };
+    let read = sum(|log| log.total, |calls| calls.calls);
+    let unreadable = sum(|log| log.unreadable_lines, |calls| calls.unreadable_lines);
+    if log.is_some_and(|log| !log.top_errors.is_empty()) {
+        ("warning", Exit::Finding)
+    } else if read > 0 {
+        (HEALTHY, Exit::Done)
+    } else if unreadable > 0 || (log.is_none() && !audited) {
+        (NO_DATA, Exit::Finding)
+    } else {
+        (NO_DATA, Exit::Done)
+    }
 }
 
 fn log_summary(

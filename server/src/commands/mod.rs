@@ -93,6 +93,14 @@ fn figure(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share that a threshold is given as.
+fn share(text: &str) -> Result<f64, String> {
+    figure(text)
+        .ok()
+        .filter(|share| *share <= 1.0)
+        .ok_or_else(|| "must be a share from 0 to 1 (0.05 is 5 %)".to_owned())
+}
+
 /// Where commands look that read the files of a data folder. A server named in the environment
 /// would have files of its own.
 fn local_files(common: &Common, arguments: &ArgMatches) -> Result<Target, CliError> {

@@ -19,6 +19,8 @@ use crate::reports::finding::{self, Finding};
 /// Failed authentications of one address or subject that are worth a warning; the same number
 /// locks an address out by default.
 const MANY_FAILURES: u64 = 5;
+/// Items read within an hour that are worth telling, in bulk reads.
+const MANY_READS: u64 = 10;
 
 pub(super) fn command() -> Command {
     Command::new("security").about("Security reviews").subcommand_required(true).subcommand(
@@ -81,6 +83,7 @@ impl Review {
             ("calls by subject", &summary.calls_by_subject),
             ("secrets redacted by subject", &summary.redactions),
             ("bulk reads by subject", &summary.bulk_reads),
+            ("most items read in an hour by subject", &summary.items_read_in_an_hour),
             ("deletes by subject", &summary.deletes),
             ("maintenance calls by tool", &summary.maintenance_calls),
             ("calls denied by subject", &summary.denied_calls),
@@ -125,6 +128,15 @@ fn review(summary: &SecuritySummary, findings: &mut Vec<Finding>) {
             "bulk reads",
             format!("{subject} made {count} reads of {} items or more", summary.bulk_read_items),
         ));
+    }
+    let many = summary.bulk_read_items.saturating_mul(MANY_READS);
+    for (subject, items) in &summary.items_read_in_an_hour {
+        if *items >= many {
+            findings.push(Finding::info(
+                "bulk reads",
+                format!("{subject} read {items} items within an hour"),
+            ));
+        }
     }
     if summary.unreadable_lines > 0 {
         findings.push(Finding::warning(
@@ -202,6 +214,16 @@ mod tests {
             finding::exit(&nothing.findings)
         };
         assert_eq!((exit(true), exit(false)), (Exit::Done, Exit::Finding));
+    }
+
+    #[test]
+    fn many_pages_within_an_hour_are_told() {
+        let mut page = Entry::new(Kind::Call, "ok");
+        page.ts = Timestamp::from_millis(1_000);
+        page.items = Some(90);
+        let review = |pages| review_of(&vec![page.clone(); pages]).findings;
+        assert!(review(11).is_empty());
+        assert_eq!(review(12)[0].message, "unknown read 1080 items within an hour");
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub fn markdown() -> String {
          otherwise `{FILE_NAME}` in the data folder is read, or else `{SYSTEM_FILE}`. Relative\n\
          paths in it are relative to the file.\n\n\
          Settings marked *live* are applied on SIGHUP; the others at the next start. Search, ranking\n\
-         and sharing are configured per scope, in the scope's `config.json` (`project.config.set`).\n\n\
+         and sharing are configured per scope, in the scope's `config.json` (`project.config.set`);\n\
+         an edited file is read on SIGHUP.\n\n\
          | key | environment | flag | accepts | default | applied |\n\
          | --- | --- | --- | --- | --- | --- |\n"
     );

@@ -1,6 +1,6 @@
 //! `docs/command-line.md`: every command with its flags, from the command tree.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use super::cell;
 use crate::args;
@@ -83,7 +83,12 @@ fn is_setting(arg: &Arg) -> bool {
 }
 
 fn shown(arg: &Arg) -> bool {
-    !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version")
+    // Some commands have a version of their own, that of an item.
+    let of_every_command = matches!(
+        arg.get_action(),
+        ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+    );
+    !arg.is_hide_set() && !of_every_command
 }
 
 fn flags<'a>(args: impl Iterator<Item = &'a Arg>, out: &mut String) {

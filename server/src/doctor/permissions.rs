@@ -25,12 +25,7 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     let root = &config.data_dir;
     match disk.exists(root) {
         Ok(true) => {}
-        Ok(false) => {
-            return vec![Finding::ok(
-                CHECK,
-                format!("{} does not exist yet; the server creates it", root.display()),
-            )];
-        }
+        Ok(false) => return vec![creatable(disk, root, may_create_in)],
         Err(error) => return vec![unreadable(root, &error)],
     }
     let mut findings: Vec<Finding> = owner(root).into_iter().collect();
@@ -45,21 +40,28 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
     for (mode, what) in [(FOLDER_MODE, "folders"), (FILE_MODE, "files"), (SECRET_MODE, "secrets")] {
         let of_kind: Vec<&Offender> =
             offenders.iter().filter(|offender| offender.wanted == mode).collect();
-        let Some(first) = of_kind.first() else { continue };
-        let named: Vec<String> = of_kind
-            .iter()
-            .take(MAX_NAMED)
+        if of_kind.is_empty() {
+            continue;
+        }
+        let shown = || of_kind.iter().take(MAX_NAMED);
+        let named: Vec<String> = shown()
             .map(|offender| format!("{} ({:04o})", offender.path.display(), offender.mode))
             .collect();
+        let paths: Vec<String> =
+            shown().map(|offender| offender.path.display().to_string()).collect();
         let more = of_kind.len().saturating_sub(MAX_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (more, again) = if more > 0 {
+            (format!(" and {more} more"), ", then run this again for the others")
+        } else {
+            (String::new(), "")
+        };
         findings.push(Finding::warning(
             CHECK,
             format!(
                 "{what} that more people can use than {mode:04o} lets: {}{more}",
                 named.join(", ")
             ),
-            format!("chmod {mode:04o} {}", first.path.display()),
+            format!("chmod {mode:04o} {}{again}", paths.join(" ")),
         ));
     }
     if findings.is_empty() {
@@ -72,6 +74,43 @@ pub(super) fn check(disk: &dyn Disk, config: &Config) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Whether the server can create the data folder, which does not exist: in the nearest folder
+/// above it that does.
+fn creatable(disk: &dyn Disk, root: &Path, may_create_in: impl Fn(&Path) -> bool) -> Finding {
+    // Of a path that begins nowhere, the working folder is above it.
+    let above = |path: &Path| {
+        let parent = path.parent()?;
+        Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_path_buf())
+    };
+    let mut folder = above(root);
+    while let Some(path) = &folder
+        && !disk.exists(path).unwrap_or(false)
+    {
+        folder = above(path);
+    }
+    match folder {
+        Some(folder) if !may_create_in(&folder) => Finding::critical(
+            CHECK,
+            format!(
+                "{} does not exist, and this user may not create it in {}",
+                root.display(),
+                folder.display()
+            ),
+            format!("create {} for this user, or name another folder (--data-dir)", root.display()),
+        ),
+        _ => Finding::ok(
+            CHECK,
+            format!("{} does not exist yet; the server creates it", root.display()),
+        ),
+    }
+}
+
+/// Whether this process may make entries in `folder`.
+fn may_create_in(folder: &Path) -> bool {
+    use rustix::fs::Access;
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 struct Offender {
@@ -176,6 +215,33 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].level, Level::Warning);
         assert!(findings[0].remedy.as_ref().unwrap().starts_with("chmod 0600 "), "{findings:?}");
+    }
+
+    #[test]
+    fn the_remedy_is_for_every_file_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        chmod(folder.path(), 0o750);
+        let paths: Vec<PathBuf> = (0..7).map(|n| folder.path().join(format!("f{n}"))).collect();
+        let remedy = |paths: &[PathBuf]| {
+            for path in paths {
+                OsDisk.durable_write(path, b"").unwrap();
+                chmod(path, 0o666);
+            }
+            check(&OsDisk, &config(folder.path()))[0].remedy.clone().unwrap()
+        };
+        let two = remedy(&paths[..2]);
+        assert_eq!(two.split_whitespace().count(), 4, "{two}");
+        assert!(remedy(&paths).ends_with(", then run this again for the others"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_created_is_critical() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("a/b");
+        let found = creatable(&OsDisk, &root, |above| above != folder.path());
+        assert_eq!(found.level, Level::Critical, "{found:?}");
+        assert!(found.message.contains(&format!("in {}", folder.path().display())), "{found:?}");
+        assert_eq!(check(&OsDisk, &config(&root))[0].level, Level::Ok);
     }
 
     #[test]

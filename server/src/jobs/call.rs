@@ -105,6 +105,7 @@ impl Calls<'_> {
             duration: begun.elapsed(),
             transport: TransportKind::Job,
             peer: None,
+            redactor: &self.engine.redactor(),
         });
         result
     }

@@ -91,6 +91,7 @@ async fn record(
         duration: began.elapsed(),
         transport: origin.transport,
         peer: origin.peer,
+        redactor: &shared.engine.redactor(),
     });
     outcome
 }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-    CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
-    LoggingMessageNotificationParam, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool as McpTool,
-    UnsubscribeRequestParams,
+    CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse,
+    Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, LoggingLevel, LoggingMessageNotificationParam, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
+    Tool as McpTool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -28,7 +28,7 @@ use crate::mcp::calls::{self, Control};
 use crate::mcp::changes::{self, Session};
 use crate::mcp::listing::{advertised, is_listed};
 use crate::mcp::origin::Origin;
-use crate::mcp::{Shared, prompts, resources};
+use crate::mcp::{Shared, malformed, prompts, resources};
 use crate::tools;
 
 /// Lists change only with the server's version and the caller's token.
@@ -144,10 +144,11 @@ impl ServerHandler for Handler {
 
     async fn list_tools(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         std::future::ready(()).await;
+        malformed::no_cursor(request.as_ref())?;
         let origin = Origin::of(&context.extensions)?;
         let mut listed: Vec<McpTool> = tools::all()
             .iter()
@@ -205,10 +206,11 @@ impl ServerHandler for Handler {
 
     async fn list_resources(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         std::future::ready(()).await;
+        malformed::no_cursor(request.as_ref())?;
         let mut listed = resources::list();
         if let Some(fixtures) = &self.shared.fixtures {
             listed.extend(fixtures.resources());
@@ -220,10 +222,11 @@ impl ServerHandler for Handler {
 
     async fn list_resource_templates(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         std::future::ready(()).await;
+        malformed::no_cursor(request.as_ref())?;
         let mut listed = resources::templates();
         if let Some(fixtures) = &self.shared.fixtures {
             listed.extend(fixtures.templates());
@@ -320,10 +323,11 @@ impl ServerHandler for Handler {
 
     async fn list_prompts(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         std::future::ready(()).await;
+        malformed::no_cursor(request.as_ref())?;
         let mut listed = prompts::list();
         if let Some(fixtures) = &self.shared.fixtures {
             listed.extend(fixtures.prompts());
@@ -355,6 +359,15 @@ impl ServerHandler for Handler {
         std::future::ready(()).await;
         let origin = Origin::of(&context.extensions)?;
         Ok(resources::complete(origin, &request))
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        std::future::ready(()).await;
+        Err(malformed::answer(&request))
     }
 
     async fn set_level(

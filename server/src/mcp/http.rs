@@ -29,6 +29,7 @@ use crate::mcp::api;
 use crate::mcp::auth::{Credentials, Denied, TransportKind, bearer_token};
 use crate::mcp::handler::Handler;
 use crate::mcp::long::Unread;
+use crate::mcp::malformed;
 use crate::mcp::origin::{Origin, PROJECT_HEADER, Token};
 use crate::mcp::sessions::Sessions;
 
@@ -170,6 +171,9 @@ async fn let_in(State(door): State<Door>, mut request: Request, next: Next) -> R
     if response.status() == StatusCode::FORBIDDEN {
         return with_remedy(response).await;
     }
+    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return without_message(response).await;
+    }
     response
 }
 
@@ -179,6 +183,19 @@ fn not_read(unread: Unread) -> Response {
         response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().into());
     }
     response
+}
+
+/// Says in the words of JSON-RPC that a body is no message; what else rmcp refuses with this status
+/// stays as it is.
+async fn without_message(response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let Ok(reason) = axum::body::to_bytes(body, REFUSAL_BYTES).await else {
+        return parts.status.into_response();
+    };
+    match malformed::body(&String::from_utf8_lossy(&reason)) {
+        Some(error) => (StatusCode::BAD_REQUEST, axum::Json(error)).into_response(),
+        None => Response::from_parts(parts, Body::from(reason)),
+    }
 }
 
 /// Whether a request may come in.

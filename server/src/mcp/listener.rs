@@ -1,6 +1,6 @@
 //! One port, two protocols: the first byte of a connection decides. HTTP requests begin with a
-//! letter; JSON lines begin with a brace (or with white space or a byte-order mark before it);
-//! anything else is hung up on. With a certificate both are spoken inside TLS only, and whoever
+//! capital letter; JSON lines begin with a brace (or with white space or a byte-order mark before
+//! it), and so does what is told that it is no JSON, for it is text; anything else is hung up on. With a certificate both are spoken inside TLS only, and whoever
 //! comes without is told so.
 
 use std::io;
@@ -47,9 +47,10 @@ enum Spoken {
 /// that its sender never meant.
 const fn spoken(first: u8) -> Option<Spoken> {
     match first {
-        b'a'..=b'z' | b'A'..=b'Z' => Some(Spoken::Http),
+        // Methods are case-sensitive, and all there are begin with a capital.
+        b'A'..=b'Z' => Some(Spoken::Http),
         // The last is the first of a byte-order mark.
-        b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n' | 0xEF => Some(Spoken::Lines),
+        b' '..=b'~' | b'\t' | b'\r' | b'\n' | 0xEF => Some(Spoken::Lines),
         _ => None,
     }
 }
@@ -275,11 +276,11 @@ mod tests {
         for request in ["GET / HTTP/1.1", "POST /mcp HTTP/1.1", "OPTIONS *", "PRI * HTTP/2.0"] {
             assert_eq!(spoken(request.as_bytes()[0]), Some(Spoken::Http));
         }
-        for line in ["{\"jsonrpc\"", " {", "\n{", "[", "\u{feff}{"] {
+        for line in ["{\"jsonrpc\"", " {", "\n{", "[", "\u{feff}{", "hello", "7", "\"a\""] {
             assert_eq!(spoken(line.as_bytes()[0]), Some(Spoken::Lines));
         }
-        // A TLS handshake, a number, a string, nothing.
-        for other in [0x16, b'7', b'"', 0] {
+        // A TLS handshake, other greetings of machines, nothing.
+        for other in [0x16, 0x80, 0x7F, 0xFF, 0] {
             assert_eq!(spoken(other), None);
         }
     }

@@ -27,6 +27,7 @@ pub mod lines;
 mod listener;
 mod listing;
 mod long;
+mod malformed;
 pub mod observe;
 mod options;
 mod origin;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use llm_memory_engine::ids::ProjectId;
+use llm_memory_engine::item::Redactor;
 use serde_json::{Map, Value};
 
 use crate::access::Principal;
@@ -67,6 +68,8 @@ pub struct CallRecord<'a> {
     pub transport: TransportKind,
     /// Address of the caller.
     pub peer: Option<SocketAddr>,
+    /// Takes secrets out of what is kept of the call: one may stand where an id belongs.
+    pub redactor: &'a Redactor,
 }
 
 /// Receives what happens. Called from async tasks, so it must not block.

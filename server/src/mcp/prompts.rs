@@ -82,6 +82,13 @@ pub(crate) async fn get(
 
 /// The prompt's arguments, all of them text.
 fn request_of(arguments: &Map<String, Value>) -> Result<CheckMemory, ToolError> {
+    const KNOWN: [&str; 3] = ["task", "files", "context"];
+    if let Some(name) = arguments.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+        return Err(ToolError::Arguments {
+            field: name.chars().take(60).collect(),
+            reason: format!("is not an argument; there are {}", KNOWN.join(", ")),
+        });
+    }
     let text = |name: &str| {
         let value = arguments.get(name).and_then(Value::as_str).unwrap_or_default().trim();
         (!value.is_empty()).then(|| value.to_owned())
@@ -109,7 +116,8 @@ fn check_memory(
         query.scope = ScopeSelector::Global;
     }
     let items = tools::whole_items(context.engine.query(context.caller, query)?);
-    Ok(json!({"text": request.markdown(&items, &config.check_memory)}))
+    let text = request.markdown(&items, &config.check_memory);
+    Ok(json!({"text": text, "items": items.len()}))
 }
 
 #[cfg(test)]
@@ -126,6 +134,12 @@ mod tests {
             let error = request_of(&arguments(given)).unwrap_err();
             assert!(error.to_string().starts_with("task: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_argument_is_named() {
+        let error = request_of(&arguments(json!({"task": "t", "file": "a"}))).unwrap_err();
+        assert_eq!(error.to_string(), "file: is not an argument; there are task, files, context");
     }
 
     #[test]

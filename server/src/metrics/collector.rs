@@ -152,7 +152,7 @@ fn of_scope(scope: &ScopeStatus, out: &mut Samples) {
     }
     for (view, bytes) in [
         ("catalog", scope.catalog_bytes),
-        ("index", scope.index_bytes),
+        ("text", scope.index_bytes),
         ("blocks", scope.block_bytes),
     ] {
         let mut labels = label();
@@ -238,6 +238,10 @@ mod tests {
         assert_eq!(value(&samples, table::COMPRESSION_RATIO, &[scope]), Some(15.0));
         assert_eq!(value(&samples, table::CACHE_HIT_RATE, &[("cache", "payload")]), Some(0.75));
         assert_eq!(value(&samples, table::VIEW_LAG, &[scope, ("view", "catalog")]), Some(2.0));
+        // A view has one name in every metric.
+        for metric in [table::VIEW_LAG, table::VIEW_BYTES] {
+            assert!(value(&samples, metric, &[scope, ("view", "text")]).is_some());
+        }
         assert_eq!(value(&samples, table::VERIFY_SUCCESS, &[scope]), Some(500.0));
         assert_eq!(value(&samples, table::READY, &[]), Some(1.0));
     }

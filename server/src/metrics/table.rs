@@ -90,7 +90,7 @@ metrics! {
     JOURNAL_ENTRIES = Gauge "llm_memory_journal_entries" ["scope"];
     /// Bytes of all stored versions as compact JSON.
     CONTENT_BYTES = Gauge "llm_memory_content_bytes" ["scope"];
-    /// Bytes of a view on disk (`catalog`, `index`, `blocks`).
+    /// Bytes of a view on disk (`catalog`, `text`, `blocks`).
     VIEW_BYTES = Gauge "llm_memory_view_bytes" ["scope", "view"];
     /// Journal records that a view has not made durable yet; they are replayed after a crash.
     VIEW_LAG = Gauge "llm_memory_view_lag_entries" ["scope", "view"];

@@ -16,6 +16,7 @@ use crate::observer::is_server_fault;
 const LISTED: usize = 20;
 /// Durations kept for percentiles; enough for a day at ten calls a second.
 const DURATIONS: usize = 1 << 20;
+const HOUR_MS: i64 = 3_600_000;
 /// Names kept apart; a flood of made-up names must not fill the memory.
 const NAMES: usize = 10_000;
 
@@ -47,6 +48,7 @@ pub(crate) struct AuditAnalysis {
     slow_calls: u64,
     redactions: Counts,
     bulk_reads: Counts,
+    items_read: BTreeMap<String, HourlyReads>,
     deletes: Counts,
     config_changes: Vec<Event>,
     maintenance: Counts,
@@ -61,6 +63,25 @@ pub(crate) struct AuditAnalysis {
 struct ToolCounts {
     calls: u64,
     failures: Counts,
+}
+
+/// Items that somebody read, hour by hour: many small reads are as much as a large one.
+#[derive(Debug, Default)]
+struct HourlyReads {
+    hour: i64,
+    in_hour: u64,
+    most: u64,
+}
+
+impl HourlyReads {
+    fn add(&mut self, at: Timestamp, items: u64) {
+        let hour = at.as_millis().div_euclid(HOUR_MS);
+        if hour != self.hour {
+            (self.hour, self.in_hour) = (hour, 0);
+        }
+        self.in_hour = self.in_hour.saturating_add(items);
+        self.most = self.most.max(self.in_hour);
+    }
 }
 
 /// A tool and how its calls ended.
@@ -143,6 +164,8 @@ pub(crate) struct SecuritySummary {
     pub(crate) redactions: Counts,
     /// Reads of many items, by subject.
     pub(crate) bulk_reads: Counts,
+    /// Most items read within an hour of the clock, by subject.
+    pub(crate) items_read_in_an_hour: Counts,
     /// Items a read needs to count as one of many.
     pub(crate) bulk_read_items: u64,
     /// Deletes, by subject.
@@ -178,6 +201,7 @@ impl AuditAnalysis {
             slow_calls: 0,
             redactions: Counts::new(),
             bulk_reads: Counts::new(),
+            items_read: BTreeMap::new(),
             deletes: Counts::new(),
             config_changes: Vec::new(),
             maintenance: Counts::new(),
@@ -270,8 +294,13 @@ impl AuditAnalysis {
         if let Some(count) = entry.redactions {
             add(&mut self.redactions, subject, count);
         }
-        if !entry.write && entry.items.is_some_and(|items| items >= self.limits.bulk_items) {
-            add(&mut self.bulk_reads, subject, 1);
+        if let Some(items) = entry.items.filter(|_| !entry.write) {
+            if items >= self.limits.bulk_items {
+                add(&mut self.bulk_reads, subject, 1);
+            }
+            if self.items_read.len() < NAMES || self.items_read.contains_key(subject) {
+                self.items_read.entry(subject.to_owned()).or_default().add(entry.ts, items);
+            }
         }
         if tool == "memory.delete" && !failed {
             add(&mut self.deletes, subject, 1);
@@ -327,6 +356,11 @@ impl AuditAnalysis {
             calls_by_subject: self.by_subject,
             redactions: self.redactions,
             bulk_reads: self.bulk_reads,
+            items_read_in_an_hour: self
+                .items_read
+                .into_iter()
+                .map(|(subject, reads)| (subject, reads.most))
+                .collect(),
             bulk_read_items: self.limits.bulk_items,
             deletes: self.deletes,
             config_changes: latest(self.config_changes),
@@ -422,6 +456,20 @@ mod tests {
     }
 
     #[test]
+    fn many_small_reads_are_summed_up_by_the_hour() {
+        let page = |hour: &str| {
+            let mut page = call("memory.list", "ok", 1.0);
+            page.ts = format!("2026-11-22T{hour}:30:00Z").parse().unwrap();
+            page.items = Some(90);
+            page
+        };
+        let pages = [page("10"), page("10"), page("10"), page("11")];
+        let security = analysis(&pages).security();
+        assert!(security.bulk_reads.is_empty());
+        assert_eq!(security.items_read_in_an_hour["ada"], 270);
+    }
+
+    #[test]
     fn a_review_sees_who_did_what() {
         let mut bulk = call("memory.list", "ok", 1.0);
         bulk.items = Some(1000);
@@ -449,6 +497,7 @@ mod tests {
         .security();
         let one = |counts: &Counts, name: &str| counts.get(name).copied();
         assert_eq!(one(&security.bulk_reads, "ada"), Some(1));
+        assert_eq!(one(&security.items_read_in_an_hour, "ada"), Some(1000));
         assert_eq!(one(&security.redactions, "ada"), Some(2));
         assert_eq!(one(&security.deletes, "ada"), Some(1));
         assert_eq!(one(&security.denied_calls, "ada"), Some(1));

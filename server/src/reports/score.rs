@@ -2,7 +2,8 @@
 //!
 //! Each part scores 0 to 100. Parts that are a share of something limited (memory, CPU, storage)
 //! score 100 up to their target and fall evenly to 0 at 100 % use. The overall score is the mean
-//! of the parts that have data; a part without data is shown as such and does not count.
+//! of the parts that have data; a part without data is shown as such and does not count. A service
+//! that does not answer makes the whole critical, however well the machine does.
 
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ pub(crate) struct Part {
 pub(crate) struct SystemScore {
     /// Mean of the parts with data; `None` when there is none.
     pub(crate) overall: Option<f64>,
-    /// Good, Fair or Poor.
+    /// Good, Fair, Poor or Critical.
     pub(crate) word: &'static str,
     /// The parts.
     pub(crate) parts: Vec<Part>,
@@ -41,6 +42,12 @@ impl SystemScore {
             None => "no data",
         };
         Self { overall, word, parts }
+    }
+
+    /// The score where the service does not answer: nothing of it makes up for that.
+    #[must_use]
+    pub(crate) fn of_nobody(self) -> Self {
+        Self { overall: Some(0.0), word: "Critical", ..self }
     }
 
     /// The report for people.

@@ -113,6 +113,7 @@ impl Sampler {
             audit_dropped: self.audit.dropped(),
             log_dropped: self.telemetry.dropped(),
             verified: self.verified.times(),
+            integrity: self.maintained.last().verification.map(|last| last.verdict),
             jobs: Some(self.jobs.figures()),
             problems,
         });

@@ -21,9 +21,19 @@ pub(super) fn parse<T: DeserializeOwned>(arguments: Map<String, Value>) -> Resul
         let path = error.path().to_string();
         ToolError::Arguments {
             field: if path == "." { "arguments".to_owned() } else { path },
-            reason: error.into_inner().to_string(),
+            reason: in_our_words(error.into_inner().to_string()),
         }
     })
+}
+
+/// What serde says of a text in place of a list, which the schema check leaves to the request type:
+/// some lists may be given as their only entry.
+fn in_our_words(reason: String) -> String {
+    if reason.starts_with("invalid type: string") && reason.ends_with("expected a sequence") {
+        "must be an array, not a string".to_owned()
+    } else {
+        reason
+    }
 }
 
 /// A result as JSON.
@@ -70,4 +80,21 @@ pub(crate) fn whole_items(found: QueryResult) -> Vec<Item> {
             HitBody::Snippet { .. } | HitBody::Summary(_) => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_memory_engine::api::{Filters, UpsertRequest};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_text_in_place_of_a_list_is_told_so_unless_it_may_stand_for_one() {
+        let members = |value: Value| value.as_object().cloned().unwrap();
+        let note = json!({"type": "note", "scope": "global", "title": "t", "tags": "a"});
+        let error = parse::<UpsertRequest>(members(note)).unwrap_err();
+        assert_eq!(error.to_string(), "tags: must be an array, not a string");
+        parse::<Filters>(members(json!({"language": "rust"}))).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cli, assert_answer, audited};
 
@@ -168,6 +168,10 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
     assert_eq!(document["benchmark"]["summary"]["success_rate"], 100.0);
     assert!(document["benchmark"]["summary"]["latency"]["p95_ms"].as_f64().unwrap() > 0.0);
 
+    let cached = |result: &Value| result.get("cached").is_some();
+    assert!(!results.iter().any(cached), "the same answer again would be no measure: {results:?}");
+    assert!(document["benchmark"]["summary"]["cached"]["mean_ms"].is_number());
+
     let second = cli.run(
         "bench --iterations 3 --query alpha --compare first.json \
          --max-regression-percent 1000000 --output json",
@@ -178,10 +182,17 @@ fn a_benchmark_counts_its_queries_and_compares_with_an_earlier_one() {
 
     let wrong = cli.run("bench --iterations 1 --compare nowhere.json");
     assert_eq!(wrong.code, 2);
-    for line in ["bench --scope=galobal", "bench --max-regression-percent=NaN"] {
+    for line in [
+        "bench --scope=galobal",
+        "bench --max-regression-percent=NaN",
+        "bench --iterations 3 --query bravo --compare first.json",
+    ] {
         assert_eq!(cli.run(line).code, 64, "{line}");
     }
     assert_eq!(cli.run("health --max-latency-ms=NaN").code, 64);
+    let percent = cli.run("health --max-error-rate=5");
+    assert_eq!(percent.code, 64);
+    assert!(percent.stderr.contains("0.05 is 5 %"), "{percent:?}");
 }
 
 #[test]
@@ -209,6 +220,18 @@ fn logs_are_analyzed_whatever_the_time_zone() {
     calls: no data (no audit log)
     ");
     assert_eq!(cli.run("logs analyze --since yesterday").code, 64);
+}
+
+#[test]
+fn logs_of_which_nothing_was_read_are_not_called_healthy() {
+    let cli = three_items();
+    let wrong = cli.run("logs analyze --file data/store.json --output json");
+    assert_eq!((wrong.code, &wrong.json_whatever_the_code()["status"]), (1, &json!("no data")));
+    let later = cli.run("logs analyze --since 2999-01-01T00:00:00Z");
+    assert_eq!(later.code, 0, "{later:?}");
+    for part in ["no data\n", "calls: no data (the audit log has no files of this span)"] {
+        assert!(later.stdout.contains(part), "{later:?}");
+    }
 }
 
 #[test]
@@ -248,6 +271,8 @@ fn the_audit_log_says_who_did_what() {
     secrets redacted by subject: none
     bulk reads by subject:
       ada  1
+    most items read in an hour by subject:
+      ada  500
     deletes by subject:
       ada  1
     maintenance calls by tool:

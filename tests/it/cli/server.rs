@@ -1,5 +1,7 @@
 //! Commands against a running server: found through the data folder's lock, or by its address.
 
+use std::time::{Duration, Instant};
+
 use llm_memory_tests::client::Wire;
 use llm_memory_tests::server::TestServer;
 use serde_json::{Value, json};
@@ -53,7 +55,54 @@ fn a_healthy_server_passes_the_monitor() {
     let slow = cli.run("health --max-disk-percent=100 --max-latency-ms=0 --output=json");
     assert_eq!(slow.code, 1);
     let system = cli.run("health system --output=json").json_whatever_the_code();
-    assert_eq!(system["parts"][0]["score"], 100.0);
+    let parts = system["parts"].as_array().unwrap();
+    // Degraded counts half.
+    let score = if parts[0]["figure"] == "ok" { 100.0 } else { 50.0 };
+    assert_eq!(parts[0]["score"], score);
+    let integrity = parts.iter().find(|part| part["name"] == "integrity").unwrap();
+    assert_eq!(integrity["score"], Value::Null, "nothing was verified");
+    assert_eq!(cli.run("token revoke nosuch").code, 2);
+    let again = cli.run("health --max-disk-percent=100 --max-error-rate=0 --output=json");
+    assert_eq!(again.json_whatever_the_code()["seen"]["calls"]["failed"], 0);
+}
+
+#[test]
+fn a_secret_given_as_an_id_is_in_no_log() {
+    let cli = Cli::new();
+    let builder = TestServer::builder().data_dir(cli.data());
+    let _server = builder.env("LLM_MEMORY_LOG_DESTINATION", "file").start().unwrap();
+    let secret = concat!("ghp_", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");
+    assert_eq!(cli.run(&format!("memory.get --id={secret}")).code, 2);
+    let kept = |folder: &str| {
+        let files = std::fs::read_dir(cli.data().join(folder)).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect::<String>()
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    for folder in ["audit", "logs"] {
+        while !kept(folder).contains("<redacted-secret>") {
+            assert!(Instant::now() < patience, "{}", kept(folder));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(!kept(folder).contains(secret), "{}", kept(folder));
+    }
+}
+
+#[test]
+fn damage_that_is_known_degrades_the_service() {
+    let cli = three_items();
+    let _server = serve(&cli);
+    damage(&cli, "bravo");
+    assert_eq!(cli.run("journal.verify --scope=all").code, 2);
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = cli.run("health --max-disk-percent=100 --output=json");
+        if answer.stdout.contains("the last verification found damage") {
+            assert_eq!(answer.code, 1, "{answer:?}");
+            return;
+        }
+        assert!(Instant::now() < patience, "{answer:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
@@ -160,6 +209,9 @@ fn tokens_are_on_record_while_a_server_writes_the_same_log() {
         entries.map(|entry| (entry["id"].clone(), entry["outcome"].clone())).collect()
     };
     assert_eq!(of("token.create"), [("a".into(), "ok".into()), ("b".into(), "ok".into())]);
-    assert_eq!(of("token.revoke"), [("a".into(), "ok".into()), ("nobody".into(), "failed".into())]);
+    assert_eq!(
+        of("token.revoke"),
+        [("a".into(), "ok".into()), ("nobody".into(), "not_found".into())]
+    );
     assert_eq!(of("memory.upsert").len(), 1);
 }

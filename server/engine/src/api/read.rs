@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{EngineError, Result};
 use crate::ids::{Digest, ItemId, Scope, ScopeSelector, Seq, Timestamp, Version};
 use crate::item::{Item, ItemType, Relation, Summary};
 
@@ -60,14 +61,38 @@ pub struct Filters {
     pub created_by: Vec<String>,
 }
 
-/// A closed range of numbers.
+impl Filters {
+    /// Refuses ranges that nothing can lie in: an empty answer would look like an empty store.
+    ///
+    /// # Errors
+    /// The range, with what is wrong with it.
+    pub fn check(&self) -> Result<()> {
+        if let Some(Range { min: Some(min), max: Some(max) }) = self.confidence
+            && min > max
+        {
+            let reason = format!("min {min} is above max {max}: exchange them");
+            return Err(EngineError::invalid("filters.confidence", reason));
+        }
+        if let Some(TimeRange { start: Some(start), end: Some(end) }) = self.time_range
+            && start > end
+        {
+            let reason = format!("start {start} is after end {end}: exchange them");
+            return Err(EngineError::invalid("filters.timeRange", reason));
+        }
+        Ok(())
+    }
+}
+
+/// A closed range of confidences, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Range {
     /// Smallest value.
+    #[schemars(range(min = 0.0, max = 1.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
     /// Largest value.
+    #[schemars(range(min = 0.0, max = 1.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
 }
@@ -221,7 +246,8 @@ pub struct Explanation {
     /// Everything added to it, by name: title, phrase, exactMatch, pinned, recency, scope,
     /// confidence.
     pub boosts: BTreeMap<String, f64>,
-    /// Parameters in force: k1, b, field weights.
+    /// Parameters in force: k1, b, field weights, and each `boost.` as a factor: what is configured
+    /// over its default, so that 9 for `exactMatch`, whose default is 3, stands here as 3.
     pub parameters: BTreeMap<String, f64>,
 }
 

@@ -52,7 +52,8 @@ pub struct UpsertRequest {
     /// Keep it always worth considering.
     #[serde(default)]
     pub pinned: bool,
-    /// Who may see it; `team` in committed scopes and `private` elsewhere when left out.
+    /// Who may see it; `team` in committed scopes and `private` elsewhere when left out. Callers
+    /// who may not read that have to give one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<Sensitivity>,
     /// Where it came from.

@@ -303,7 +303,7 @@ impl Default for CheckMemoryConfig {
     }
 }
 
-/// Background work of a scope.
+/// Background work of a scope. Kept for what comes; nothing reads it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaintenanceConfig {
     /// Writes after which the scope is compacted; 0: never by count.

@@ -342,20 +342,23 @@ pub const SETTINGS: &[Setting] = &[
         0,
         1_000_000_000,
         maintenance.compact_every,
-        "Writes after which the scope is compacted; 0: never by count."
+        "Writes after which the scope is compacted; 0: never by count. Accepted but without effect \
+         in this version: the server compacts by size (maintenance.autoCompactMb)."
     ),
     integer!(
         "maintenance.compactIntervalMs",
         0,
         YEAR_MS,
         maintenance.compact_interval_ms,
-        "Time after which a changed scope is compacted, milliseconds; 0: never by time."
+        "Time after which a changed scope is compacted, milliseconds; 0: never by time. Accepted \
+         but without effect in this version: the routines of jobs compact."
     ),
     integer!(
         "maintenance.snapshotIntervalMs",
         0,
         YEAR_MS,
         maintenance.snapshot_interval_ms,
-        "Time after which a changed scope takes a snapshot, milliseconds; 0: never."
+        "Time after which a changed scope takes a snapshot, milliseconds; 0: never. Accepted but \
+         without effect in this version: maintenance.snapshot takes one."
     ),
 ];

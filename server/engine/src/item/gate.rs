@@ -40,8 +40,8 @@ impl From<Refused> for EngineError {
         Self::invalid(
             "sensitivity",
             format!(
-                "{} exceeds {}, the most that this committed scope accepts: pass a lower \
-                 sensitivity, use the local scope, or raise sharing.sensitivity in the scope's \
+                "{} exceeds {}, the most that this committed scope accepts: write the item with \
+                 a lower sensitivity, leave it in the local scope, or raise sharing.sensitivity in the scope's \
                  configuration",
                 refused.sensitivity, refused.ceiling
             ),

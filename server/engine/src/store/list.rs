@@ -20,6 +20,7 @@ const COUNTED: u64 = 10_000;
 
 /// `memory.list` over the readers of the scopes named, in lookup order.
 pub(crate) fn list(readers: &[Reader<'_>], request: &ListRequest) -> Result<ListResult> {
+    request.filters.check()?;
     let limit = limit("limit", request.limit, DEFAULT_LIST, MAX_LIST)?;
     let cursor = request.cursor.as_deref().map(|text| Cursor::parse(text, "list")).transpose()?;
     let mut page = Page { limit, cursor, items: BTreeMap::new(), chars: 0 };

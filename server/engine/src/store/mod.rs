@@ -254,6 +254,11 @@ impl Engine {
         self.redactor.store(Arc::new(redactor));
     }
 
+    /// The patterns in force.
+    pub fn redactor(&self) -> Arc<Redactor> {
+        self.redactor.load_full()
+    }
+
     /// Adds a listener for changes, for as long as the engine lives.
     pub fn on_change(&self, listener: ChangeListener) {
         self.listeners.write().push(listener);

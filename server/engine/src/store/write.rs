@@ -38,6 +38,9 @@ impl Engine {
         let (edited, keep) = rules.at(Timestamp::now()).upsert(request)?;
         let (redactions, warnings) = (edited.redactions, edited.warnings);
         let content = edited.content;
+        if keep.sensitivity && content.sensitivity > caller.clearance {
+            scope.watch(not_hidden_from_its_writer(&scope, caller, &content))?;
+        }
         let ready = Ready::of(&content);
         let near_duplicates = match ready.sketch() {
             Some(sketch) => scope.watch(similar(&scope, caller, &content.id, sketch, &config))?,
@@ -280,6 +283,28 @@ impl Rules {
             redactor: &self.redactor,
         }
     }
+}
+
+/// Refuses a new item that its writer could not read, without having asked for that: what is lost
+/// so is not noticed. To make it less secret than the scope's items are is for the writer to say.
+fn not_hidden_from_its_writer(
+    scope: &ScopeStore,
+    caller: &Caller,
+    content: &Content,
+) -> Result<()> {
+    let stored = scope.state.read()?.item(&content.id)?;
+    if stored.is_some_and(|item| !item.deleted) {
+        // It keeps its own.
+        return Ok(());
+    }
+    let (default, clearance) = (content.sensitivity, caller.clearance);
+    Err(EngineError::invalid(
+        "sensitivity",
+        format!(
+            "left out it would be {default}, which you may not read yourself: give one up to \
+             {clearance}"
+        ),
+    ))
 }
 
 /// Stored items that say nearly the same, as far as the caller may know.

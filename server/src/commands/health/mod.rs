@@ -18,7 +18,7 @@ use crate::args::Common;
 use crate::cli::connect::{self, Target};
 use crate::cli::error::CliError;
 use crate::cli::printer::{Printer, tell};
-use crate::commands::figure;
+use crate::commands::{figure, share};
 use crate::exit::Exit;
 use crate::reports::finding::{self, Finding};
 use crate::reports::monitor::{self, Seen, Thresholds};
@@ -55,7 +55,8 @@ fn threshold_flags() -> [Arg; 4] {
             .help(help)
     };
     [
-        flag("max-error-rate", "SHARE", "0.05", "Failed calls over all calls, 0 to 1"),
+        flag("max-error-rate", "SHARE", "0.05", "Failed calls over all calls, 0 to 1")
+            .value_parser(share),
         flag("max-latency-ms", "MS", "1000", "Time of a health request"),
         flag("max-disk-percent", "PERCENT", "85", "Used share of the data volume"),
         Arg::new("health-url").long("health-url").value_name("URL").help(

@@ -56,7 +56,22 @@ pub(super) fn collect(target: &Target, seen: &Seen, document: Option<&Value>) ->
     let here = target.server.is_none();
     let memory = if here { process::memory(&OsDisk) } else { None };
     let cpu = if here { cpu_percent(&OsDisk) } else { None };
-    SystemScore::of(parts(seen, document, memory, cpu))
+    score(seen, document, memory, cpu)
+}
+
+fn score(
+    seen: &Seen,
+    document: Option<&Value>,
+    memory: Option<(u64, u64)>,
+    cpu: Option<f64>,
+) -> SystemScore {
+    let score = SystemScore::of(parts(seen, document, memory, cpu));
+    if serves(seen) { score } else { score.of_nobody() }
+}
+
+/// Whether the service answers, and is neither starting nor ending.
+fn serves(seen: &Seen) -> bool {
+    seen.service.running && seen.service.http_status.is_some_and(|status| status < 500)
 }
 
 fn parts(
@@ -66,7 +81,12 @@ fn parts(
     cpu: Option<f64>,
 ) -> Vec<Part> {
     let service = &seen.service;
-    let ready = service.running && service.http_status.is_some_and(|status| status < 500);
+    let health = match (serves(seen), service.reasons.is_empty()) {
+        (true, true) => 1.0,
+        // It answers, but a person should look.
+        (true, false) => 0.5,
+        (false, _) => 0.0,
+    };
     let word = match (service.running, service.status.as_deref()) {
         (false, _) => format!("not running: {}", service.detail),
         (true, Some(status)) => status.to_owned(),
@@ -96,12 +116,13 @@ fn parts(
         None => Part::no_data("calls", "none were made lately"),
     };
     vec![
-        Part::share("service", if ready { 1.0 } else { 0.0 }, word),
+        Part::share("service", health, word),
         memory,
         cpu,
         storage,
         calls,
         views(document),
+        integrity(document),
         Part::no_data("pods", no_cluster()),
         Part::no_data("frequency alignment", "the store holds no personas"),
     ]
@@ -130,6 +151,20 @@ fn views(document: Option<&Value>) -> Part {
         current as f64 / all as f64,
         format!("{current} of {all} scopes have views within {VIEW_LAG} records of the journal"),
     )
+}
+
+/// What the last verification found.
+fn integrity(document: Option<&Value>) -> Part {
+    const NAME: &str = "integrity";
+    let Some(document) = document else {
+        return Part::no_data(NAME, "the server does not say");
+    };
+    match document.get("integrity").and_then(Value::as_str) {
+        Some("sound") => Part::share(NAME, 1.0, "the last verification found no damage".to_owned()),
+        Some("damaged") => Part::share(NAME, 0.0, "the last verification found damage".to_owned()),
+        Some(_) => Part::no_data(NAME, "the last verification could not look at everything"),
+        None => Part::no_data(NAME, "nothing was verified yet (`llm-memory journal verify`)"),
+    }
 }
 
 /// Use of all processors of this machine over a moment, percent.
@@ -192,9 +227,31 @@ mod tests {
 
     #[test]
     fn a_service_that_is_down_makes_the_system_poor() {
-        let down = SystemScore::of(parts(&seen(false), None, None, None));
-        assert_eq!((down.overall, exit(&down)), (Some(0.0), Exit::Failed));
-        let up = SystemScore::of(parts(&seen(true), None, Some((100, 50)), Some(10.0)));
+        let of = |seen: &Seen| score(seen, None, Some((100, 50)), Some(10.0));
+        let down = of(&seen(false));
+        assert_eq!((down.overall, down.word, exit(&down)), (Some(0.0), "Critical", Exit::Failed));
+        let up = of(&seen(true));
         assert_eq!((up.overall, exit(&up)), (Some(100.0), Exit::Done));
+        let mut starting = seen(true);
+        starting.service.http_status = Some(503);
+        assert_eq!(exit(&of(&starting)), Exit::Failed);
+    }
+
+    #[test]
+    fn a_degraded_service_counts_half() {
+        let mut degraded = seen(true);
+        degraded.service.reasons = vec!["the disk is full".to_owned()];
+        let score = score(&degraded, None, None, None);
+        assert_eq!((score.overall, exit(&score)), (Some(50.0), Exit::Failed));
+    }
+
+    #[test]
+    fn known_damage_costs_and_what_was_never_verified_is_no_data() {
+        let of = |verdict: Value| integrity(Some(&json!({"integrity": verdict}))).score;
+        assert_eq!((of(json!("sound")), of(json!("damaged"))), (Some(100.0), Some(0.0)));
+        assert_eq!(
+            (of(json!("failed")), of(Value::Null), integrity(None).score),
+            (None, None, None)
+        );
     }
 }

@@ -49,6 +49,7 @@ async fn record(shared: &Arc<Shared>, origin: &Origin) -> Result<Value, Failure>
             duration: begun.elapsed(),
             transport: origin.transport,
             peer: origin.peer,
+            redactor: &shared.engine.redactor(),
         });
     }
     answer

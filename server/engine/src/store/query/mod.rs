@@ -99,6 +99,7 @@ fn validate(request: &QueryRequest) -> Result<()> {
     within("k", request.k, 1, MAX_K)?;
     within("maxChars", request.max_chars, 200, MAX_CHARS)?;
     within("tokenBudget", request.token_budget, 50, 250_000)?;
+    request.filters.check()?;
     let length = request.q.chars().count();
     if length > MAX_QUERY_CHARS {
         return Err(EngineError::invalid(

@@ -90,6 +90,24 @@ fn projects_beyond_the_limit_are_refused_with_the_remedy_and_leave_nothing_behin
 }
 
 #[test]
+fn nobody_loses_what_they_write_to_a_default_above_their_clearance() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let team = Caller { clearance: Sensitivity::Team, ..caller() };
+    let error = engine.upsert(&team, note("a", "t", "x")).unwrap_err();
+    assert!(error.to_string().starts_with("sensitivity: "), "{error}");
+    assert!(error.to_string().ends_with("give one up to team"), "{error}");
+    let given = |sensitivity| UpsertRequest { sensitivity, ..note("a", "t", "x") };
+    engine.upsert(&team, given(Some(Sensitivity::Team))).unwrap();
+    // What is there keeps its own, and nobody learns of what they may not see.
+    engine.upsert(&team, UpsertRequest { text: "y".into(), ..given(None) }).unwrap();
+    assert_eq!(engine.get(&team, get("a")).unwrap().text, "y");
+    engine.upsert(&caller(), given(Some(Sensitivity::Private))).unwrap();
+    let error = engine.upsert(&team, given(None)).unwrap_err();
+    assert!(matches!(error, EngineError::Forbidden { .. }), "{error}");
+}
+
+#[test]
 fn no_proof_is_given_of_what_the_caller_may_not_see() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

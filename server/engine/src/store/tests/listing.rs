@@ -1,7 +1,7 @@
 //! Lists, and what readers of the past see.
 
 use super::*;
-use crate::api::TotalRelation;
+use crate::api::{Filters, TotalRelation};
 use crate::item::{Content, Counters, fixtures};
 
 /// Takes items over that were written elsewhere.
@@ -25,6 +25,26 @@ fn pages(engine: &Engine, caller: &Caller, mut request: ListRequest) -> Vec<Stri
             return ids;
         }
         request.cursor = page.next_cursor;
+    }
+}
+
+#[test]
+fn ranges_that_nothing_can_lie_in_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+    let times = crate::api::TimeRange { start: Some(late), end: Some(early) };
+    let figures = crate::api::Range { min: Some(0.9), max: Some(0.1) };
+    for (filters, field) in [
+        (Filters { time_range: Some(times), ..Filters::default() }, "filters.timeRange: "),
+        (Filters { confidence: Some(figures), ..Filters::default() }, "filters.confidence: "),
+    ] {
+        let request = ListRequest { filters: filters.clone(), ..ListRequest::default() };
+        let listed = engine.list(&caller(), request).unwrap_err().to_string();
+        let found = engine.query(&caller(), QueryRequest { filters, ..query("x") });
+        for said in [listed, found.unwrap_err().to_string()] {
+            assert!(said.starts_with(field), "{said}");
+        }
     }
 }
 

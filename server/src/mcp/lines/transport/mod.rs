@@ -38,6 +38,9 @@ const STRANGERS_LINE: usize = SHORT;
 const READ_CHUNK: usize = 16 * 1024;
 /// JSON-RPC code of a refused caller; `data.status` holds what HTTP would have said.
 pub(super) const UNAUTHORIZED: ErrorCode = ErrorCode(-32030);
+/// How a token is shown here.
+const HOW_TO_SHOW: &str = ": begin with {\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"auth\",\
+     \"params\":{\"token\":\"TOKEN\"}}, or put the token into params._meta.authorization";
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
@@ -447,7 +450,15 @@ fn refusal(denied: &Denied) -> ErrorData {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         data.insert("retryAfterMs".to_owned(), millis.into());
     }
-    ErrorData::new(UNAUTHORIZED, denied.to_string(), Some(data))
+    // Over HTTP the challenge says where a token goes.
+    let how = match denied {
+        Denied::Missing => HOW_TO_SHOW,
+        Denied::Invalid { .. }
+        | Denied::Unmapped { .. }
+        | Denied::Unavailable { .. }
+        | Denied::LockedOut { .. } => "",
+    };
+    ErrorData::new(UNAUTHORIZED, format!("{denied}{how}"), Some(data))
 }
 
 async fn write_line<W: AsyncWrite + Unpin>(
