@@ -72,6 +72,8 @@ pub(super) const SECRETS: &[Secret] = &[
     ),
     known("GitHub fine-grained token", &["github_pat_"], r"\bgithub_pat_[A-Za-z0-9_]{22,}"),
     known("GitLab token", &["glpat-"], r"\bglpat-[A-Za-z0-9_-]{20,}"),
+    // Our own, which agents are given in their configuration.
+    known("llm-memory token", &["llmm_"], r"\bllmm_[0-9a-f]{12}_[0-9a-f]{40,}"),
     known("npm token", &["npm_"], r"\bnpm_[A-Za-z0-9]{36}\b"),
     known(
         "npm registry credential",

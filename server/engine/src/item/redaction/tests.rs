@@ -35,6 +35,7 @@ fn samples() -> Vec<(&'static str, String)> {
         ("github", format!("ghp_{}", cut(36))),
         ("github fine-grained", format!("github_pat_{}_{}", cut(22), cut(59))),
         ("gitlab", format!("glpat-{}", cut(20))),
+        ("llm-memory", format!("llmm_{}_{}", &hex[..12], hex)),
         ("npm", format!("npm_{}", cut(36))),
         ("npmrc", format!("//registry.example.org/:_authToken={}", cut(36))),
         ("pypi", format!("pypi-{}", cut(60))),
