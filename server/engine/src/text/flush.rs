@@ -303,10 +303,65 @@ fn open_writer(shared: &Shared) -> tantivy::Result<IndexWriter> {
         .memory_budget_per_thread(shared.options.writer_memory_bytes.max(LEAST_WRITER_BYTES))
         .build();
     let writer = shared.index.writer_with_options(options)?;
+    // The first operation would get the number of the last commit. A merge that begins before the
+    // next one takes that operation for part of the commit, for those of its segments that were not
+    // changed by it, and forgets it for the others: what it deletes would come back. Doing nothing
+    // takes a number, too.
+    writer.run(std::iter::empty())?;
     // Few segments make searches fast; half the items overwritten make a segment worth merging.
     let mut policy = LogMergePolicy::default();
     policy.set_min_num_segments(5);
     policy.set_del_docs_ratio_before_merge(0.5);
     writer.set_merge_policy(Box::new(policy));
     Ok(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use llm_memory_disk::{Disk, OsDisk};
+
+    use super::*;
+    use crate::text::tests::{doc, put};
+    use crate::text::{TextIndex, TextOptions};
+
+    #[test]
+    fn the_first_change_after_an_interrupted_merge_deletes_what_it_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let options =
+                TextOptions { flush_interval: Duration::from_secs(3600), ..TextOptions::default() };
+            TextIndex::open(Arc::new(OsDisk) as Arc<dyn Disk>, dir.path() as &Path, options)
+                .unwrap()
+        };
+        let index = open();
+        let mut seq = 0;
+        let mut commit_all = |slot: &mut Option<IndexWriter>, ids: &[&str]| {
+            let mut tail = Tail::after(Seq(seq));
+            for id in ids {
+                seq += 1;
+                tail.apply(put(doc(id, seq, "word")).into());
+            }
+            commit(index.shared(), slot, &tail).unwrap();
+        };
+        // Enough segments to be merged, which nobody has come to: the process was killed.
+        let mut slot = Some(open_writer(index.shared()).unwrap());
+        slot.as_ref().unwrap().set_merge_policy(Box::new(NoMergePolicy));
+        commit_all(&mut slot, &["a", "b", "c", "d"]);
+        commit_all(&mut slot, &["e", "f", "g"]);
+        commit_all(&mut slot, &["h"]);
+        commit_all(&mut slot, &["i"]);
+        commit_all(&mut slot, &["j"]);
+        // The last commit deletes of the second segment.
+        commit_all(&mut slot, &["e"]);
+        slot.take().unwrap().wait_merging_threads().unwrap();
+        drop(index);
+
+        let index = open();
+        index.apply(vec![put(doc("f", seq + 1, "word"))]);
+        index.close().unwrap();
+        drop(index);
+        assert_eq!(open().committed_docs(), 10);
+    }
 }

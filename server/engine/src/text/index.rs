@@ -308,6 +308,11 @@ impl TextIndex {
     pub fn close(&self) -> Result<(), TextError> {
         self.flusher.close(&self.shared)
     }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 fn add_tail(sum: &mut Statistics, tail: &Tail, query: &ParsedQuery) {

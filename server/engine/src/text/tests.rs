@@ -13,7 +13,7 @@ use crate::ranking::Parameters;
 
 const NOW: i64 = 1_700_000_000_000;
 
-fn doc(id: &str, seq: u64, text: &str) -> IndexDoc {
+pub(super) fn doc(id: &str, seq: u64, text: &str) -> IndexDoc {
     IndexDoc {
         id: ItemId::new(id).unwrap(),
         item_type: ItemType::Note,
@@ -39,7 +39,7 @@ fn disk() -> Arc<dyn Disk> {
     Arc::new(OsDisk)
 }
 
-fn put(doc: IndexDoc) -> Change {
+pub(super) fn put(doc: IndexDoc) -> Change {
     Change::Put { seq: doc.seq, doc: Box::new(doc) }
 }
 
