@@ -136,7 +136,8 @@ env_vars! {
     /// Longest item (title, text and code together), KiB.
     MAX_ITEM_KB = "LLM_MEMORY_MAX_ITEM_KB";
     /// Longest request, KiB.
-    /// Sixteen messages of over 64 KiB are held at one time; more wait, and are then answered busy.
+    /// At most sixteen messages of over 64 KiB are held at one time, and no more than calls may run;
+    /// others wait, and are then answered busy (over TCP: hung up on).
     MAX_REQUEST_KB = "LLM_MEMORY_MAX_REQUEST_KB";
     /// Connections that may be open at the same time.
     MAX_CONNECTIONS = "LLM_MEMORY_MAX_CONNECTIONS";

@@ -87,7 +87,7 @@ fn status(state: &ScopeState) -> Result<ScopeStatus> {
         archived_bytes: state.blocks.body_bytes(),
         watermarks: watermarks(state, &view)?,
         head_seq: state.journal.head().seq,
-        read_only: state.refusal(),
+        read_only: state.refusal().or_else(|| views.text.overfull()),
         write_failure: state.write_failure.lock().clone(),
         recovered: state.recovered.lock().clone(),
     })

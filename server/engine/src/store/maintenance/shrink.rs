@@ -210,6 +210,10 @@ impl ScopeStore {
             let line = line?;
             if line.damaged.is_some() {
                 damaged.insert(line.record.seq, line.record.hash);
+                if self.state.blocks.holds(&line.record.hash) {
+                    // Carried over it would count as the copy that is read.
+                    leaving.entry(line.record.hash).or_insert(false);
+                }
             }
             let Some((_, body)) = line.body else { continue };
             // What an index says is not enough: this may be the last copy.

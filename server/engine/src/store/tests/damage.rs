@@ -337,3 +337,31 @@ fn a_damaged_body_keeps_no_older_generation_with_erased_ones() {
     }
     assert!(interrupted > 0);
 }
+
+#[test]
+fn compaction_prefers_a_sound_copy_in_a_block_to_a_damaged_one_in_the_journal() {
+    let disk = FaultyDisk::new();
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let engine = Engine::open(Arc::new(disk.clone()), Path::new("/store"), options).unwrap();
+    for version in ["first", "second", "third"] {
+        engine.upsert(&caller(), note("a", "t", version)).unwrap();
+    }
+    // The blocks are written, but the journal keeps its bodies.
+    disk.plan(Fault::new(Operation::Rename, Failure::Io).on(".ndjson.partial").lasting());
+    engine.compact(&caller(), all(), &NoProgress).unwrap();
+    disk.heal();
+    let segment = Path::new("/store/local/app/journal/00000000000000000001.0.ndjson");
+    let bytes = disk.read(segment).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
+    let file = disk.open(segment, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(at as u64, b"SECOND").unwrap();
+    let second = || {
+        let request = GetRequest { version: Some(Version(2)), ..get("a") };
+        engine.get(&caller(), request).map(|item| item.text)
+    };
+    engine.rebuild(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(second().unwrap(), "second");
+    engine.journal_migrate(&caller(), all(), &NoProgress).unwrap();
+    assert_eq!(second().unwrap(), "second");
+    assert!(verified(&engine).valid);
+}
