@@ -10,9 +10,9 @@ use k8s_openapi::api::batch::v1::{
     PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec,
-    ProjectedVolumeSource, ResourceRequirements, SecretProjection, ServiceAccountTokenProjection,
-    Volume, VolumeMount, VolumeProjection,
+    Affinity, Container, EnvVar, EnvVarSource, KeyToPath, ObjectFieldSelector, PodSpec,
+    PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, SecretProjection,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -129,7 +129,7 @@ fn pod_spec(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> PodSpec 
         priority_class_name: spec.priority_class_name.clone(),
         security_context: Some(pod::restricted_pod(spec.security_context.clone())),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
-        affinity: spec.affinity.clone(),
+        affinity: node_affinity(spec.affinity.as_ref()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         containers: vec![Container {
             name: text(COMPONENT),
@@ -145,6 +145,12 @@ fn pod_spec(input: &Input<'_>, kind: RoutineKind, routine: &Routine) -> PodSpec 
         volumes: volume.map(|volume| vec![volume]),
         ..PodSpec::default()
     }
+}
+
+/// What keeps servers apart from each other would keep a routine from every node of theirs.
+fn node_affinity(affinity: Option<&Affinity>) -> Option<Affinity> {
+    let of_nodes = affinity?.node_affinity.clone()?;
+    Some(Affinity { node_affinity: Some(of_nodes), ..Affinity::default() })
 }
 
 fn arguments(kind: RoutineKind) -> Vec<String> {
