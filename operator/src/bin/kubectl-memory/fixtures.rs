@@ -45,15 +45,19 @@ impl Server {
         self.answer(path, code, status).await;
     }
 
-    /// Answers every request by path and query; never where there is no answer.
+    /// Answers every request by path and query, with an error where that is one; never where there
+    /// is no answer.
     pub(crate) async fn serve(mut self, answer: impl Fn(&str, &str) -> Option<Value>) {
         let mut unanswered = Vec::new();
         while let Some((request, respond)) = self.0.next_request().await {
             let uri = request.uri();
             match answer(uri.path(), uri.query().unwrap_or_default()) {
                 Some(body) => {
+                    let failed =
+                        (body["kind"] == "Status").then(|| body["code"].as_u64()).flatten();
+                    let code = failed.map_or(200, |code| code.try_into().unwrap());
                     let body = Body::from(serde_json::to_vec(&body).unwrap());
-                    respond.send_response(Response::new(body));
+                    respond.send_response(Response::builder().status(code).body(body).unwrap());
                 }
                 None => unanswered.push(respond),
             }

@@ -105,22 +105,24 @@ fn fatal(error: watcher::Error) -> Result<kube::Error, String> {
     }
 }
 
-/// Why the operator does nothing for the spec of a store, when it has seen `generation` of it. What
-/// is missing, and may come, is no reason unless `whatever`.
+/// Reasons for which the operator does nothing for a spec, and that do not pass by themselves. What
+/// is missing may come.
+pub(crate) const HOPELESS: [&str; 2] = [accepted::INVALID_SPEC, accepted::NAME_CONFLICT];
+
+/// Why the operator does nothing for the spec of a store, when it has seen `generation` of it and
+/// the reason is one of `reasons`.
 pub(crate) fn refused(
     store: &MemoryStore,
     name: &str,
     generation: Option<i64>,
-    whatever: bool,
+    reasons: &[&str],
 ) -> Option<Failure> {
     let status = store.status.as_ref()?;
     if status.observed_generation < generation {
         return None;
     }
     let accepted = status.conditions.iter().find(|it| it.type_ == ACCEPTED)?;
-    let hopeless = [accepted::INVALID_SPEC, accepted::NAME_CONFLICT];
-    let refused =
-        accepted.status == "False" && (whatever || hopeless.contains(&accepted.reason.as_str()));
+    let refused = accepted.status == "False" && reasons.contains(&accepted.reason.as_str());
     refused.then(|| Failure::Refused {
         object: format!("memorystore {name}"),
         reason: format!(

@@ -118,7 +118,7 @@ fn settled(
     if there {
         return Seen::Reached(());
     }
-    match (wait::refused(store, name, generation, false), ready) {
+    match (wait::refused(store, name, generation, &wait::HOPELESS), ready) {
         (Some(refused), _) => Seen::Hopeless(refused),
         (None, Some(ready)) => Seen::Pending(format!("{}: {}", ready.reason, ready.message)),
         (None, None) => Seen::Pending("no condition Ready yet".to_owned()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use llm_memory_crds::MemoryStore;
-use llm_memory_crds::conditions::PROGRESSING;
+use llm_memory_crds::conditions::{PROGRESSING, accepted};
 use llm_memory_crds::memory_store::UpdatePhase;
 use serde_json::json;
 
@@ -80,7 +80,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         };
         tokio::select! {
             biased;
-            pod = wait::until(context, wish, |pod| replaced(pod, before.as_deref())) => pod?,
+            pod = wait::until(context, wish, |pod| replaced(pod, before.as_deref())) => {
+                if let Err(failure) = pod {
+                    return Err(explained(context, name, wished.generation, failure).await);
+                }
+            }
             failure = given_up_on => return Err(failure?),
         }
         // A pod with the former image is ready too.
@@ -108,7 +112,8 @@ struct Wished {
 /// Why no pod with what the spec asks for will come, as far as the store says.
 fn given_up(store: Option<&MemoryStore>, name: &str, wished: &Wished) -> Seen<Failure> {
     let Some(store) = store else { return Seen::Pending("the store is gone".to_owned()) };
-    if let Some(failure) = wait::refused(store, name, wished.generation, true) {
+    if let Some(failure) = wait::refused(store, name, wished.generation, &[accepted::INVALID_SPEC])
+    {
         return Seen::Reached(failure);
     }
     let Some(status) = &store.status else { return Seen::Pending("no status yet".to_owned()) };
@@ -136,6 +141,25 @@ fn given_up(store: Option<&MemoryStore>, name: &str, wished: &Wished) -> Seen<Fa
             update.message.as_deref().unwrap_or(&seen),
         ),
     })
+}
+
+/// A time-out, with what the operator misses. That is no reason to give up before: it may be there
+/// already, and the operator has not looked again.
+async fn explained(
+    context: &Context,
+    name: &str,
+    generation: Option<i64>,
+    mut failure: Failure,
+) -> Failure {
+    if let Failure::Timeout { seen, .. } = &mut failure
+        && let Ok(store) = context.store(name).await
+        && let reasons = [accepted::REFERENCE_NOT_FOUND, accepted::NAME_CONFLICT]
+        && let Some(Failure::Refused { reason, .. }) =
+            wait::refused(&store, name, generation, &reasons)
+    {
+        *seen = format!("{seen}; {reason}");
+    }
+    failure
 }
 
 /// Whether another pod than the former one is ready.
@@ -204,18 +228,27 @@ mod tests {
             assert!(seen(&store(&update(phase, after))).starts_with("pending: "), "{phase}");
         }
         let mut refused = fixtures::store();
-        let missing = "Secret mine is missing";
-        fixtures::condition(&mut refused, "Accepted", "False", "ReferenceNotFound", missing);
-        assert!(seen(&refused).contains(missing));
+        for reason in ["ReferenceNotFound", "NameConflict"] {
+            fixtures::condition(&mut refused, "Accepted", "False", reason, "it may come");
+            assert!(seen(&refused).starts_with("pending: "), "{reason} may be over");
+        }
+        let port = "mcp.port is taken";
+        fixtures::condition(&mut refused, "Accepted", "False", "InvalidSpec", port);
+        assert!(seen(&refused).contains(port));
         refused.status.as_mut().unwrap().observed_generation = Some(2);
         assert!(seen(&refused).starts_with("pending: "), "of an older spec");
     }
 
-    /// What a restart comes to when the pod is `pod` afterwards, and the store has `update`.
+    /// What a restart comes to when the pod is `pod` afterwards, and the store has an update in
+    /// `phase`.
     async fn restarted(pod: &str, phase: &str) -> Result<Exit, Failure> {
-        let (context, server) = fixtures::cluster();
         let since = format!("{:.0}", Timestamp::now() + Duration::from_secs(60));
-        let store = serde_json::to_value(store(&update(phase, &since))).unwrap();
+        restarted_as(&store(&update(phase, &since)), pod).await
+    }
+
+    async fn restarted_as(store: &MemoryStore, pod: &str) -> Result<Exit, Failure> {
+        let (context, server) = fixtures::cluster();
+        let store = serde_json::to_value(store).unwrap();
         let former = serde_json::to_value(fixtures::pod()).unwrap();
         let mut later = former.clone();
         later["metadata"]["uid"] = json!(pod);
@@ -253,6 +286,16 @@ mod tests {
         assert!(failure.to_string().contains("was taken back: it crashed"), "{failure}");
         assert_eq!(failure.exit(), Exit::Failed);
         assert_eq!(restarted("uid-of-another", "Complete").await.unwrap(), Exit::Done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_is_told_when_the_time_is_up() {
+        let mut store = fixtures::store();
+        let missing = "Secret mine is missing";
+        fixtures::condition(&mut store, "Accepted", "False", "ReferenceNotFound", missing);
+        let failure = restarted_as(&store, "uid-of-the-pod").await.unwrap_err();
+        assert!(matches!(failure, Failure::Timeout { .. }), "{failure}");
+        assert!(failure.to_string().contains(missing), "{failure}");
     }
 
     #[tokio::test]

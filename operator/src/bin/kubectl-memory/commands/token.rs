@@ -3,7 +3,6 @@
 //! A token goes to standard output alone, so that it can be piped; words about it go to standard
 //! error.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,9 +18,6 @@ use crate::context::Context;
 use crate::error::{Failure, Object};
 use crate::exit::Exit;
 use crate::{names, units, wait};
-
-/// Key of the file that the server reads, beside the tokens themselves.
-const TOKENS_FILE: &str = "tokens.json";
 
 /// What to do with tokens.
 #[derive(Debug, clap::Subcommand)]
@@ -121,16 +117,23 @@ async fn rotate(context: &Context, name: &str, patience: Option<Duration>) -> Re
         );
         return Err(Failure::Refused { object: format!("memorystore {name}"), reason });
     }
-    let before = match patience {
-        Some(_) => secret(context, name).await?,
-        None => None,
+    let (before, patience) = match patience {
+        None => (None, None),
+        Some(patience) => match secret(context, name).await {
+            Ok(before) => (before, Some(patience)),
+            // Whoever may change the store may ask for other tokens, and need not see them.
+            Err(forbidden @ Failure::Forbidden { .. }) => {
+                context.printer.note(&format!("not waiting for the new tokens: {forbidden}"));
+                (None, None)
+            }
+            Err(error) => return Err(error),
+        },
     };
     let at = format!("{:.0}", Timestamp::now());
     let patch = json!({ "spec": { "mcp": { "auth": { "rotateAt": at } } } });
     let store = context.patch(name, &patch).await?;
     if let Some(patience) = patience {
-        let generation = store.metadata.generation;
-        let replaced = until_replaced(context, name, before.as_ref(), generation);
+        let replaced = until_replaced(context, name, before.as_ref(), &store);
         tokio::time::timeout(patience, replaced).await.unwrap_or_else(|_| {
             Err(Failure::Timeout {
                 waited: units::spelled(patience),
@@ -158,28 +161,39 @@ async fn until_replaced(
     context: &Context,
     name: &str,
     before: Option<&Secret>,
-    generation: Option<i64>,
+    patched: &MemoryStore,
 ) -> Result<(), Failure> {
+    let (names, generation) = (token_names(patched), patched.metadata.generation);
     context.printer.note("waiting for the operator to make new tokens");
     loop {
-        if secret(context, name).await?.is_some_and(|now| are_others(before, &now)) {
+        if secret(context, name).await?.is_some_and(|now| are_others(&names, before, &now)) {
             return Ok(());
         }
-        if let Some(refused) = wait::refused(&context.store(name).await?, name, generation, false) {
+        let store = context.store(name).await?;
+        if let Some(refused) = wait::refused(&store, name, generation, &wait::HOPELESS) {
             return Err(refused);
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Whether no token of `before` is in `now`.
-fn are_others(before: Option<&Secret>, now: &Secret) -> bool {
-    let tokens = |secret: &Secret| {
-        let data = secret.data.clone().unwrap_or_default();
-        data.into_iter().filter(|(name, _)| name != TOKENS_FILE)
-    };
-    let now: BTreeMap<_, _> = tokens(now).collect();
-    before.into_iter().flat_map(tokens).all(|(name, token)| now.get(&name) != Some(&token))
+/// The tokens that the operator makes for a store, by their keys in the Secret.
+fn token_names(store: &MemoryStore) -> Vec<String> {
+    let tokens = store.spec.mcp.auth.tokens.as_ref();
+    tokens.map_or_else(
+        || vec!["default".to_owned()],
+        |tokens| tokens.iter().map(|token| token.name.clone()).collect(),
+    )
+}
+
+/// Whether none of the tokens `names` of `before` is in `now`. Other keys are of no account:
+/// whoever added them keeps them.
+fn are_others(names: &[String], before: Option<&Secret>, now: &Secret) -> bool {
+    let token = |secret: &Secret, name: &str| secret.data.as_ref()?.get(name).cloned();
+    names.iter().all(|name| {
+        let former = before.and_then(|before| token(before, name));
+        former.is_none_or(|former| token(now, name) != Some(former))
+    })
 }
 
 /// The Secret with the tokens that the operator makes.
@@ -366,7 +380,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_are_replaced_when_the_secret_says_so() {
-        let (store, minute) = (fixtures::store(), Some(Duration::from_secs(60)));
+        let (mut store, minute) = (fixtures::store(), Some(Duration::from_secs(60)));
+        let tokens = json!([{"name": "default"}, {"name": "ci"}]);
+        store.spec.mcp.auth.tokens = serde_json::from_value(tokens).unwrap();
         let former = of(&[("default", "YQ=="), ("ci", "Yg=="), ("tokens.json", "W10=")]);
         let half = of(&[("default", "Yw=="), ("ci", "Yg=="), ("tokens.json", "W10=")]);
         let others = of(&[("default", "Yw=="), ("ci", "ZA=="), ("tokens.json", "W10=")]);
@@ -375,7 +391,20 @@ mod tests {
             .unwrap();
         let failure = rotated(&store, &[former.clone(), half], minute).await.unwrap_err();
         insta::assert_snapshot!(failure, @"gave up after 1m waiting for new tokens in secret mem-tokens; last seen: the former tokens. `kubectl memory status mem` shows what holds it up.");
-        rotated(&store, &[former], None).await.unwrap();
+        rotated(&store, std::slice::from_ref(&former), None).await.unwrap();
+        // What the spec does not list is somebody else's, and stays.
+        let half = of(&[("default", "Yw=="), ("ci", "Yg==")]);
+        rotated(&fixtures::store(), &[former, half], minute).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_may_not_read_tokens_may_replace_them() {
+        let forbidden = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+            "reason": "Forbidden", "message": "no rights",
+        });
+        let minute = Some(Duration::from_secs(60));
+        rotated(&fixtures::store(), &[forbidden], minute).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
