@@ -185,7 +185,7 @@ impl Probes {
                 let probes = Arc::clone(&self);
                 tokio::spawn(async move {
                     let answer = probes.ask(&store, &target).await;
-                    probes.record(&store, answer);
+                    probes.record(&store, &target, answer);
                     drop(place);
                 });
             }
@@ -273,7 +273,11 @@ impl Probes {
                 Ok(answered) => {
                     if let Some(authority) = authority {
                         let proof = Proof { pod: target.pod.clone(), authority };
-                        self.proven.lock().insert(store.clone(), proof);
+                        let entries = self.entries.lock();
+                        // Nobody would forget it of a store that is gone by now.
+                        if entries.contains_key(store) {
+                            self.proven.lock().insert(store.clone(), proof);
+                        }
                     }
                     return Ok(answered);
                 }
@@ -323,12 +327,12 @@ impl Probes {
         self.identity.token(audience).await.map(Some).map_err(|error| error.to_string())
     }
 
-    fn record(&self, store: &ObjectRef<MemoryStore>, mut answer: Answer) {
+    fn record(&self, store: &ObjectRef<MemoryStore>, asked: &Target, mut answer: Answer) {
         let mut entries = self.entries.lock();
-        // It may be gone by now, or another pod may have taken over.
+        // It may be gone by now, or asked in another way or of another pod.
         let Some(entry) = entries.get_mut(store) else { return };
         entry.asking = false;
-        if entry.target.pod != answer.pod {
+        if entry.target != *asked {
             return;
         }
         let well = matches!(answer.handshake, Some(Ok(_)));
@@ -431,20 +435,20 @@ mod tests {
         let (probes, mut changed) = probes();
         let store = ObjectRef::new("m").within("team");
         probes.watch(&store, target("a"));
-        probes.record(&store, good(1));
+        probes.record(&store, &target("a"), good(1));
         assert!(changed.try_recv().is_ok());
         probes.watch(&store, target("a"));
-        probes.record(&store, good(2));
+        probes.record(&store, &target("a"), good(2));
         assert!(changed.try_recv().is_err());
         let failed = Answer {
             pod: "a".to_owned(),
             handshake: Some(Err(Failure::Silence("refused".to_owned()))),
             ..Answer::default()
         };
-        probes.record(&store, failed.clone());
+        probes.record(&store, &target("a"), failed.clone());
         assert!(changed.try_recv().is_ok());
         let handshake = Some(Err(Failure::Silence("timed out".to_owned())));
-        probes.record(&store, Answer { handshake, ..failed.clone() });
+        probes.record(&store, &target("a"), Answer { handshake, ..failed.clone() });
         assert!(changed.try_recv().is_err(), "it is as silent as before");
         assert_eq!(probes.last(&store).unwrap().handshake, failed.handshake);
     }
@@ -454,12 +458,30 @@ mod tests {
         let (probes, mut changed) = probes();
         let store = ObjectRef::new("m").within("team");
         probes.watch(&store, target("a"));
-        probes.record(&store, good(1));
+        probes.record(&store, &target("a"), good(1));
         assert!(probes.watch(&store, target("b")).handshake.is_none());
         while changed.try_recv().is_ok() {}
-        probes.record(&store, good(1));
+        probes.record(&store, &target("a"), good(1));
         assert!(probes.watch(&store, target("b")).handshake.is_none());
         assert!(changed.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_question_that_is_asked_otherwise_by_now_does_not_count() {
+        let (probes, mut changed) = probes();
+        let store = ObjectRef::new("m").within("team");
+        probes.watch(&store, target("a"));
+        let (_, asked) = probes.due().pop().unwrap();
+        let certified = Target { authority: Some(b"pem".to_vec()), ..target("a") };
+        probes.watch(&store, certified.clone());
+        assert!(probes.due().is_empty(), "one question at a time");
+        probes.record(&store, &asked, good(1));
+        assert!(probes.last(&store).unwrap().handshake.is_none());
+        assert!(changed.try_recv().is_err());
+        let (_, asked) = probes.due().pop().unwrap();
+        assert_eq!(asked, certified);
+        probes.record(&store, &asked, good(1));
+        assert!(changed.try_recv().is_ok());
     }
 
     #[tokio::test]
@@ -514,6 +536,7 @@ mod tests {
         let ask = async |target: &Target| {
             probes.ask(&store, target).await.handshake.unwrap().map_err(|error| error.to_string())
         };
+        probes.watch(&store, at(&base, None, "a"));
         // Of a server that was never believed, nobody can say anything without its Secret.
         let error = ask(&at(&base, None, "a")).await.unwrap_err();
         assert!(error.contains("its Secret is missing"), "{error}");
@@ -535,6 +558,7 @@ mod tests {
         ask(&at(&base, Some(&second), "a")).await.unwrap_err();
         ask(&at(&base, None, "a")).await.unwrap();
         probes.unwatch(&store);
+        probes.watch(&store, at(&base, None, "a"));
         // Another pod has begun with the files of today, and another store is another matter.
         ask(&at(&base, Some(&second), "b")).await.unwrap_err();
         let other = ObjectRef::new("other").within("team");
@@ -544,6 +568,9 @@ mod tests {
         ask(&at(&base, Some(&second), "a")).await.unwrap_err();
         ask(&at(&next, None, "a")).await.unwrap();
         probes.forget(&store);
+        ask(&at(&next, None, "a")).await.unwrap_err();
+        // An answer that comes when the store is gone leaves nothing behind.
+        ask(&at(&next, Some(&second), "a")).await.unwrap();
         ask(&at(&next, None, "a")).await.unwrap_err();
     }
 }

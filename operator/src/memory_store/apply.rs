@@ -29,6 +29,8 @@ pub(super) struct Applied {
     pub(super) next_token_end: Option<Timestamp>,
     /// The StatefulSet was written, so that what is known of its pod is of before.
     pub(super) new_template: bool,
+    /// The template stays that of other words, because something is missing.
+    pub(super) held: bool,
     /// What could not be applied and the server does not need.
     pub(super) failure: Option<Error>,
 }
@@ -57,10 +59,12 @@ pub(super) async fn apply(
         claim_size: &size,
         keep: None,
     };
-    input.keep = match found.missing {
+    let keep = match found.missing {
         None => kept_template(&input, found),
         Some(_) => held_template(context, &input, found).await?,
     };
+    let held = keep.as_ref().is_some_and(|kept| kept.inputs != build::inputs(&input));
+    input.keep = keep;
     let resources = build::build(&input);
     let Counted { refused_claim, changed, new_template, failure } =
         apply_all(context, store, &resources, found).await?;
@@ -77,7 +81,7 @@ pub(super) async fn apply(
         events::publish(context, object, EventType::Normal, "TokensMade", note, "MakeTokens").await;
     }
     let next_token_end = planned.and_then(|planned| planned.next_end);
-    Ok(Applied { refused_claim, next_token_end, new_template, failure })
+    Ok(Applied { refused_claim, next_token_end, new_template, held, failure })
 }
 
 /// The template that runs, when an older operator made it from the same words.

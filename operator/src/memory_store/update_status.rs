@@ -32,7 +32,8 @@ pub struct Observed<'a> {
     pub plan: &'a Plan,
     /// The pod.
     pub pod: Option<&'a Pod>,
-    /// The pod was made from a template that was another until now, or may have been.
+    /// The pod was made from a template that was another until now or may have been, or that is held
+    /// back.
     pub outdated: bool,
     /// The claim.
     pub claim: Option<&'a PersistentVolumeClaim>,

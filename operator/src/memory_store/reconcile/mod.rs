@@ -199,6 +199,7 @@ async fn run(object: &MemoryStore, context: &Context) -> Result<Action, Error> {
             Ok(applied) => {
                 refused_claim = applied.refused_claim;
                 next_token_end = applied.next_token_end;
+                outdated |= applied.held;
                 failure = applied.failure;
                 if applied.new_template {
                     outdated = true;
@@ -488,8 +489,17 @@ async fn ask_anyway(
         let looked = in_time(async {
             authority(&context.client, &names.namespace, pod).await.map_err(Error::from)
         });
-        // Where that is not known now, what was known is good.
-        known = looked.await.unwrap_or_default();
+        known = match looked.await {
+            Ok(known) => known,
+            // Asked without it, a server would seem to have no certificate: what this pod said last
+            // is good.
+            Err(_) => {
+                let last = context.probes.last(&reference(object));
+                return last
+                    .filter(|last| pod.uid().is_some_and(|uid| uid == last.pod))
+                    .unwrap_or_default();
+            }
+        };
     }
     ask(context, object, pod, known.as_deref(), before).0
 }

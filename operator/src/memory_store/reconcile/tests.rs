@@ -216,7 +216,8 @@ impl Rig {
                 "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {"controller-revision-hash": "notes-1"},
             },
-            "spec": {"containers": [{"name": "server", "env": env}]},
+            "spec": {"containers": [{"name": "server", "env": env}],
+                "volumes": [{"name": "tls", "secret": {"secretName": "certificate"}}]},
             "status": {"conditions": [
                 {"type": "Ready", "status": if ready { "True" } else { "False" },
                     "lastTransitionTime": "2026-01-01T00:00:09Z"},
@@ -546,6 +547,12 @@ async fn a_store_whose_spec_is_not_acted_on_is_asked_all_the_same() {
         json!({"mcp": {"auth": {"secretName": "theirs"}}}),
     ] {
         let rig = Rig::with(wrong);
+        let authority = "/api/v1/namespaces/team/secrets/certificate";
+        rig.api.script(Method::GET, authority, Script::Refuse(504, "timed out"));
+        rig.show_pod(json!([{"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/tls.crt"}]), true);
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.target(), None, "its authority is not known to be missing");
+        rig.api.mend();
         rig.show_pod(with_tokens(), true);
         rig.reconcile().await.unwrap();
         assert_eq!(rig.condition(ACCEPTED).0, "False");
@@ -633,6 +640,15 @@ async fn a_template_that_names_what_is_missing_is_not_written() {
             assert_eq!((template(), replicas()), (before.clone(), json!(0)), "the rest is applied");
             rig.show_set(2, 2, "notes-1");
         }
+        rig.edit(json!({"image": "llm-memory:1", "mcp": {"auth": auth}}));
+        rig.show_pod(with_tokens(), true);
+        rig.say_serving();
+        for _ in 0..2 {
+            rig.reconcile().await.unwrap();
+            rig.show_set(3, 3, "notes-1");
+        }
+        let told = rig.condition(PROGRESSING);
+        assert!(told.1 == progressing::ROLLING_OUT && told.2.contains("is missing"), "{told:?}");
         let mut object = object;
         object["metadata"] = json!({"name": "x", "resourceVersion": "1"});
         rig.api.objects.lock().insert(path.to_owned(), object);
