@@ -53,9 +53,11 @@ finish() {
 if [ -z "${KUBECONFIG:-}" ]; then
     # What an earlier run left would be read as what this one saw.
     rm -rf "$E2E_EVIDENCE"
+    # Named before the trap, which ends a cluster by its name.
+    export CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests}
     trap finish EXIT
     # A run that was killed may have left it, with an operator of its own.
-    CLUSTER_NAME=${CLUSTER_NAME:-e2e-tests} ./justw cluster down >&2
+    ./justw cluster down >&2
     own_cluster e2e-tests
     load_images
     for image in llm-memory llm-memory-operator; do
