@@ -40,7 +40,7 @@ pub struct McpSpec {
     /// any port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 300)))]
-    #[x_kube(validation = Rule::new("self.all(origin, origin == 'null' || origin.matches('^[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\\\\[[0-9A-Fa-f:.]+\\\\])(:([0-9]{1,5}|[*])|/)?$'))")
+    #[x_kube(validation = Rule::new("self.all(origin, origin == 'null' || origin.matches('^[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\\\\[[0-9A-Fa-f:.]+\\\\])((:[0-9]{1,5})?/?|:[*])$'))")
         .message("mcp.allowedOrigins must be scheme and host, such as https://app.example.org:8443, or http://localhost:* for any port"))]
     pub allowed_origins: Vec<String>,
     /// Who may call.
