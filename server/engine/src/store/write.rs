@@ -12,9 +12,10 @@ use crate::api::{
     AppendRequest, Caller, DeleteRequest, FeedbackRequest, ItemRequest, LinkRequest, MergeRequest,
     NearDuplicate, PatchRequest, RenewRequest, TagRequest, UpsertRequest, WriteResult,
 };
+use crate::catalog::{Blob, ReadView};
 use crate::config::ScopeConfig;
 use crate::error::{EngineError, Result};
-use crate::ids::{ItemId, Scope, Timestamp, Version};
+use crate::ids::{ItemId, Scope, Seq, Timestamp, Version};
 use crate::item::edit::{Edited, Editor};
 use crate::item::redaction::Redactor;
 use crate::item::similarity::Sketch;
@@ -234,13 +235,17 @@ impl Engine {
         let now = Timestamp::now();
         let mut held: Option<(Gone, Scope)> = None;
         for scope in &routes.scopes {
-            let stored = scope.watch(scope.state.read().and_then(|view| view.item(id)))?;
-            let Some(item) = stored else { continue };
-            let gone = match (item.deleted, item.expired_at(now)) {
-                (true, _) => Gone::Deleted,
-                (false, true) => Gone::Expired,
-                (false, false) => Gone::No,
-            };
+            let stored = scope.watch(scope.state.read().and_then(|view| {
+                let Some(item) = view.item(id)? else { return Ok(None) };
+                let gone = match (item.deleted, item.expired_at(now)) {
+                    (true, _) if !has_bodies(&view, id)? => return Ok(None),
+                    (true, _) => Gone::Deleted,
+                    (false, true) => Gone::Expired,
+                    (false, false) => Gone::No,
+                };
+                Ok(Some((gone, item)))
+            }))?;
+            let Some((gone, item)) = stored else { continue };
             if gone <= most
                 && held.is_none_or(|(other, _)| gone < other)
                 && routes.visibility.admits(item.sensitivity(), &item.created_by)
@@ -253,6 +258,17 @@ impl Engine {
             None => Err(EngineError::NotFound { id: id.clone(), scope: routes.names() }),
         }
     }
+}
+
+/// Whether a version of the item is left to erase.
+fn has_bodies(view: &ReadView, id: &ItemId) -> Result<bool> {
+    for entry in view.versions(id, Seq(u64::MAX))? {
+        let (_, version) = entry?;
+        if !version.deleted && view.blob(version.hash.into())? != Some(Blob::Erased) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an item is there for its readers, the best first.

@@ -122,6 +122,24 @@ fn merging_into_an_item_whose_life_is_over_makes_one_that_lives() {
 }
 
 #[test]
+fn what_is_erased_in_one_scope_hides_no_deleted_one_of_another() {
+    for (erased, deleted) in [(Scope::Local, Scope::Global), (Scope::Global, Scope::Local)] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let remove = |request| engine.delete(&caller(), serde_json::from_value(request).unwrap());
+        for scope in [erased, deleted] {
+            engine.upsert(&caller(), UpsertRequest { scope, ..note("a", "t", "x") }).unwrap();
+        }
+        remove(json!({"id": "a", "scope": erased, "erase": true})).unwrap();
+        remove(json!({"id": "a", "scope": deleted})).unwrap();
+        let done = remove(json!({"id": "a", "erase": true})).unwrap();
+        assert_eq!(done.scope, deleted);
+        let nothing_left = remove(json!({"id": "a", "erase": true}));
+        assert!(matches!(nothing_left, Err(EngineError::NotFound { .. })), "{nothing_left:?}");
+    }
+}
+
+#[test]
 fn erasure_leaves_no_words_in_the_catalog_however_it_was_derived() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
