@@ -261,7 +261,8 @@ pub struct TermScore {
     pub term: String,
     /// Occurrences in the field.
     pub term_frequency: u32,
-    /// Items that contain it in this field; left out for callers from whom some items are kept.
+    /// Items that contain it, in the field where most do; left out for callers from whom some items
+    /// are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document_frequency: Option<u64>,
     /// ln(1 + (N - df + 0.5) / (df + 0.5)); left out likewise.

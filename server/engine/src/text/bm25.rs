@@ -19,6 +19,8 @@ pub(crate) const TANTIVY_B: f32 = 0.75;
 /// Scores one term in one field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TermScoring {
+    /// Items counted for idf (df).
+    pub(crate) frequency: u64,
     /// ln(1 + (N - df + 0.5) / (df + 0.5)).
     pub(crate) idf: f32,
     /// idf * (1 + k1) * field weight.
@@ -39,7 +41,7 @@ impl TermScoring {
         let frequency = frequency.min(documents);
         let rest = (documents - frequency) as f32 + 0.5;
         let idf = (1.0 + rest / (frequency as f32 + 0.5)).ln();
-        Self { idf, factor: idf * (1.0 + k1) * field_weight, k1, b, average_length }
+        Self { frequency, idf, factor: idf * (1.0 + k1) * field_weight, k1, b, average_length }
     }
 
     /// What a term adds that occurs `term_frequency` times in a field of `length` terms. The

@@ -62,8 +62,12 @@ impl Search<'_> {
     }
 
     fn weight(&self, query: &dyn Query) -> tantivy::Result<Box<dyn Weight>> {
-        let provider =
-            Provider { statistics: self.statistics, query: self.query, fields: self.fields };
+        let provider = Provider {
+            statistics: self.statistics,
+            query: self.query,
+            scoring: self.scoring,
+            fields: self.fields,
+        };
         let searcher = &self.view.searcher;
         query.weight(EnableScoring::enabled_from_statistics_provider(&provider, searcher))
     }

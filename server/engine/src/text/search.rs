@@ -148,23 +148,32 @@ pub(super) struct Snapshot {
     pub(super) shadows: Vec<Arc<HashSet<u64>>>,
 }
 
-/// Scoring of each term of a query.
+/// Scoring of each term of a query. A word that most texts have says little in the few titles that
+/// have it too: what counts is the field in which it is most common, as if all of an item were one
+/// field.
 pub(super) fn scoring(
     query: &ParsedQuery,
     statistics: &Statistics,
     parameters: &Parameters,
 ) -> Vec<TermScoring> {
     #[expect(clippy::cast_possible_truncation, reason = "scores are f32 in the index")]
-    let of = |index: usize, field: TextField| {
+    let of = |frequency: u64, field: TextField| {
         TermScoring::new(
             statistics.documents(),
-            statistics.frequency(index),
+            frequency,
             statistics.average_length(field),
             (parameters.k1 as f32, parameters.b as f32),
             parameters.weights.of(field) as f32,
         )
     };
-    query.terms.iter().enumerate().map(|(index, term)| of(index, term.field)).collect()
+    let words = query.commonness(|index| statistics.frequency(index));
+    let terms = query.terms.iter().enumerate();
+    terms
+        .map(|(index, term)| {
+            let elsewhere = words.get(term.word).copied().unwrap_or_default();
+            of(statistics.frequency(index).max(elsewhere), term.field)
+        })
+        .collect()
 }
 
 impl Snapshot {
@@ -418,9 +427,7 @@ impl Candidates {
     ) -> tantivy::Result<Vec<TermScore>> {
         let mut terms = Vec::new();
         let mut norms: HashMap<TextField, u8> = HashMap::new();
-        for (index, (term, scoring)) in
-            query.terms.iter().zip(scoring(query, statistics, parameters)).enumerate()
-        {
+        for (term, scoring) in query.terms.iter().zip(scoring(query, statistics, parameters)) {
             let (frequency, value) = match &candidate.place {
                 Place::Tail(doc) => {
                     let (frequency, length) = occurrences(doc, term.field, &term.term);
@@ -443,7 +450,7 @@ impl Candidates {
                     field: term.field.as_str().to_owned(),
                     term: term.term.clone(),
                     term_frequency: frequency,
-                    document_frequency: Some(statistics.frequency(index)),
+                    document_frequency: Some(scoring.frequency),
                     idf: Some(f64::from(scoring.idf)),
                     weight: parameters.weights.of(term.field),
                     value: f64::from(value),

@@ -5,6 +5,7 @@ use tantivy::query::Bm25StatisticsProvider;
 use tantivy::schema::Field;
 use tantivy::{TantivyError, Term};
 
+use super::bm25::TermScoring;
 use super::document::{PerField, TextField};
 use super::query::ParsedQuery;
 use super::schema::Fields;
@@ -84,6 +85,8 @@ impl Statistics {
 pub(crate) struct Provider<'a> {
     pub(crate) statistics: &'a Statistics,
     pub(crate) query: &'a ParsedQuery,
+    /// Of each term of the query.
+    pub(crate) scoring: &'a [TermScoring],
     pub(crate) fields: &'a Fields,
 }
 
@@ -105,6 +108,6 @@ impl Bm25StatisticsProvider for Provider<'_> {
         let index = self.query.terms.iter().position(|known| {
             self.fields.of(known.field) == term.field() && Some(known.term.as_str()) == wanted
         });
-        Ok(index.map_or(0, |index| self.statistics.frequency(index)))
+        Ok(index.and_then(|index| self.scoring.get(index)).map_or(0, |term| term.frequency))
     }
 }

@@ -381,6 +381,27 @@ fn an_explanation_sums_to_the_score() {
 }
 
 #[test]
+fn a_common_word_is_not_rare_for_standing_in_one_title() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let titled = |title: &str, doc| put(IndexDoc { title: title.to_owned(), ..doc });
+    let common = (1..40).map(|n| titled("memo", doc(&format!("n{n}"), n, "notes of a review")));
+    index.apply(common.collect());
+    index.apply(vec![
+        titled("review", doc("titled", 41, "other matters")),
+        titled("memo", doc("wanted", 42, "how durability is kept")),
+    ]);
+    for _ in 0..2 {
+        for k1 in [Parameters::default().k1, 2.0] {
+            let parameters = Parameters { k1, ..Parameters::default() };
+            let hits = search_with(&index, "durability review", &everything(), &parameters);
+            assert_eq!(hits.first().map(|(id, _)| id.as_str()), Some("wanted"), "{hits:?}");
+        }
+        index.flush().unwrap();
+    }
+}
+
+#[test]
 fn an_overlay_gives_the_past() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(dir.path());

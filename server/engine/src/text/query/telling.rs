@@ -13,12 +13,11 @@ impl ParsedQuery {
     /// of them do.
     #[must_use]
     pub fn scored(&self, frequency: impl Fn(usize) -> u64) -> Vec<bool> {
-        let words = self.terms.iter().map(|term| term.word + 1).max().unwrap_or(0);
-        if words <= MAX_SCORED_WORDS {
+        if self.words() <= MAX_SCORED_WORDS {
             return vec![true; self.terms.len()];
         }
         let mut ranked: Vec<(u64, usize)> = self
-            .frequencies(words, frequency)
+            .commonness(frequency)
             .into_iter()
             .enumerate()
             .filter(|(_, frequency)| *frequency > 0)
@@ -33,10 +32,14 @@ impl ParsedQuery {
         self.terms.iter().map(|term| ranked.iter().any(|(_, word)| *word == term.word)).collect()
     }
 
+    fn words(&self) -> usize {
+        self.terms.iter().map(|term| term.word + 1).max().unwrap_or(0)
+    }
+
     /// How common each word is: as its rarest term (`maxChars` is as rare as its whole) in the
     /// field where that is most common (a frequent word is not rare for being in one title).
-    fn frequencies(&self, words: usize, frequency: impl Fn(usize) -> u64) -> Vec<u64> {
-        let mut most = vec![0_u64; words];
+    pub(crate) fn commonness(&self, frequency: impl Fn(usize) -> u64) -> Vec<u64> {
+        let mut most = vec![0_u64; self.words()];
         let numbered: Vec<_> = self.terms.iter().enumerate().collect();
         let same = |a: &(usize, &super::QueryTerm), b: &(usize, &super::QueryTerm)| {
             (a.1.field, a.1.word) == (b.1.field, b.1.word)
