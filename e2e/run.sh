@@ -30,6 +30,11 @@ fi
 say "building programs and images"
 cargo build --workspace --all-targets --quiet
 build_images "$target/debug"
+if [ "${1:-}" = scale ] && [ -z "${LLM_MEMORY_OPERATOR:-}" ]; then
+    # What is measured is the program as it is released.
+    cargo build --release --quiet -p llm-memory-operator
+    export LLM_MEMORY_OPERATOR=$target/release/llm-memory-operator
+fi
 find_helm
 
 # Keeps what is known when something failed, and ends the cluster in any case.
