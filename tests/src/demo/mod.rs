@@ -33,8 +33,8 @@ const QUESTIONS: [&str; 6] = [
     "parse an RFC 3339 timestamp",
     "durability of a commit after a crash",
     "run blocking code inside an async task",
-    "Bm25StatisticsProvider",
-    "\"structured content\" tool result",
+    "SecondsTimestampVisitor",
+    "\"minimum supported\" Rust version",
 ];
 
 /// Tells the whole story; an error says which step failed.
