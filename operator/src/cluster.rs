@@ -324,7 +324,8 @@ mod tests {
         assert_eq!((pods::certificate(&plain), pods::audience(&plain)), (None, None));
         assert_eq!(pods::path(&plain), "/mcp");
         let spec = plain.spec.unwrap();
-        assert_eq!((spec.containers.len(), &spec.containers[0].image), (1, &None));
+        assert_eq!((spec.containers.capacity(), &spec.containers[0].image), (1, &None));
+        assert_eq!(spec.volumes.map(|all| all.capacity()), Some(1));
         assert_eq!(spec.containers[0].env, Some(Vec::new()));
         let told = kept(json!([
             {"name": "LLM_MEMORY_TLS_CERT_FILE", "value": "/etc/tls.crt"},

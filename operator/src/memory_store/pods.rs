@@ -84,23 +84,23 @@ fn variable<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 pub fn trim_spec(pod: &mut Pod) {
     let Some(spec) = pod.spec.take() else { return };
     let is_known = |name: &str| [TLS_VARIABLE, AUDIENCE_VARIABLE, PATH_VARIABLE].contains(&name);
-    let containers = spec.containers.into_iter().filter(|it| it.name == crate::names::CONTAINER);
-    let volumes = spec.volumes.unwrap_or_default().into_iter();
-    let certificate = volumes.filter(|volume| volume.name == TLS_VOLUME).map(|volume| Volume {
-        name: volume.name,
-        secret: volume.secret,
-        ..Volume::default()
-    });
+    // Into lists of their own: one that is filtered keeps the room of all that was in it, and a
+    // volume takes kilobytes however little it says.
+    let server = spec.containers.into_iter().find(|it| it.name == crate::names::CONTAINER);
+    let volumes = spec.volumes.unwrap_or_default();
+    let certificate = volumes.into_iter().find(|volume| volume.name == TLS_VOLUME);
     pod.spec = Some(PodSpec {
-        containers: containers
+        containers: server
             .map(|container| {
                 let mut env = container.env.unwrap_or_default();
                 env.retain(|variable| is_known(&variable.name));
                 env.shrink_to_fit();
-                Container { name: container.name, env: Some(env), ..Container::default() }
+                vec![Container { name: container.name, env: Some(env), ..Container::default() }]
             })
-            .collect(),
-        volumes: Some(certificate.collect()),
+            .unwrap_or_default(),
+        volumes: certificate.map(|volume| {
+            vec![Volume { name: volume.name, secret: volume.secret, ..Volume::default() }]
+        }),
         ..PodSpec::default()
     });
 }
