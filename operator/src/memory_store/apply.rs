@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use kube::runtime::events::EventType;
 use llm_memory_crds::MemoryStore;
 
 use super::build::{self, Input, KeptTemplate, Resources};
@@ -78,7 +77,7 @@ pub(super) async fn apply(
     }
     if let Some(planned) = planned.as_ref().filter(|planned| !planned.made.is_empty()) {
         let note = format!("made tokens: {}", planned.made.join(", "));
-        events::publish(context, object, EventType::Normal, "TokensMade", note, "MakeTokens").await;
+        events::publish(context, object, events::NORMAL, "TokensMade", note, "MakeTokens").await;
     }
     let next_token_end = planned.and_then(|planned| planned.next_end);
     Ok(Applied { refused_claim, next_token_end, new_template, held, failure })

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use llm_memory_crds::conditions::{
@@ -407,7 +406,7 @@ async fn replace_pod(
                 "its template changed"
             };
             let note = format!("pod {} is replaced: {why}", pod.name_any());
-            events::publish(context, object, EventType::Normal, "PodReplaced", note, "ReplacePod")
+            events::publish(context, object, events::NORMAL, "PodReplaced", note, "ReplacePod")
                 .await;
             Ok(true)
         }

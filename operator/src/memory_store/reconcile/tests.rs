@@ -684,7 +684,7 @@ async fn another_note_is_another_event_and_many_are_no_flood() {
     let store = rig.store();
     let tell = async |note: &str| {
         let note = note.to_owned();
-        events::publish(&rig.context, &store, EventType::Normal, "Told", note, "Tell").await;
+        events::publish(&rig.context, &store, events::NORMAL, "Told", note, "Tell").await;
         let (method, _) = rig.api.writes().pop().unwrap();
         method
     };
