@@ -238,7 +238,9 @@ impl Engine {
             let stored = scope.watch(scope.state.read().and_then(|view| {
                 let Some(item) = view.item(id)? else { return Ok(None) };
                 let gone = match (item.deleted, item.expired_at(now)) {
-                    (true, _) if !has_bodies(&view, id)? => return Ok(None),
+                    (true, _) if most < Gone::Deleted || !has_bodies(&view, id)? => {
+                        return Ok(None);
+                    }
                     (true, _) => Gone::Deleted,
                     (false, true) => Gone::Expired,
                     (false, false) => Gone::No,
